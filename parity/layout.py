@@ -1,0 +1,48 @@
+"""From a framework's axis order to the time-major one of taps, and back.
+
+A layout is a string with a letter an axis: `N` batch, `T` time, `F` frequency band, `C` channel, `1` an axis of size
+one. `NCTF` is PyTorch's order for time-by-band images, `NTFC` TensorFlow's. At a tap the batch and the ones are dropped
+and the rest is in the order T, F, C: `[time, band, channel]`, `[time, band]`, `[channel]`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parity.protocols import Array
+
+_ORDER = "TFC"
+
+
+def problem(layout: str) -> str | None:
+    """What is wrong with a layout, in words, or None."""
+    unknown = sorted(set(layout) - set("NTFC1"))
+    if unknown:
+        return f"unknown axis {unknown[0]!r} (use N, T, F, C and 1)"
+    repeated = [a for a in "NTFC" if layout.count(a) > 1]
+    if repeated:
+        return f"axis {repeated[0]!r} stands twice"
+    return None if "N" in layout else "no batch axis 'N'"
+
+
+def time_major(array: Array, layout: str) -> Array:
+    """A framework's tensor (one clip) as it stands at a tap. ValueError where the tensor doesn't fit the layout."""
+    if array.ndim != len(layout):
+        raise ValueError(f"{array.ndim} axes {list(array.shape)} where the layout {layout!r} has {len(layout)}")
+    for axis, letter in enumerate(layout):
+        if letter in "N1" and array.shape[axis] != 1:
+            raise ValueError(f"axis {letter!r} of layout {layout!r} has size {array.shape[axis]}, not 1")
+    kept = [axis for axis, letter in enumerate(layout) if letter not in "N1"]
+    squeezed = array.reshape([array.shape[axis] for axis in kept])
+    letters = [layout[axis] for axis in kept]
+    return np.ascontiguousarray(squeezed.transpose([letters.index(a) for a in _ORDER if a in letters]))
+
+
+def native(array: Array, layout: str) -> Array:
+    """The inverse of `time_major`: an array at a tap as the framework's tensor with a batch of one."""
+    letters = [a for a in _ORDER if a in layout]
+    if array.ndim != len(letters):
+        raise ValueError(f"{array.ndim} axes {list(array.shape)} where the layout {layout!r} keeps {letters}")
+    turned = array.transpose([letters.index(a) for a in layout if a in letters])
+    sizes = iter(turned.shape)
+    return np.ascontiguousarray(turned.reshape([1 if a in "N1" else next(sizes) for a in layout]))

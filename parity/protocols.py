@@ -1,0 +1,194 @@
+"""The page to read first: what parity's plugins are, and the values that pass between them.
+
+A plugin is any object with these methods (structural types: nobody inherits). To add one: write the class (about 30
+lines; see `parity/backends/librosa_.py` or `parity/runtimes/onnxrt.py`), name it in `parity/registry.py` or in an
+entry point (`parity.backends`, `parity.runtimes`), and run the conformance suite (`parity.testing`) on it.
+
+Data flows one way:
+
+    system.toml -> Job -> Target[ FeatureBackend -> features -> Runtime -> activations ] -> arrays at taps
+        -> compare(golden, arrays, bounds) -> Verdict -> reports/<run>/
+
+This module, `frontend`, `taps`, `layout`, the plugins and `targets/agent.py` run where the computing happens: they need
+NumPy (1.24 and up) and the standard library only, beside the one framework that a plugin wraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from parity.frontend import Frontend
+
+Array = npt.NDArray[Any]
+Tap = str
+Taps = Mapping[Tap, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Mono sound: `samples` float32 `[n]` at full scale ±1.0, `rate` in Hz; `sha256` of rate and samples."""
+
+    name: str
+    samples: Array
+    rate: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """Why a plugin can't honour a recipe or an artifact exactly."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A tensor of a model under the framework's own name.
+
+    `layout` names its axes, one letter each: N batch, T time, F band, C channel, and `1` for an axis of size one:
+    `N1TF` is a PyTorch image of time by band. See `parity.layout`.
+    """
+
+    name: str
+    layout: str
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A model file: `path` on the machine where it runs, what feeds it, and where its taps are."""
+
+    system: str
+    format: str
+    """onnx, tflite, torch, ... : a runtime's `supports` goes by it."""
+    precision: str
+    path: str
+    sha256: str
+    input: Port
+    taps: Mapping[Tap, Port]
+    """Explicit map, in flow order."""
+    shape: tuple[int | None, int | None]
+    """[frames, bands] of the features that the network takes; None where any number will do."""
+    outputs: frozenset[Tap] = frozenset()
+    """Taps that the deployed model delivers itself; the others are its inner tensors."""
+    network: str | None = None
+    """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """What a session says of a tensor: shape (None: any), dtype, and for integers the affine scale and zero point."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int = 0
+
+
+class FeatureBackend(Protocol):
+    """Clip + Frontend -> arrays at the taps of the frontend."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Library -> version, as found on this machine."""
+        ...
+
+    def supports(self, frontend: Frontend) -> Unsupported | None:
+        """Why this recipe can't be honoured *exactly*, or None; asked before any work."""
+        ...
+
+    def taps(self, frontend: Frontend) -> frozenset[Tap]:
+        """The taps that it can give for this recipe; the last stage is always among them."""
+        ...
+
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        """For each clip the arrays at `taps`, C-contiguous, time-major, of the dtype that the recipe declares."""
+        ...
+
+
+class Session(Protocol):
+    """An open model. Inputs and taps are in the framework's own layout and dtype; the caller turns them."""
+
+    tensors: Mapping[Tap, Tensor]
+    """What is known of `model/input` and of each tap before running (a tap may be left out)."""
+
+    def run(self, inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
+        """One clip: named inputs in, arrays at `taps` out."""
+        ...
+
+
+class Runtime(Protocol):
+    """Artifact + features -> arrays at the taps of the artifact."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Library -> version, as found on this machine."""
+        ...
+
+    def supports(self, artifact: Artifact) -> Unsupported | None:
+        """Why this artifact can't be run, or None; asked before any work, without loading it."""
+        ...
+
+    def open(self, artifact: Artifact, threads: int = 1) -> AbstractContextManager[Session]:
+        """Load the model. Raises `ModelError` for a file that can't be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that died, hung or raised at work: becomes an `error` verdict of its pair."""
+
+    plugin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClipOutput:
+    """Arrays at taps for one clip, and the seconds that they took."""
+
+    taps: Taps
+    seconds: float
+
+
+Outputs = Sequence[ClipOutput] | Failure
+"""One entry a clip of the job, in its order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A few clips of one system through every plugin that was asked for.
+
+    `references` holds the golden's features of each clip (what the isolated runs are fed with), or is empty.
+    `inner` says for each clip whether the inner tensors of the models are wanted beside their outputs.
+    """
+
+    system: str
+    frontend: Frontend
+    clips: Sequence[Clip]
+    backends: Sequence[str] = ()
+    models: Sequence[tuple[str, Artifact]] = ()
+    references: Sequence[Array] = ()
+    inner: Sequence[bool] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What came back: features by backend, activations by (backend, runtime, precision), isolated ones by backend ''."""
+
+    job: Job
+    features: Mapping[str, Outputs] = field(default_factory=dict)
+    activations: Mapping[tuple[str, str, str], Outputs] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """A place where jobs run: worker processes here, another Python, an SSH host."""
+
+    name: str
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+        """Results in the order of the jobs; memory holds only a few jobs at a time."""
+        ...
