@@ -75,8 +75,6 @@ class Artifact:
     """Explicit map, in flow order."""
     shape: tuple[int | None, int | None]
     """[frames, bands] of the features that the network takes; None where any number will do."""
-    outputs: frozenset[Tap] = frozenset()
-    """Taps that the deployed model delivers itself; the others are its inner tensors."""
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
 
@@ -162,8 +160,8 @@ Outputs = Sequence[ClipOutput] | Failure
 class Job:
     """A few clips of one system through every plugin that was asked for.
 
-    `references` holds the golden's features of each clip (what the isolated runs are fed with), or is empty.
-    `inner` says for each clip whether the inner tensors of the models are wanted beside their outputs.
+    `references` holds the golden's features of each clip (what the isolated runs are fed with), or is empty;
+    `taps` the taps of the model that are wanted of each clip.
     """
 
     system: str
@@ -172,7 +170,7 @@ class Job:
     backends: Sequence[str] = ()
     models: Sequence[tuple[str, Artifact]] = ()
     references: Sequence[Array] = ()
-    inner: Sequence[bool] = ()
+    taps: Sequence[frozenset[Tap]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +182,22 @@ class JobResult:
     activations: Mapping[tuple[str, str, str], Outputs] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a plugin says of itself where it runs: versions, and for each question its taps or why not."""
+
+    versions: Mapping[str, str]
+    answers: Sequence[frozenset[Tap] | Unsupported]
+
+
 class Target(Protocol):
     """A place where jobs run: worker processes here, another Python, an SSH host."""
 
     name: str
+
+    def describe(self, kind: str, spec: str, questions: Sequence[Frontend | Artifact]) -> Description:
+        """Ask a plugin, where it would run, for its versions and what it supports."""
+        ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         """Results in the order of the jobs; memory holds only a few jobs at a time."""

@@ -1,0 +1,85 @@
+"""Reading clips: mono float32 at full scale ±1.0, found in a folder in sorted order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from parity.errors import AudioError, NothingCompared
+from parity.frontend import Frontend
+from parity.protocols import Array, Clip
+
+SUFFIXES = frozenset({".wav", ".flac"})
+
+
+def digest(samples: Array, rate: int) -> str:
+    """sha256 of the rate and the little-endian float32 samples: what a clip *is*, whatever its container."""
+    return hashlib.sha256(rate.to_bytes(4, "little") + samples.astype("<f4", copy=False).tobytes()).hexdigest()
+
+
+def find(folder: Path) -> list[Path]:
+    """Audio files below `folder`, sorted. A single file is a folder of one. NothingCompared when there are none."""
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise AudioError(f"no audio at {folder}: there is no such folder", "check --audio")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise NothingCompared(f"no audio in {folder}", "put .wav or .flac files there, or name another folder")
+    return found
+
+
+def name_of(path: Path, folder: Path) -> str:
+    """A clip's name: its path below the folder, with forward slashes."""
+    return path.name if path == folder else path.relative_to(folder).as_posix()
+
+
+def read(path: Path, name: str, frontend: Frontend) -> Clip:
+    """A clip as the recipe takes it. AudioError says what doesn't fit and how to mend it."""
+    import soundfile
+
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty", "record it again, or take it out of the folder")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as e:
+        raise AudioError(f"{path} can't be read as audio: {e}", "is it a WAV or FLAC file, and whole?") from None
+    if samples.shape[1] != 1:
+        raise AudioError(
+            f"{path} has {samples.shape[1]} channels; a clip is mono",
+            f"mix it down yourself, so that you know how: sox '{path.name}' -c 1 mono.wav",
+        )
+    mono: Array = np.ascontiguousarray(samples[:, 0])
+    wanted = frontend.input.rate
+    if rate != wanted:
+        if frontend.input.resample == "refuse":
+            raise AudioError(
+                f"{path} is at {rate} Hz; the frontend wants {wanted} Hz",
+                "convert it, or set resample = 'soxr-hq' under [frontend.input]",
+            )
+        import soxr
+
+        mono = soxr.resample(mono, rate, wanted, quality="HQ").astype(np.float32)
+    if not np.isfinite(mono).all():
+        raise AudioError(f"{path} holds NaN or infinite samples", "record or convert it again")
+    need = frontend.frame.length
+    if len(mono) < need:
+        raise AudioError(
+            f"{path} has {len(mono)} samples, less than one frame of {need}",
+            f"take it out of the folder, or record at least {need / wanted * 1000:.0f} ms",
+        )
+    if frontend.input.fit == "refuse" and len(mono) != frontend.input.length:
+        raise AudioError(
+            f"{path} has {len(mono)} samples; the frontend wants exactly {frontend.input.length}",
+            "cut or pad it, or set fit = 'pad-or-cut' under [frontend.input]",
+        )
+    return Clip(name, mono, wanted, digest(mono, wanted))
+
+
+def folder_clips(folder: Path, frontend: Frontend) -> Iterator[Clip]:
+    """The clips of a folder, one at a time, in sorted order."""
+    for path in find(folder):
+        yield read(path, name_of(path, folder), frontend)

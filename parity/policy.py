@@ -1,0 +1,141 @@
+"""What people declared: `tolerances.toml` for taps whose bound isn't derived, `known_gaps.toml` for what is known to fail.
+
+Neither can be used without a reason, and no rule for a tap is an error, not a default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from parity.bounds.features import Interval
+from parity.errors import ConfigError
+from parity.protocols import Array, Tap
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """half-width = absolute + relative·|golden| + of_rms·(root mean square of the golden's tap in the clip)."""
+
+    tap: str
+    why: str
+    system: str = "*"
+    candidate: str = "*"
+    """The backend's name for features, the runtime's for the network's taps."""
+    path: str = "*"
+    """features, isolated or cumulative."""
+    precision: str = "*"
+    absolute: float = 0.0
+    relative: float = 0.0
+    of_rms: float = 0.0
+
+
+class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A known failure. It fails the run when it starts to pass, or matches nothing that the run selected."""
+
+    kind: Literal["converter", "kernel", "quantizer", "recipe", "model"]
+    reason: str
+    outcome: Literal["fail", "missing", "error"]
+    system: str
+    tap: str
+    backend: str = "*"
+    runtime: str = "*"
+    precision: str = "*"
+    path: str = "*"
+    clip: str = "*"
+
+
+class _Tolerances(msgspec.Struct, forbid_unknown_fields=True):
+    tolerance: list[Rule] = []
+
+
+class _Gaps(msgspec.Struct, forbid_unknown_fields=True):
+    gap: list[Gap] = []
+
+
+def _read(path: Path, kind: Any) -> Any:
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{path}: {e}", "see golden/README.md") from None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of a run. The first rule that matches counts."""
+
+    rules: Sequence[Rule] = ()
+    gaps: Sequence[Gap] = ()
+    path: Path | None = None
+    used_gaps: set[int] = field(default_factory=set)
+
+    def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule | None:
+        """The rule for a tap of a candidate, if there is one."""
+        for r in self.rules:
+            pairs = ((system, r.system), (candidate, r.candidate), (path, r.path), (precision, r.precision), (tap, r.tap))
+            if all(fnmatchcase(value, pattern) for value, pattern in pairs):
+                return r
+        return None
+
+    def require(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule:
+        """The rule for a tap whose bound isn't derived. ConfigError where nobody declared one."""
+        found = self.rule(system, candidate, path, precision, tap)
+        if found is None:
+            raise ConfigError(
+                f"no rule says how far {tap} of {system} ({precision}, {path}) may move on {candidate}",
+                f"add a [[tolerance]] with its why to {self.path or 'tolerances.toml'}",
+            )
+        return found
+
+    def gap(self, **what: str) -> Gap | None:
+        """The known gap that covers a verdict; remembers that it was met."""
+        for i, g in enumerate(self.gaps):
+            if all(fnmatchcase(value, getattr(g, key)) for key, value in what.items()):
+                self.used_gaps.add(i)
+                return g
+        return None
+
+
+def half_width(rule: Rule, value: Array) -> Array:
+    """How far each element may move under a rule, float64 of `value`'s shape."""
+    v = np.abs(np.asarray(value, np.float64))
+    rms = float(np.sqrt(np.square(v).mean())) if v.size else 0.0
+    return rule.absolute + rule.relative * v + rule.of_rms * rms
+
+
+def interval(rule: Rule, value: Array) -> Interval:
+    """The interval that a rule puts around a golden's array."""
+    v = np.asarray(value, np.float64)
+    half = half_width(rule, v)
+    return Interval(v, v - half, v + half)
+
+
+def widened(rule: Rule | None, derived: Interval) -> Interval:
+    """A derived interval, widened where a rule declares more for this tap and candidate."""
+    if rule is None:
+        return derived
+    declared = interval(rule, derived.value)
+    return Interval(derived.value, np.minimum(derived.lo, declared.lo), np.maximum(derived.hi, declared.hi))
+
+
+def load(folders: Sequence[Path]) -> Policy:
+    """Rules from the first of `folders` that has `tolerances.toml`, gaps from the first with `known_gaps.toml`."""
+    tolerances = next((f / "tolerances.toml" for f in folders if (f / "tolerances.toml").is_file()), None)
+    gaps = next((f / "known_gaps.toml" for f in folders if (f / "known_gaps.toml").is_file()), None)
+    rules = _read(tolerances, _Tolerances).tolerance if tolerances else []
+    for where, entries in ((tolerances, rules), (gaps, known := _read(gaps, _Gaps).gap if gaps else [])):
+        for entry in entries:
+            reason = entry.why if isinstance(entry, Rule) else entry.reason
+            if not reason.strip():
+                raise ConfigError(f"{where}: the entry for {entry.tap!r} gives no reason", "say what was measured")
+    if tolerances is None and folders:
+        return Policy(rules, known, folders[0] / "tolerances.toml")
+    return Policy(rules, known, tolerances)

@@ -1,0 +1,117 @@
+"""Plugins by name: where each one's class is, what it needs, and how to install that.
+
+Nothing is imported until a plugin is used, and then only where it works: `parity list` looks at what is installed
+without importing it. Third parties add theirs by entry points; a class can also be named directly, `module:Class`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from parity.errors import ConfigError, MissingExtra
+
+Kind = Literal["backend", "runtime"]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where a plugin's class is (`module:Class`) and the packages it needs (import name -> distribution)."""
+
+    name: str
+    kind: Kind
+    where: str
+    needs: tuple[tuple[str, str], ...] = ()
+    extra: str | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """Import names that aren't installed."""
+        return [module for module, _ in self.needs if importlib.util.find_spec(module) is None]
+
+    @property
+    def install(self) -> str:
+        """What to type to get it."""
+        return f"pip install 'parity[{self.extra}]'"
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what it needs, read from package metadata."""
+        found = {}
+        for _, distribution in self.needs:
+            try:
+                found[distribution] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return found
+
+
+_BUILTIN = (
+    Plugin("reference", "backend", "parity.backends.reference:ReferenceBackend", (("numpy", "numpy"),)),
+    Plugin("numpy", "backend", "parity.backends.numpy_:NumpyBackend", (("numpy", "numpy"),)),
+    Plugin("librosa", "backend", "parity.backends.librosa_:LibrosaBackend", (("librosa", "librosa"),), "librosa"),
+    Plugin("tf_signal", "backend", "parity.backends.tf_signal:TfSignalBackend", (("tensorflow", "tensorflow"),), "tf"),
+    Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
+           (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
+    Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
+    Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime", (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
+)  # fmt: skip
+
+
+def plugins(kind: Kind) -> dict[str, Plugin]:
+    """Every plugin of a kind by name: the built-in ones in their order, then entry points sorted by name."""
+    found = {p.name: p for p in _BUILTIN if p.kind == kind}
+    for point in sorted(importlib.metadata.entry_points(group=f"parity.{kind}s"), key=lambda p: p.name):
+        found.setdefault(point.name, Plugin(point.name, kind, point.value))
+    return found
+
+
+def parse(spec: str) -> tuple[str, dict[str, str]]:
+    """`onnxrt:opt=off,threads=2` -> name and options; `module:Class` stays a name.
+
+    ConfigError for an option without a value.
+    """
+    name, colon, rest = spec.rpartition(":")
+    if not colon or "=" not in rest:
+        return spec, {}
+    options = {}
+    for part in rest.split(","):
+        key, equals, value = part.partition("=")
+        if not (key and equals and value):
+            raise ConfigError(f"{spec!r}: {part!r} is not an option", f"write {name}:key=value,key=value")
+        options[key.strip()] = value.strip()
+    return name, dict(sorted(options.items()))
+
+
+def find(kind: Kind, spec: str) -> Plugin:
+    """The plugin that a spec names, installed. ConfigError for an unknown name, MissingExtra for what it lacks."""
+    name, _ = parse(spec)
+    known = plugins(kind)
+    if name not in known:
+        if ":" in name:
+            return Plugin(name, kind, name)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(f"unknown {kind} {name!r}", f"{hint}{kind}s: {', '.join(known)} (see `parity list`)")
+    plugin = known[name]
+    if plugin.missing:
+        needs = ", ".join(d for m, d in plugin.needs if m in plugin.missing)
+        raise MissingExtra(f"{kind} {name!r} needs {needs}, which is not installed", plugin.install)
+    return plugin
+
+
+def create(kind: Kind, spec: str) -> Any:
+    """An instance of the plugin, imported now. ConfigError where its class or its options are wrong."""
+    plugin = find(kind, spec)
+    module, _, attribute = plugin.where.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", f"see `parity list`; {plugin.where}") from e
+    try:
+        return cls(**parse(spec)[1])
+    except TypeError as e:
+        raise ConfigError(f"{kind} {spec!r}: {e}", "see the plugin's options in the README") from None

@@ -1,0 +1,229 @@
+"""What a run leaves behind, and the only thing that reports read.
+
+`reports/<run>/run.json` says what ran where, `verdicts.jsonl` has a line a verdict, `arrays/` the arrays of taps that
+failed. A run folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from parity.compare import Outcome
+from parity.errors import ConfigError
+from parity.protocols import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One tap of one clip, judged."""
+
+    system: str
+    backend: str
+    """'' where the network was fed with the golden's features."""
+    runtime: str
+    """'' for features."""
+    precision: str
+    target: str
+    path: str
+    """features, isolated (network on the golden's features) or cumulative (on the backend's)."""
+    tap: str
+    clip: str
+    outcome: Outcome
+    message: str = ""
+    ratio: float | None = None
+    """Error over bound of the worst element; null where nothing was compared or the bound is zero."""
+    error: float | None = None
+    bound: float | None = None
+    unit: str = ""
+    rule: str = "derived"
+    """derived from the arithmetic, or declared by a policy."""
+    index: tuple[int, ...] | None = None
+    frame: int | None = None
+    time: float | None = None
+    """Seconds from the clip's start: the frame's center, or the sample."""
+    band: int | None = None
+    frequency: float | None = None
+    """Hz: the bin, or the center of the band."""
+    candidate: float | None = None
+    golden: float | None = None
+    outside: float = 0.0
+    near_tie: bool = False
+    gap: str = ""
+    """The reason of the known gap that covers a failure."""
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair that wasn't compared, and why."""
+
+    system: str
+    backend: str = ""
+    runtime: str = ""
+    precision: str = ""
+    reason: str
+    asked: bool = False
+    """It was asked for by name."""
+
+
+class TapSummary(msgspec.Struct, kw_only=True):
+    """All clips of one tap of one pair: the worst, and how many of each outcome."""
+
+    system: str
+    backend: str
+    runtime: str
+    precision: str
+    target: str
+    path: str
+    tap: str
+    counts: dict[str, int]
+    near_ties: int
+    worst: Verdict
+    """The first failure, or what came closest to its bound."""
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A run as a whole: `run.json`."""
+
+    format: int = FORMAT
+    name: str
+    started: str
+    seconds: float = 0.0
+    command: str = ""
+    exit_code: int = 0
+    source: str = "golden"
+    """golden, or oracle (clips that had no golden)."""
+    environment: dict[str, Any] = {}
+    commit: dict[str, Any] = {}
+    systems: dict[str, dict[str, Any]] = {}
+    """Name -> labels, frontend, frontend_digest, taps in flow order, clips, artifacts, anchor."""
+    summaries: list[TapSummary] = []
+    skipped: list[Skipped] = []
+    gaps: dict[str, list[str]] = {}
+    """declared, met, unmet."""
+    timings: list[dict[str, Any]] = []
+    """stage, plugin, system, clips, seconds."""
+    labels: dict[str, Any] = {}
+    """With --labels-from: accuracy and confusion by pair, clips whose label differs between pairs."""
+    examples: list[dict[str, Any]] = []
+    """With --examples: count, worst and counter-example by pair."""
+    unlike_golden: list[str] = []
+
+
+def severity(verdict: Verdict) -> tuple[int, float]:
+    """Order of badness: failures before passes, then error over bound."""
+    rank = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1, "unavailable": 0, "unsupported": 0}
+    ratio = verdict.ratio if verdict.ratio is not None else (float("inf") if rank[verdict.outcome] > 2 else -1.0)
+    return rank[verdict.outcome], ratio
+
+
+class Recorder:
+    """Writes a run folder: verdicts as they come, the rest at the end. Leaves nothing behind when it isn't finished."""
+
+    def __init__(self, reports: Path, name: str) -> None:
+        self.final = reports / name
+        self._folder = reports / f".{name}.part"
+        try:
+            self._folder.mkdir(parents=True)
+            self._lines = (self._folder / "verdicts.jsonl").open("wb")
+        except OSError as e:
+            raise ConfigError(f"reports can't be written to {reports}: {e.strerror}", "name another: --report DIR") from None
+        self._encoder = msgspec.json.Encoder()
+        self._summaries: dict[tuple[str, ...], TapSummary] = {}
+        self._kept = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Write a verdict, and count it into its tap's summary."""
+        self._lines.write(self._encoder.encode(verdict) + b"\n")
+        v = verdict
+        key = (v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.tap)
+        summary = self._summaries.get(key)
+        if summary is None:
+            summary = self._summaries[key] = TapSummary(
+                system=v.system, backend=v.backend, runtime=v.runtime, precision=v.precision, target=v.target,
+                path=v.path, tap=v.tap, counts={}, near_ties=0, worst=v,
+            )  # fmt: skip
+        elif severity(v) > severity(summary.worst):
+            summary.worst = v
+        summary.counts[v.outcome] = summary.counts.get(v.outcome, 0) + 1
+        summary.near_ties += v.near_tie
+
+    def keep_arrays(self, verdict: Verdict, arrays: Mapping[str, Array], most: int = 200) -> None:
+        """Keep the arrays of a failing tap (candidate, golden, lo, hi), for the first `most` failures."""
+        if self._kept >= most:
+            return
+        self._kept += 1
+        v = verdict
+        text = "|".join((v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.tap, v.clip))
+        (self._folder / "arrays").mkdir(exist_ok=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        np.savez_compressed(self._folder / "arrays" / f"{name}.npz", **arrays, what=np.array(text))  # type: ignore[arg-type]
+
+    @property
+    def summaries(self) -> list[TapSummary]:
+        """A summary a tap and pair, in the order in which they were first seen."""
+        return list(self._summaries.values())
+
+    def finish(self, run: Run) -> Path:
+        """Write what is left and give the folder its name; returns it."""
+        from parity.report import html, junit
+
+        self._lines.close()
+        run.summaries = self.summaries
+        (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+        junit.write(self._folder, run)
+        html.write(self._folder, run)
+        os.replace(self._folder, self.final)
+        return self.final
+
+    def abandon(self) -> None:
+        """Take the unfinished folder away."""
+        self._lines.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def new_name(reports: Path) -> str:
+    """A name for a run: when it started, and a number where that is taken."""
+    stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+    names = [stamp] + [f"{stamp}-{n}" for n in range(2, 1000)]
+    return next(n for n in names if not (reports / n).exists() and not (reports / f".{n}.part").exists())
+
+
+def read_run(folder: Path) -> Run:
+    """`run.json` of a run folder. ConfigError where it isn't one."""
+    try:
+        return msgspec.json.decode((folder / "run.json").read_bytes(), type=Run)
+    except (OSError, msgspec.DecodeError) as e:
+        raise ConfigError(f"{folder} is not a run: {e}", "name a folder under reports/") from None
+
+
+def read_verdicts(folder: Path) -> Iterator[Verdict]:
+    """The verdicts of a run folder, one at a time."""
+    decoder = msgspec.json.Decoder(Verdict)
+    with (folder / "verdicts.jsonl").open("rb") as lines:
+        for line in lines:
+            yield decoder.decode(line)
+
+
+def load_run(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The verdicts of a run folder as a DataFrame, a row a verdict; its columns are the fields of `Verdict`."""
+    try:
+        import pandas as pd
+    except ImportError:
+        from parity.errors import MissingExtra
+
+        raise MissingExtra("load_run needs pandas, which is not installed", "pip install 'parity[report]'") from None
+    columns = [f.name for f in msgspec.structs.fields(Verdict)]
+    rows = [[getattr(v, c) for c in columns] for v in read_verdicts(Path(path))]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,103 @@
+"""ONNX Runtime on the CPU.
+
+The deployed file is run as it is for its own outputs. Inner tensors are read from a second session on the same bytes
+with more outputs named, so that asking for a layer can't change what the deployed model answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from parity.errors import ConfigError, ModelError
+from parity.protocols import Artifact, Session, Tap, Taps, Tensor, Unsupported
+from parity.taps import MODEL_INPUT
+
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
+           "tensor(int64)": "int64", "tensor(float16)": "float16"}  # fmt: skip
+_LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    size, length = len(payload), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + payload
+
+
+def with_outputs(model: bytes, names: list[str]) -> bytes:
+    """A serialized ONNX model with more graph outputs.
+
+    Protobuf merges what is appended: ModelProto.graph is field 7, GraphProto.output field 12, ValueInfoProto.name
+    field 1. So the onnx package isn't needed where the model runs.
+    """
+    return model + _field(7, b"".join(_field(12, _field(1, name.encode())) for name in names))
+
+
+class OnnxRuntime:
+    """Options: `opt` all, basic or off (graph optimizations)."""
+
+    def __init__(self, opt: str = "all") -> None:
+        if opt not in _LEVELS:
+            raise ConfigError(f"onnxrt has no optimization level {opt!r}", f"opt is one of {', '.join(_LEVELS)}")
+        self._level = _LEVELS[opt]
+
+    def versions(self) -> Mapping[str, str]:
+        return {"onnxruntime": ort.__version__}
+
+    def supports(self, artifact: Artifact) -> Unsupported | None:
+        return None if artifact.format == "onnx" else Unsupported(f"ONNX Runtime doesn't read {artifact.format} files")
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.use_deterministic_compute, options.log_severity_level = True, 4
+        options.graph_optimization_level = self._level
+        yield _OnnxSession(Path(artifact.path).read_bytes(), artifact, options)
+
+
+class _OnnxSession:
+    def __init__(self, model: bytes, artifact: Artifact, options: ort.SessionOptions) -> None:
+        self._model, self._artifact, self._options = model, artifact, options
+        self._session = self._load(model)
+        self._inner: Any = None
+        self._names = {tap: port.name for tap, port in artifact.taps.items()}
+        self._own = {o.name for o in self._session.get_outputs()}
+        known = {i.name: i for i in self._session.get_inputs()}
+        port = artifact.input.name
+        if port not in known:
+            raise ModelError(
+                f"{artifact.path} has no input {port!r}", f"name one of {', '.join(map(repr, known))} in system.toml"
+            )
+        shape = tuple(d if isinstance(d, int) else None for d in known[port].shape)
+        self.tensors: Mapping[Tap, Tensor] = {
+            MODEL_INPUT: Tensor(shape=shape, dtype=_DTYPES.get(known[port].type, known[port].type))
+        }
+
+    def _load(self, model: bytes) -> Any:
+        try:
+            return ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+        except Exception as e:  # onnxruntime raises its own undocumented types
+            reason = str(e).strip().splitlines()[-1]
+            raise ModelError(f"ONNX Runtime can't load {self._artifact.path}: {reason}", "export it again") from None
+
+    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+        own = sorted(t for t in taps if self._names[t] in self._own)
+        inner = sorted(taps - set(own))
+        out = dict(zip(own, self._session.run([self._names[t] for t in own], dict(inputs)), strict=True)) if own else {}
+        if inner:
+            if self._inner is None:
+                wanted = {n for t, n in self._names.items() if n not in self._own}
+                self._inner = self._load(with_outputs(self._model, sorted(wanted)))
+            out |= zip(inner, self._inner.run([self._names[t] for t in inner], dict(inputs)), strict=True)
+        return out

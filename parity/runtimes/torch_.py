@@ -1,0 +1,94 @@
+"""PyTorch in eager mode: a module built by the system's own code, with its weights loaded strictly."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from parity.errors import ConfigError, ModelError
+from parity.protocols import Artifact, Session, Tap, Taps, Tensor, Unsupported
+
+
+def build(network: str, weights: Path) -> torch.nn.Module:
+    """The network that `path/to/file.py:callable` makes, with `weights` loaded strictly, in eval mode.
+
+    ModelError where either can't be had; no pickle is read.
+    """
+    path, _, attribute = network.rpartition(":")
+    spec = importlib.util.spec_from_file_location(f"parity_network_{Path(path).parent.name.replace('-', '_')}", path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise ModelError(f"no network at {path}", "network = 'model.py:build' in system.toml names a file and a callable")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise ModelError(f"{path} has no {attribute!r}", "network = 'file.py:callable' in system.toml")
+    net: torch.nn.Module = getattr(module, attribute)()
+    try:
+        if weights.suffix == ".safetensors":
+            state = safetensors.torch.load_file(weights)
+        else:
+            state = torch.load(weights, weights_only=True, map_location="cpu")
+        net.load_state_dict(state, strict=True)
+    except Exception as e:  # safetensors and torch raise many types for a damaged or foreign file
+        raise ModelError(f"PyTorch can't load {weights}: {e}", "train it again, or name the right network") from None
+    return net.eval()
+
+
+class TorchRuntime:
+    """Options: `dtype` float32 or float64 (the trained weights, evaluated in double: what goldens are recorded from)."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        if dtype not in ("float32", "float64"):
+            raise ConfigError(f"torch has no dtype {dtype!r}", "dtype is float32 or float64")
+        self._dtype = getattr(torch, dtype)
+
+    def versions(self) -> Mapping[str, str]:
+        return {"torch": torch.__version__}
+
+    def supports(self, artifact: Artifact) -> Unsupported | None:
+        return None if artifact.format == "torch" else Unsupported(f"PyTorch doesn't read {artifact.format} files")
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True)
+        assert artifact.network is not None  # system.toml is checked for it
+        net = build(artifact.network, Path(artifact.path)).to(self._dtype)
+        yield _TorchSession(net, artifact, self._dtype)
+
+
+class _TorchSession:
+    tensors: Mapping[Tap, Tensor] = {}
+
+    def __init__(self, net: torch.nn.Module, artifact: Artifact, dtype: torch.dtype) -> None:
+        self._net, self._dtype = net, dtype
+        self._seen: dict[Tap, Any] = {}
+        modules = dict(net.named_modules())
+        for tap, port in artifact.taps.items():
+            name = port.name
+            if name not in modules:
+                raise ModelError(f"the network has no module {name!r} for {tap}", f"modules: {', '.join(filter(None, modules))}")
+            modules[name].register_forward_hook(self._keep(tap))
+
+    def _keep(self, tap: Tap) -> Any:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            # A copy: a later in-place operation must not reach what was seen.
+            self._seen[tap] = output.detach().clone()
+
+        return hook
+
+    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+        (value,) = inputs.values()
+        self._seen.clear()
+        with torch.inference_mode():
+            self._net(torch.from_numpy(np.ascontiguousarray(value)).to(self._dtype))
+        return {tap: self._seen[tap].numpy() for tap in taps if tap in self._seen}

@@ -1,0 +1,307 @@
+"""A System: a frontend, model artifacts, labels and a decision rule, read from one `system.toml`.
+
+Nothing unknown is overlooked: a key that doesn't belong is refused with its place in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from parity import frontend as fe
+from parity import layout, taps
+from parity.errors import ConfigError
+from parity.protocols import Artifact, Port, Tap
+
+FILE = "system.toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    taps: tuple[Tap, ...] = ("model/logits",)
+    shape: tuple[int | Literal["any"], int] | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How a label is chosen: the largest element of the tap `source`; the margin is its lead over the second."""
+
+    rule: Literal["argmax"] = "argmax"
+    source: Tap = "model/logits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Artifact:
+    format: str
+    precision: str = "float32"
+    file: str
+    network: str | None = None
+    input: Port
+    taps: Mapping[Tap, Port]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    name: str
+    description: str = ""
+    labels: tuple[str, ...]
+    frontend: Mapping[str, Mapping[str, Any]]
+    model: _Model = field(default_factory=_Model)
+    decision: Decision = field(default_factory=Decision)
+    artifacts: tuple[_Artifact, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What was trained and what is deployed. `artifacts` are those whose files are there; `not_built` the others."""
+
+    name: str
+    folder: Path
+    description: str
+    frontend: fe.Frontend
+    labels: tuple[str, ...]
+    taps: tuple[Tap, ...]
+    """Taps of the network in flow order."""
+    decision: Decision
+    reference: str | None
+    """The runtime that activations are judged against where no golden is at hand."""
+    artifacts: tuple[Artifact, ...]
+    not_built: tuple[str, ...]
+
+
+def _where(path: Path, place: str) -> str:
+    return f"{path}: {place}" if place else str(path)
+
+
+def _refuse_unknown(path: Path, place: str, data: Any, kind: Any) -> None:
+    """msgspec overlooks keys that a dataclass doesn't have; a typo must not."""
+    if not (dataclasses.is_dataclass(kind) and isinstance(data, dict)):
+        return
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(
+                f"{_where(path, place)}: unknown key {key!r}",
+                f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}",
+            )
+
+
+def _convert(path: Path, place: str, data: Any, kind: Any) -> Any:
+    _refuse_unknown(path, place, data, kind)
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as e:
+        text, _, at = str(e).partition(" - at `$")
+        inner = at.rstrip("`").lstrip(".")
+        full = ".".join(filter(None, (place, inner)))
+        raise ConfigError(f"{_where(path, full)}: {text[0].lower()}{text[1:]}", "see the README, 'system.toml'") from None
+
+
+def read_frontend(path: Path, data: Mapping[str, Any], place: str = "frontend") -> fe.Frontend:
+    """The recipe in a TOML table. ConfigError names the place of what is wrong."""
+    stages: dict[str, Any] = {}
+    for name in data:
+        if name not in fe.STAGES:
+            close = difflib.get_close_matches(name, fe.STAGES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"stages: {', '.join(fe.STAGES)}"
+            raise ConfigError(f"{_where(path, place)}: unknown stage {name!r}", hint)
+    for name in fe.REQUIRED:
+        if name not in data:
+            raise ConfigError(f"{_where(path, place)}: no [{place}.{name}]", f"a recipe needs {', '.join(fe.REQUIRED)}")
+    for name, kinds in fe.STAGES.items():
+        if name not in data:
+            continue
+        here, values = f"{place}.{name}", data[name]
+        if not isinstance(values, dict):
+            raise ConfigError(f"{_where(path, here)}: expected a table", f"write [{here}] and its keys below")
+        kind = values.get("kind", kinds[0].kind if len(kinds) == 1 else None)
+        cls = next((k for k in kinds if k.kind == kind), None)
+        if cls is None:
+            names = ", ".join(repr(k.kind) for k in kinds)
+            raise ConfigError(f"{_where(path, here)}: kind is {kind!r}", f"kind is one of {names}")
+        stages[name] = _convert(path, here, {k: v for k, v in values.items() if k != "kind"}, cls)
+    frontend = fe.Frontend(**stages)
+    problem = _inconsistent(frontend)
+    if problem is not None:
+        raise ConfigError(f"{_where(path, place)}.{problem}", "the stages of a recipe must fit together")
+    return frontend
+
+
+def _inconsistent(f: fe.Frontend) -> str | None:
+    """What doesn't fit together in a recipe, beginning with its place."""
+    mel, half = f.filterbank, f.input.rate / 2
+    if f.input.rate <= 0:
+        return f"input.rate: {f.input.rate} Hz is not a sampling rate"
+    for place, value in (("input.length", f.input.length), ("frame.length", f.frame.length), ("frame.hop", f.frame.hop)):
+        if value is not None and value < 1:
+            return f"{place}: {value} is not a number of samples"
+    if f.frame.length > f.spectrum.n_fft:
+        return f"spectrum.n_fft: an FFT of {f.spectrum.n_fft} is shorter than the frame of {f.frame.length}"
+    if f.window.length is not None and not 1 <= f.window.length <= f.frame.length:
+        return f"window.length: {f.window.length} doesn't fit the frame of {f.frame.length}"
+    if f.input.fit == "refuse" and f.input.length is None:
+        return "input.fit: 'refuse' needs a length"
+    if isinstance(mel, fe.Mel):
+        if not 0 <= mel.fmin < mel.fmax <= half:
+            return f"filterbank: {mel.fmin:g} to {mel.fmax:g} Hz is not within 0 to {half:g} Hz"
+        if mel.bands < 1:
+            return f"filterbank.bands: {mel.bands} is not a number of bands"
+    if isinstance(mel, fe.Pool) and mel.size < 1:
+        return f"filterbank.size: {mel.size} is not a number of bins"
+    if f.cepstrum is not None and f.compress is None:
+        return "cepstrum: needs [compress] before it"
+    bands = dataclasses.replace(f, cepstrum=None).bands
+    if f.cepstrum is not None and not 1 <= f.cepstrum.count <= bands:
+        return f"cepstrum.count: {f.cepstrum.count} coefficients of {bands} bands"
+    if f.input.length is not None and f.frames(0) == 0:
+        return f"input.length: {f.input.length} samples give no frame of {f.frame.length}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load(path: Path) -> System:
+    """The system in `path`, a system.toml or the folder that holds it. ConfigError for anything wrong in it."""
+    path = path / FILE if path.is_dir() else path
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no {path}", "make one with `parity init DIR`") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
+    for i, artifact in enumerate(data.get("artifacts", [])):
+        _refuse_unknown(path, f"artifacts[{i}]", artifact, _Artifact)
+        _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
+        for tap, port in artifact.get("taps", {}).items():
+            _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
+    for place, kind in (("model", _Model), ("decision", Decision)):
+        _refuse_unknown(path, place, data.get(place), kind)
+    file: _File = _convert(path, "", data, _File)
+    frontend = read_frontend(path, file.frontend)
+    _check(path, file, frontend)
+    artifacts, not_built = [], []
+    for a in file.artifacts:
+        where = path.parent / a.file
+        if not where.is_file():
+            not_built.append(f"{a.format} {a.precision}: {a.file} is not built")
+            continue
+        artifacts.append(_artifact(path, file, frontend, a, where))
+    return System(
+        name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
+        taps=file.model.taps, decision=file.decision, reference=file.model.reference,
+        artifacts=tuple(artifacts), not_built=tuple(not_built),
+    )  # fmt: skip
+
+
+def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, where: Path) -> Artifact:
+    network = None
+    if a.network is not None:
+        module, _, attribute = a.network.rpartition(":")
+        network = f"{path.parent / module}:{attribute}"
+    shape = file.model.shape or ("any", frontend.bands)
+    return Artifact(
+        system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
+        taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
+        shape=(None if shape[0] == "any" else shape[0], shape[1]),
+    )  # fmt: skip
+
+
+def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
+    def fail(place: str, what: str, hint: str) -> None:
+        raise ConfigError(f"{_where(path, place)}: {what}", hint)
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file.name):
+        fail("name", f"{file.name!r} can't be a file's name", "use letters, digits, '.', '_' and '-'")
+    if not file.labels or len(set(file.labels)) != len(file.labels):
+        fail("labels", "labels are one or more, each once, in the order of the network's outputs", "list them all")
+    if not file.artifacts:
+        fail("artifacts", "no model", "add an [[artifacts]] table")
+    for tap in file.model.taps:
+        if not taps.is_tap(tap) or not tap.startswith("model/") or tap == taps.MODEL_INPUT:
+            fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
+    if file.decision.source not in file.model.taps:
+        fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    for i, a in enumerate(file.artifacts):
+        here = f"artifacts[{i}]"
+        if file.decision.source not in a.taps:
+            fail(f"{here}.taps", f"no {file.decision.source!r}", "map the tap that decides")
+        for tap, port in a.taps.items():
+            if tap not in file.model.taps:
+                fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
+            if (problem := layout.problem(port.layout)) is not None:
+                fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
+        if (problem := layout.problem(a.input.layout)) is not None:
+            fail(f"{here}.input.layout", problem, "one letter an axis, as in 'N1TF'")
+        if a.format == "torch" and (a.network is None or ":" not in a.network):
+            fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
+    _check_shape(path, file, frontend)
+
+
+def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
+    """A clip length that gives another number of frames than the network takes is an error that names it."""
+    if file.model.shape is None:
+        return
+    wanted, bands = file.model.shape
+    if bands != frontend.bands:
+        raise ConfigError(
+            f"{path}: the network takes {bands} bands; the frontend gives {frontend.bands}",
+            "mend model.shape or the last stage of the frontend",
+        )
+    length = frontend.input.length
+    if wanted != "any" and length is not None and frontend.frames(length) != wanted:
+        raise ConfigError(
+            f"{path}: the network takes {wanted} frames; {length} samples give {frontend.frames(length)}",
+            f"set frontend.input.length = {_needed(frontend, wanted)}",
+        )
+
+
+def _needed(frontend: fe.Frontend, frames: int) -> int:
+    """The fewest samples that give so many frames."""
+    if frontend.frame.last == "pad":
+        return (frames - 1) * frontend.frame.hop + 1
+    pad = 2 * (frontend.frame.length // 2) if frontend.frame.center else 0
+    return max(1, (frames - 1) * frontend.frame.hop + frontend.frame.length - pad)
+
+
+def root() -> Path:
+    """The project: the nearest folder, from the current one upwards, that has `reference_models/`; else the current."""
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "reference_models").is_dir()), here)
+
+
+def names() -> list[str]:
+    """Systems under `reference_models/`, sorted."""
+    return sorted(p.parent.name for p in (root() / "reference_models").glob(f"*/{FILE}"))
+
+
+def find(wanted: Sequence[str]) -> list[System]:
+    """The systems that were asked for by name or path; all of the project's where none was."""
+    if not wanted:
+        if not names():
+            raise ConfigError(f"no systems under {root() / 'reference_models'}", "name one: --system DIR")
+        return [load(root() / "reference_models" / name) for name in names()]
+    found = []
+    for name in wanted:
+        inside = root() / "reference_models" / name / FILE
+        if inside.is_file() and "/" not in name:
+            found.append(load(inside))
+        elif Path(name).exists():
+            found.append(load(Path(name)))
+        else:
+            close = difflib.get_close_matches(name, names(), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"systems: {', '.join(names()) or 'none here'}"
+            raise ConfigError(f"unknown system {name!r}", f"{hint}; or name a folder that holds a {FILE}")
+    return found

@@ -1,0 +1,195 @@
+"""The far side: one process that holds one plugin and answers requests over stdin and stdout.
+
+It runs wherever the computing happens and needs NumPy and the standard library, beside the framework of its plugin.
+Requests: `load`, `describe`, `features`, `open`, `close`, `run` (which answers once a clip, so that a death names its clip).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from parity import frontend as fe
+from parity import layout, registry
+from parity.errors import ModelError, ParityError
+from parity.protocols import Array, Artifact, Clip, Port, Tap, Tensor, Unsupported
+from parity.taps import MODEL_INPUT
+from parity.targets import wire
+
+
+def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
+    """The inverse of `dataclasses.asdict` for an artifact."""
+    taps = {tap: Port(**port) for tap, port in plain["taps"].items()}
+    return Artifact(**{**plain, "input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"])})
+
+
+def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
+    """ModelError, in the user's terms, where the features of a clip don't fit the network."""
+    frames, bands = artifact.shape
+    if features.ndim == 2 and features.shape[1] == bands and frames in (None, features.shape[0]):
+        tensor = layout.native(features, artifact.input.layout)
+        if declared is None or (
+            len(declared.shape) == tensor.ndim
+            and all(w in (None, n) for w, n in zip(declared.shape, tensor.shape, strict=True))
+        ):
+            return
+        wanted = [n if n is not None else "any" for n in declared.shape]
+        raise ModelError(
+            f"{artifact.path} takes an input of shape {wanted}; the frontend's features {list(features.shape)} "
+            f"[frames, bands] are {list(tensor.shape)} in its layout {artifact.input.layout!r}",
+            "mend the frontend (its input.length gives the frames), or the input's layout in system.toml",
+        )
+    raise ModelError(
+        f"{artifact.path} takes {frames or 'any number of'} frames of {bands} bands; "
+        f"the frontend gives {list(features.shape)} [frames, bands]",
+        "set frontend.input.length, or model.shape, in system.toml",
+    )
+
+
+def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
+    """Features as the network's own input tensor; quantized by its scale where it takes integers."""
+    x = layout.native(features, artifact.input.layout)
+    if declared is None or declared.dtype == x.dtype.name:
+        return x
+    if declared.scale is not None and np.issubdtype(x.dtype, np.floating):
+        info = np.iinfo(declared.dtype)
+        return np.clip(np.rint(x / np.float32(declared.scale)) + declared.zero_point, info.min, info.max).astype(
+            declared.dtype
+        )
+    return x.astype(declared.dtype)
+
+
+def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
+    """A tensor of the network as it stands at a tap: time-major, dequantized."""
+    x = layout.time_major(value, port.layout)
+    if declared is not None and declared.scale is not None and np.issubdtype(x.dtype, np.integer):
+        return ((x.astype(np.float32) - np.float32(declared.zero_point)) * np.float32(declared.scale)).astype(np.float32)
+    return x
+
+
+class Agent:
+    """Holds the plugin and its open sessions by model file; `handle` answers a request with one or more replies."""
+
+    def __init__(self) -> None:
+        self._plugin: Any = None
+        self._opened = contextlib.ExitStack()
+        self._sessions: dict[str, tuple[Artifact, Any]] = {}
+
+    def handle(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Replies to a request; foreign exceptions leave it as they are."""
+        do: Callable[..., Iterator[dict[str, Any]]] = getattr(self, "_" + request.pop("do"))
+        yield from do(**request)
+
+    def _load(self, kind: registry.Kind, spec: str) -> Iterator[dict[str, Any]]:
+        self._plugin = registry.create(kind, spec)
+        yield {"versions": dict(self._plugin.versions()) | {"python": sys.version.split()[0]}}
+
+    def _describe(self, questions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        answers = []
+        for question in questions:
+            if "frontend" in question:
+                frontend = fe.from_plain(question["frontend"])
+                reason = self._plugin.supports(frontend)
+                taps = None if isinstance(reason, Unsupported) else sorted(self._plugin.taps(frontend))
+            else:
+                artifact = artifact_from_plain(question["artifact"])
+                reason = self._plugin.supports(artifact)
+                taps = sorted(artifact.taps)
+            answers.append({"unsupported": reason.reason} if isinstance(reason, Unsupported) else {"taps": taps})
+        yield {"answers": answers}
+
+    def _features(
+        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap]
+    ) -> Iterator[dict[str, Any]]:
+        whole = [Clip(c["name"], c["samples"], c["rate"], c["sha256"]) for c in clips]
+        start = time.perf_counter()
+        results = self._plugin.features(whole, fe.from_plain(frontend), frozenset(taps))
+        seconds = (time.perf_counter() - start) / max(1, len(whole))
+        yield {"clips": [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]}
+
+    def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
+        model = artifact_from_plain(artifact)
+        start = time.perf_counter()
+        self._sessions[model.path] = model, self._opened.enter_context(self._plugin.open(model, threads))
+        yield {"seconds": time.perf_counter() - start}
+
+    def _close(self) -> Iterator[dict[str, Any]]:
+        self._sessions.clear()
+        self._opened.close()
+        yield {}
+
+    def _run(self, model: str, inputs: list[Array], taps: list[list[Tap]]) -> Iterator[dict[str, Any]]:
+        artifact, session = self._sessions[model]
+        tensors = session.tensors
+        for features, wanted in zip(inputs, taps, strict=True):
+            declared = tensors.get(MODEL_INPUT)
+            check_shape(artifact, declared, features)
+            x = to_input(features, artifact, declared)
+            start = time.perf_counter()
+            got = session.run({artifact.input.name: x}, frozenset(wanted) - {MODEL_INPUT})
+            seconds = time.perf_counter() - start
+            out = {}
+            for tap, value in got.items():
+                try:
+                    out[tap] = from_output(np.asarray(value), artifact.taps[tap], tensors.get(tap))
+                except ValueError as e:
+                    raise ModelError(f"{artifact.path}: {tap} has {e}", "mend its layout in system.toml") from None
+            if MODEL_INPUT in wanted:
+                # What the network was really fed with, turned back.
+                out[MODEL_INPUT] = from_output(x, artifact.input, declared)
+            yield {"taps": out, "seconds": seconds}
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel ends this process when the one that started it is gone, however it went."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Frameworks print: what they say goes to stderr, the pipe is ours alone.
+    pipe_in, pipe_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+    def read(n: int) -> bytes:
+        data = pipe_in.read(n)
+        if len(data) != n:
+            raise EOFError
+        return data
+
+    agent = Agent()
+    while True:
+        try:
+            request = wire.decode(read)
+        except EOFError:
+            return
+        try:
+            for reply in agent.handle(request):
+                _send(pipe_out, reply)
+        except ParityError as e:
+            _send(pipe_out, {"error": type(e).__name__, "message": e.message, "hint": e.hint})
+        except Exception as e:  # the plugin's edge: whatever it raises becomes a verdict
+            _send(pipe_out, {"failed": f"{type(e).__name__}: {e}".strip()})
+
+
+def _send(pipe: Any, message: dict[str, Any]) -> None:
+    for part in wire.encode(message):
+        pipe.write(part)
+    pipe.flush()
+
+
+if __name__ == "__main__":
+    main()

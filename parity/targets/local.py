@@ -1,0 +1,336 @@
+"""Jobs in worker processes on this machine, one a plugin.
+
+The parent imports no framework. A worker that aborts, is killed or doesn't answer within its limit costs its own pair
+an `error` verdict and nothing else; none outlives the parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import parity
+from parity import errors
+from parity import frontend as fe
+from parity.protocols import (
+    Array,
+    Artifact,
+    ClipOutput,
+    Description,
+    Failure,
+    Job,
+    JobResult,
+    Outputs,
+    Tap,
+    Unsupported,
+)
+from parity.targets import wire
+
+# One thread and quiet logs, whatever the library; the CPU only.
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "GRPC_VERBOSITY": "ERROR",
+    "CUDA_VISIBLE_DEVICES": "",
+    "PYTHONHASHSEED": "0",
+}
+
+
+class WorkerDiedError(Exception):
+    """A worker can't answer any more; the text says how it ended."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Worker:
+    """A process with one plugin in it; one request at a time."""
+
+    def __init__(self, kind: str, spec: str, limit: float) -> None:
+        self.kind, self.spec, self._limit = kind, spec, limit
+        self.lock = threading.Lock()
+        self.opened: set[str] = set()
+        self._log = tempfile.TemporaryFile()
+        # -P: the current folder must not shadow a library; parity itself may be run from a checkout.
+        path = os.pathsep.join(filter(None, [str(Path(parity.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "parity.targets.agent"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+            env=os.environ | _ENVIRONMENT | {"PYTHONPATH": path}, start_new_session=True,
+        )  # fmt: skip
+        self._selector = selectors.DefaultSelector()
+        assert self._process.stdout is not None
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        try:
+            self.versions: Mapping[str, str] = self.request({"do": "load", "kind": kind, "spec": spec})["versions"]
+        except BaseException:
+            self.close()
+            raise
+
+    def request(self, message: dict[str, Any]) -> Any:
+        """One request, one reply."""
+        return next(self.requests(message, 1))
+
+    def requests(self, message: dict[str, Any], replies: int) -> Iterator[Any]:
+        """One request, so many replies, each within the limit.
+
+        A ParityError of the far side is raised here; WorkerDiedError for a death, a hang or a foreign exception.
+        """
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            for part in wire.encode(message):
+                stdin.write(part)
+            stdin.flush()
+        except (BrokenPipeError, OSError):
+            raise WorkerDiedError(self._ending()) from None
+        for _ in range(replies):
+            deadline = time.monotonic() + self._limit
+            reply = wire.decode(lambda n, d=deadline: self._read(n, d))
+            if "error" in reply:
+                raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
+            if "failed" in reply:
+                raise WorkerDiedError(reply["failed"])
+            yield reply
+
+    def _read(self, n: int, deadline: float) -> bytes:
+        data = bytearray()
+        assert self._process.stdout is not None
+        while len(data) < n:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                self._process.kill()
+                raise WorkerDiedError(f"no answer within {self._limit:g} s: stopped")
+            got = os.read(self._process.stdout.fileno(), n - len(data))
+            if not got:
+                raise WorkerDiedError(self._ending())
+            data += got
+        return bytes(data)
+
+    def _ending(self) -> str:
+        """How the process ended, with the last line it wrote to stderr."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        if code == -signal.SIGKILL:
+            how = "killed (SIGKILL): out of memory, or by somebody"
+        else:
+            how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        self._log.seek(0)
+        last = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()][-1:]
+        return how + (f"; its last words: {last[0].strip()[:200]}" if last else "")
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its answer is told."""
+        self._process.kill()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take requests."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, now if need be, and wait for it."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        try:
+            self._process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._selector.close()
+        self._log.close()
+
+
+class LocalTarget:
+    """Worker processes here. `jobs` of them compute at a time; each reply may take `limit` seconds."""
+
+    name = "local"
+
+    def __init__(self, jobs: int | None = None, limit: float = 120.0, threads: int = 1) -> None:
+        self._jobs = jobs or min(4, os.cpu_count() or 1)
+        self._limit, self._threads = limit, threads
+        self._workers: dict[tuple[str, str], Worker] = {}
+        self._guard = threading.Lock()
+        self._failed: dict[tuple[str, str, str], Failure] = {}
+        self._pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="parity")
+        self.timings: list[dict[str, Any]] = []
+
+    def __enter__(self) -> LocalTarget:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every worker."""
+        # Workers first: a thread that waits for one's answer is freed by its end.
+        for worker in self._workers.values():
+            if worker.lock.locked():
+                worker.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+    def _worker(self, kind: str, spec: str) -> Worker:
+        with self._guard:
+            worker = self._workers.get((kind, spec))
+            if worker is not None and worker.alive:
+                return worker
+            if worker is not None:
+                worker.close()
+        start = time.perf_counter()
+        fresh = Worker(kind, spec, self._limit)
+        with self._guard:
+            self._workers[kind, spec] = fresh
+            self.timings.append({"stage": "load", "plugin": spec, "seconds": time.perf_counter() - start})
+        return fresh
+
+    def describe(self, kind: str, spec: str, questions: Sequence[fe.Frontend | Artifact]) -> Description:
+        """Versions and answers of a plugin, from its worker. WorkerDiedError where it can't even be loaded."""
+        worker = self._worker(kind, spec)
+        asked = [
+            {"frontend": fe.to_plain(q)} if isinstance(q, fe.Frontend) else {"artifact": dataclasses.asdict(q)}
+            for q in questions
+        ]
+        with worker.lock:
+            answers = worker.request({"do": "describe", "questions": asked})["answers"]
+        return Description(
+            worker.versions,
+            [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers],
+        )
+
+    def load_all(self, plugins: Iterable[tuple[str, str]]) -> None:
+        """Start workers side by side: importing a framework takes seconds."""
+        for future in [self._pool.submit(self._worker, *p) for p in plugins]:
+            with contextlib.suppress(WorkerDiedError):  # said again by whoever needs it
+                future.result()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
+        """Results in the order of the jobs; while one is judged the next is computed."""
+        ahead: deque[_Running] = deque()
+        for job in jobs:
+            ahead.append(_Running(self, job))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+        for worker in self._workers.values():
+            if worker.opened and worker.alive:
+                with worker.lock, contextlib.suppress(WorkerDiedError):
+                    worker.request({"do": "close"})
+                    worker.opened.clear()
+
+    def submit(self, work: Callable[..., Outputs], *arguments: Any) -> Future[Outputs]:
+        """Queue work on the pool."""
+        return self._pool.submit(work, *arguments)
+
+    def _guarded(self, key: tuple[str, str, str], work: Callable[[Worker], list[ClipOutput]]) -> Outputs:
+        """The outputs of `work`, or the failure that it ends in; what failed once isn't tried again."""
+        kind, spec, _ = key
+        if key in self._failed:
+            return self._failed[key]
+        try:
+            worker = self._worker(kind, spec)
+            with worker.lock:
+                return work(worker)
+        except WorkerDiedError as e:
+            self._failed[key] = Failure(spec, str(e))
+            return self._failed[key]
+
+    def features(self, spec: str, job: Job, taps: frozenset[Tap]) -> Outputs:
+        """A backend's arrays for the clips of a job."""
+
+        def work(worker: Worker) -> list[ClipOutput]:
+            clips = [{"name": c.name, "samples": c.samples, "rate": c.rate, "sha256": c.sha256} for c in job.clips]
+            reply = worker.request(
+                {"do": "features", "frontend": fe.to_plain(job.frontend), "clips": clips, "taps": sorted(taps)}
+            )
+            if len(reply["clips"]) != len(job.clips):
+                raise WorkerDiedError(f"gave {len(reply['clips'])} results for {len(job.clips)} clips")
+            return [ClipOutput(r["taps"], r["seconds"]) for r in reply["clips"]]
+
+        return self._guarded(("backend", spec, job.system), work)
+
+    def activations(self, spec: str, artifact: Artifact, job: Job, inputs: Sequence[Array]) -> Outputs:
+        """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip."""
+
+        def work(worker: Worker) -> list[ClipOutput]:
+            if artifact.path not in worker.opened:
+                reply = worker.request({"do": "open", "artifact": dataclasses.asdict(artifact), "threads": self._threads})
+                worker.opened.add(artifact.path)
+                with self._guard:
+                    self.timings.append(
+                        {"stage": "open", "plugin": spec, "system": job.system, "precision": artifact.precision}
+                        | {"seconds": reply["seconds"]}
+                    )
+            out: list[ClipOutput] = []
+            request = {"do": "run", "model": artifact.path, "inputs": list(inputs), "taps": [sorted(t) for t in job.taps]}
+            try:
+                for reply in worker.requests(request, len(inputs)):
+                    out.append(ClipOutput(reply["taps"], reply["seconds"]))
+            except WorkerDiedError as e:
+                raise WorkerDiedError(f"{e} (at clip {job.clips[len(out)].name})") from None
+            return out
+
+        return self._guarded(("runtime", spec, artifact.path), work)
+
+
+class _Running:
+    """A job on its way: backends first, then each runtime on the golden's features and on each backend's."""
+
+    def __init__(self, target: LocalTarget, job: Job) -> None:
+        self._target, self._job = target, job
+        taps = frozenset(job.frontend.taps)
+        self._features = {spec: target.submit(target.features, spec, job, taps) for spec in job.backends}
+        self._isolated: dict[tuple[str, str, str], Future[Outputs]] = {}
+        if job.references:
+            for spec, artifact in job.models:
+                key = ("", spec, artifact.precision)
+                self._isolated[key] = target.submit(target.activations, spec, artifact, job, job.references)
+
+    def result(self) -> JobResult:
+        job, target = self._job, self._target
+        features = {spec: future.result() for spec, future in self._features.items()}
+        later: dict[tuple[str, str, str], Future[Outputs]] = {}
+        out: dict[tuple[str, str, str], Outputs] = {}
+        for backend, got in features.items():
+            for spec, artifact in job.models:
+                key = (backend, spec, artifact.precision)
+                if isinstance(got, Failure):
+                    out[key] = got
+                    continue
+                missing = [c.name for c, o in zip(job.clips, got, strict=True) if job.frontend.output not in o.taps]
+                if missing:
+                    out[key] = Failure(backend, f"gave no {job.frontend.output} for {missing[0]}")
+                    continue
+                inputs = [o.taps[job.frontend.output] for o in got]
+                later[key] = target.submit(target.activations, spec, artifact, job, inputs)
+        out |= {key: future.result() for key, future in {**self._isolated, **later}.items()}
+        return JobResult(job=job, features=features, activations=out)
