@@ -75,7 +75,7 @@ def _numbers(c: Array, value: Array, lo: Array, hi: Array) -> Comparison:
         ratio = np.where(same | np.isinf(room), 0.0, error / room)
     worst = int(ratio.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, ratio.shape))
-    outside = np.count_nonzero((c < lo) | (c > hi))
+    outside = int(np.count_nonzero((c < lo) | (c > hi)))
     numbers = Comparison(
         "fail" if outside else "pass", ratio=float(ratio[index]), error=0.0 if same[index] else float(error[index]),
         bound=float(room[index]), index=index, candidate=float(c[index]), golden=float(value[index]),

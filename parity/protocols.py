@@ -195,10 +195,18 @@ class Target(Protocol):
 
     name: str
 
+    def load(self, plugins: Iterable[tuple[str, str]]) -> None:
+        """Get plugins (kind, spec) ready, side by side where that saves time."""
+        ...
+
     def describe(self, kind: str, spec: str, questions: Sequence[Frontend | Artifact]) -> Description:
         """Ask a plugin, where it would run, for its versions and what it supports."""
         ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         """Results in the order of the jobs; memory holds only a few jobs at a time."""
+        ...
+
+    def release(self) -> None:
+        """Close every open model; the plugins stay loaded."""
         ...

@@ -134,7 +134,7 @@ class Agent:
             check_shape(artifact, declared, features)
             x = to_input(features, artifact, declared)
             start = time.perf_counter()
-            got = session.run({artifact.input.name: x}, frozenset(wanted) - {MODEL_INPUT})
+            got = session.run({artifact.input.name: x}, frozenset(wanted) & artifact.taps.keys())
             seconds = time.perf_counter() - start
             out = {}
             for tap, value in got.items():

@@ -226,7 +226,7 @@ class LocalTarget:
             [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers],
         )
 
-    def load_all(self, plugins: Iterable[tuple[str, str]]) -> None:
+    def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         """Start workers side by side: importing a framework takes seconds."""
         for future in [self._pool.submit(self._worker, *p) for p in plugins]:
             with contextlib.suppress(WorkerDiedError):  # said again by whoever needs it
@@ -241,6 +241,9 @@ class LocalTarget:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+    def release(self) -> None:
+        """Close every open model; the plugins stay loaded."""
         for worker in self._workers.values():
             if worker.opened and worker.alive:
                 with worker.lock, contextlib.suppress(WorkerDiedError):

@@ -1,0 +1,328 @@
+"""The commands. Nothing heavy is imported before a command runs: `parity --help` must feel instant."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from parity import __version__
+from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, ParityError
+
+if TYPE_CHECKING:
+    from parity.targets.local import LocalTarget
+
+PATH = click.Path(path_type=Path)
+
+
+def _complete(names: Callable[[], list[str]]) -> Any:
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(n) for n in names() if n.startswith(incomplete)]
+
+    return complete
+
+
+def _system_names() -> list[str]:
+    from parity import system
+
+    return system.names()
+
+
+def _plugin_names(kind: Any) -> Callable[[], list[str]]:
+    def names() -> list[str]:
+        from parity import registry
+
+        return list(registry.plugins(kind))
+
+    return names
+
+
+def _systems(f: Any) -> Any:
+    return click.option(
+        "--system", "systems", multiple=True, metavar="NAME|DIR", shell_complete=_complete(_system_names),
+        help="A system by name, or the folder of its system.toml. Repeatable; default: all.",
+    )(f)  # fmt: skip
+
+
+def _local(f: Any) -> Any:
+    f = click.option("--jobs", type=click.IntRange(1), help="Workers that compute at a time. Default: the cores.")(f)
+    return click.option(
+        "--limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, metavar="SECONDS",
+        help="How long a plugin may take to answer before it is stopped.",
+    )(f)  # fmt: skip
+
+
+def _command() -> str:
+    return shlex.join(["parity", *sys.argv[1:]])
+
+
+def _target(jobs: int | None, limit: float) -> LocalTarget:
+    from parity.targets.local import LocalTarget
+
+    return LocalTarget(jobs, limit)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PARITY"})
+@click.version_option(__version__, prog_name="parity")
+def cli() -> None:
+    """Prove that a keyword-spotting system computes on its deployment stack what it computed in training.
+
+    `parity run --backend librosa --runtime onnxrt` compares one pair with the goldens; `parity run` compares everything
+    that is installed. Exit codes: 0 within bounds, 1 a mismatch, 2 nothing (or not all) compared, 3 usage or
+    configuration, 4 target unreachable, 5 goldens missing or altered.
+    """
+
+
+@cli.command()
+@_systems
+@click.option("--backend", "backends", multiple=True, metavar="NAME", shell_complete=_complete(_plugin_names("backend")),
+              help="A feature backend. Repeatable; default: all that are installed.")  # fmt: skip
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", shell_complete=_complete(_plugin_names("runtime")),
+              help="A model runtime, with options: onnxrt:opt=off. Repeatable; default: all that are installed.")  # fmt: skip
+@click.option("--precision", "precisions", multiple=True, metavar="NAME", help="float32, int8, ... Repeatable.")
+@click.option("--audio", type=PATH, metavar="DIR", help="Clips without goldens: judged by the oracle, here and now.")
+@click.option("--labels-from", type=click.Choice(["folders"]), help="With --audio: print accuracy; folders are labels.")
+@click.option("--golden", type=PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
+@click.option("--examples", type=click.IntRange(0), default=0, metavar="N", help="Judge N generated clips as well.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated clips.")
+@click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
+              help="With --audio: clips whose inner layers are compared too.")  # fmt: skip
+@click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
+@click.option("--verbose", "-v", is_flag=True, help="Every tap of every pair, not the worst only.")
+@_local
+def run(**options: Any) -> None:
+    """Compare backends and runtimes with the goldens, tap by tap."""
+    import msgspec
+    from rich.console import Console
+
+    from parity import pipeline, system
+    from parity.plan import Selection
+    from parity.report import progress, terminal
+
+    if options["labels_from"] and options["audio"] is None:
+        raise click.UsageError("--labels-from needs --audio: the goldens' folders are not labels")
+    selection = Selection(
+        systems=options["systems"], backends=options["backends"], runtimes=options["runtimes"],
+        precisions=options["precisions"], audio=options["audio"], golden=options["golden"],
+        labels_from_folders=options["labels_from"] is not None, examples=options["examples"], seed=options["seed"],
+        layers=options["layers"],
+    )  # fmt: skip
+    reports = options["report"] or system.root() / "reports"
+    with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
+        done, folder = pipeline.run(selection, target, reports, _command(), step)
+    if options["form"] == "json":
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+        terminal.show(done, console, options["verbose"])
+        console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+    sys.exit(done.exit_code)
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+@cli.group()
+def golden() -> None:
+    """Record, verify and show goldens."""
+
+
+def _golden_root(out: Path | None) -> Path:
+    from parity import system
+
+    return out or system.root() / "golden"
+
+
+@golden.command()
+@click.option("--system", "systems", multiple=True, metavar="NAME|DIR", shell_complete=_complete(_system_names),
+              help="Default: all that are built.")  # fmt: skip
+@click.option("--audio", type=PATH, metavar="DIR", help="Clips to record from. Default: the goldens' own clips/.")
+@click.option("--out", type=PATH, metavar="DIR", help="Where goldens go. Default: the project's golden/.")
+@click.option("--anchor", "--backend", default="librosa", show_default=True, metavar="NAME",
+              help="Backend that must agree with the oracle.")  # fmt: skip
+@click.option("--unanchored", is_flag=True, help="Record without an anchor; every report says so.")
+@click.option("--runtime", metavar="NAME", help="Runtime that activations are recorded from. Default: the system's own.")
+@click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
+              help="Clips whose inner layers are recorded.")  # fmt: skip
+@_local
+def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, anchor: str, unanchored: bool,
+           runtime: str | None, layers: int, jobs: int | None, limit: float) -> None:  # fmt: skip
+    """Record goldens: oracle features with their bounds, activations and decisions.
+
+    Nothing is recorded where the anchor disagrees with the oracle.
+    """
+    from parity import record as recording
+    from parity import system
+    from parity.report import progress
+
+    root = _golden_root(out)
+    with _target(jobs, limit) as target:
+        for found in system.find(systems):
+            what = recording.Recording(
+                system=found, folder=audio or root / "clips", root=root, anchor=None if unanchored else anchor,
+                runtime=runtime, layers=layers, command=_command(),
+            )  # fmt: skip
+            with progress.shown() as step:
+                path, manifest = recording.record(what, target, step)
+            worst = max(manifest["anchor"]["worst_error_over_bound"].values(), default=0.0)
+            proof = "no anchor" if unanchored else f"{anchor} agrees with the oracle, at most {worst:.2g} of the bound"
+            click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {proof}; "
+                       f"activations by {manifest['recorder']['runtime']}")  # fmt: skip
+
+
+@golden.command()
+@_systems
+@click.option("--golden", "where", type=PATH, metavar="DIR", help="Default: the project's golden/.")
+def verify(systems: tuple[str, ...], where: Path | None) -> None:
+    """Check every digest, and that the oracle still computes what was recorded."""
+    from parity import golden as goldens
+    from parity import system
+    from parity.errors import GoldenError
+
+    problems = 0
+    for found in system.find(systems):
+        opened = goldens.load(_golden_root(where), found)
+        for problem in opened.verify():
+            problems += 1
+            click.echo(f"{found.name}: {problem}", err=True)
+        click.echo(f"{found.name}: {len(opened.clips)} clips checked")
+    if problems:
+        raise GoldenError(f"{problems} problems in the goldens", "restore them (git checkout), or record again")
+
+
+@golden.command()
+@_systems
+@click.option("--golden", "where", type=PATH, metavar="DIR", help="Default: the project's golden/.")
+def show(systems: tuple[str, ...], where: Path | None) -> None:
+    """What is recorded: clips, decisions, arrays, anchor and provenance."""
+    from parity import golden as goldens
+    from parity import system
+    from parity.report import inventory
+
+    for found in system.find(systems):
+        inventory.show_golden(goldens.load(_golden_root(where), found))
+
+
+@cli.group()
+def models() -> None:
+    """List, train and export the reference models."""
+
+
+@models.command("list")
+@_systems
+def list_models(systems: tuple[str, ...]) -> None:
+    """Systems and their model files."""
+    from parity import system
+    from parity.report import inventory
+
+    inventory.show_systems(system.find(systems))
+
+
+def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:
+    """Run a system's own script, in a process of its own."""
+    import subprocess
+
+    from parity import system
+    from parity.errors import ConfigError
+
+    (found,) = system.find([name])
+    path = found.folder / script
+    if not path.is_file():
+        raise ConfigError(f"{name} has no {script}", f"its folder is {found.folder}")
+    sys.exit(subprocess.run([sys.executable, str(path), *arguments], check=False).returncode)
+
+
+_PASS = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@models.command(context_settings=_PASS)
+@click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def export(name: str, arguments: tuple[str, ...]) -> None:
+    """Export a system's trained network to every format it is deployed in (its own export.py)."""
+    _script(name, "export.py", arguments)
+
+
+@models.command(context_settings=_PASS)
+@click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def train(name: str, arguments: tuple[str, ...]) -> None:
+    """Train a system's network: parity models train NAME --data DIR (its own train.py)."""
+    _script(name, "train.py", arguments)
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["plugins", "systems"]), default="plugins")
+def list_all(what: str) -> None:
+    """Plugins: installed or not, versions, what to install. `list systems`: models by runtime and precision."""
+    from parity import system
+    from parity.report import inventory
+
+    if what == "plugins":
+        inventory.show_plugins()
+    else:
+        inventory.show_systems(system.find(()))
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this installation: Python, plugins that load, goldens that verify, a reports folder that can be written."""
+    from parity import doctor as checks
+
+    sys.exit(checks.run())
+
+
+@cli.command()
+@click.argument("folder", type=PATH, metavar="DIR")
+def init(folder: Path) -> None:
+    """Write a commented system.toml for your own model into DIR."""
+    from parity import starter
+
+    for path in starter.write(folder):
+        click.echo(f"wrote {_shown(path)}")
+    click.echo("fill in what is marked TODO, then: parity golden record --system "
+               f"{shlex.quote(str(folder))} --audio WAVS --out {shlex.quote(str(folder / 'golden'))}")  # fmt: skip
+
+
+def main() -> NoReturn:
+    """Entry point: every error becomes a line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+        code = 0
+    except click.exceptions.NoArgsIsHelpError as e:
+        e.show()
+        code = CONFIG
+    except click.ClickException as e:
+        e.show()
+        code = CONFIG
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = INTERRUPTED
+    except ParityError as e:
+        click.echo(f"parity: {e.message}", err=True)
+        if e.hint:
+            click.echo(f"hint: {e.hint}", err=True)
+        code = e.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; what was to be said no longer matters, that it failed does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = MISMATCH
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo("parity: this is a bug in parity; please report it with the lines above", err=True)
+        code = BUG
+    sys.exit(code)

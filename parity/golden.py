@@ -1,0 +1,257 @@
+"""Goldens on disk: `<root>/<system>/manifest.json` names every array and clip with its digest.
+
+Arrays are content-addressed files: those of the features once for all systems with one recipe, in
+`<root>/features/<digest>/`, those of the network in `<root>/<system>/`. The manifest is replaced last and in one
+step, so that a crash at any point leaves the old set whole. Nothing here runs a backend or a runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import audio, compare
+from parity import frontend as fe
+from parity.bounds.features import Interval, bounds
+from parity.errors import GoldenError
+from parity.expected import Expected, network_input, regenerated, stored
+from parity.protocols import Array, Tap
+from parity.system import System
+from parity.taps import REGENERATED_TAPS
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write beside, flush to the disk, rename: the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def rounded_up(x: Array) -> Array:
+    """Positive numbers rounded up to four significant bits, float32: a bound a little wider, and a fifth of the size."""
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.ceil(mantissa * 16.0) / 16.0, exponent).astype(np.float32)
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """A compressed .npz, the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{k.replace("/", "|"): np.ascontiguousarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(data: bytes, what: Path) -> dict[str, Array]:
+    """The arrays of an .npz without pickle. GoldenError where it isn't one."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as z:
+            return {k.replace("|", "/"): z[k] for k in z.files}
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError) as e:
+        raise GoldenError(f"{what} can't be read: {e}", "restore it, or record again: parity golden record") from None
+
+
+def pack_features(intervals: Mapping[Tap, Interval]) -> dict[str, Array]:
+    """Value and bound of each stored tap: `tap` float32, `tap:below` and `tap:above` the room on either side."""
+    out: dict[str, Array] = {}
+    for tap, exact in intervals.items():
+        if tap in REGENERATED_TAPS:
+            continue
+        kept = stored(exact)
+        with np.errstate(invalid="ignore"):
+            below, above = rounded_up(kept.value - kept.lo), rounded_up(kept.hi - kept.value)
+        out[tap], out[f"{tap}:above"] = kept.value.astype(np.float32), np.nan_to_num(above, nan=0.0, posinf=np.inf)
+        if not np.array_equal(below, above):
+            out[f"{tap}:below"] = np.nan_to_num(below, nan=0.0, posinf=np.inf)
+    return out
+
+
+def unpack_features(arrays: Mapping[str, Array]) -> dict[Tap, Interval]:
+    """The inverse of `pack_features`."""
+    out = {}
+    for tap in arrays:
+        if ":" in tap:
+            continue
+        value = arrays[tap].astype(np.float64)
+        above = arrays[f"{tap}:above"].astype(np.float64)
+        below = arrays.get(f"{tap}:below", above).astype(np.float64)
+        out[tap] = Interval(value, value - below, value + above)
+    return out
+
+
+def slug(name: str, data: bytes, suffix: str) -> str:
+    """A readable, safe and unique file name for content that belongs to a clip."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name.rsplit(".", 1)[0])[:60].strip(".") or "clip"
+    return f"{stem}-{sha256(data)[:8]}{suffix}"
+
+
+def describe_arrays(arrays: Mapping[str, Array], units: Mapping[Tap, str]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each array."""
+    return {
+        k: {"dtype": a.dtype.name, "shape": list(a.shape), "unit": units.get(k.split(":")[0], "1"),
+            "sha256": sha256(np.ascontiguousarray(a).tobytes())}
+        for k, a in sorted(arrays.items())
+    }  # fmt: skip
+
+
+def units(frontend: fe.Frontend) -> dict[Tap, str]:
+    """The unit of each feature tap: full scale (FS), its powers, and logarithms of them."""
+    power = "FS²" if frontend.spectrum.exponent == 2 else "FS"
+    out = {t: "FS" for t in REGENERATED_TAPS} | {"features/spectrum": power, "features/filterbank": power}
+    if (c := frontend.compress) is not None:
+        name = "dB" if isinstance(c, fe.Decibel) else ("ln" if c.base == "e" else "log10")
+        out["features/compressed"] = name if isinstance(c, fe.Decibel) else f"{name}({power})"
+        out["features/cepstrum"] = out["features/compressed"]
+    return out
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """The goldens of a system, opened: the manifest is read and fits the system, arrays are read when asked for."""
+
+    root: Path
+    system: System
+    manifest: Mapping[str, Any]
+
+    @property
+    def clips(self) -> Sequence[Mapping[str, Any]]:
+        """The manifest's entry of each clip, sorted by name."""
+        return self.manifest["clips"]  # type: ignore[no-any-return]
+
+    def file(self, entry: Mapping[str, Any]) -> bytes:
+        """A file of the set. GoldenError where it is missing, altered, or outside the set's folder."""
+        path = (self.root / entry["file"]).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise GoldenError(f"golden file {entry['file']!r} lies outside {self.root}", "record the set again")
+        try:
+            data = path.read_bytes()
+        except OSError as e:
+            raise GoldenError(f"golden file {path} can't be read: {e.strerror}", "restore it, or record again") from None
+        if sha256(data) != entry["sha256"]:
+            raise GoldenError(f"golden file {path} was altered: its sha256 isn't the manifest's",
+                              "restore it (git checkout), or record again: parity golden record")  # fmt: skip
+        return data
+
+    def read(self, entry: Mapping[str, Any], regenerate: bool = True) -> Expected:
+        """A clip with what is right for it; `regenerate` adds the taps that are kept as digests only."""
+        self.file(entry["clip"])
+        frontend = self.system.frontend
+        clip = audio.read(self.root / entry["clip"]["file"], entry["name"], frontend)
+        if clip.sha256 != entry["samples_sha256"]:
+            raise GoldenError(f"clip {entry['name']} no longer gives the samples it was recorded from", "record again")
+        features = unpack_features(unpack(self.file(entry["features"]), self.root / entry["features"]["file"]))
+        if regenerate:
+            first = regenerated(clip, frontend)
+            features = bounds(frontend, first) | features
+        model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
+        output = frontend.output
+        return Expected(clip, features, network_input(features[output].value, frontend), model)
+
+    def verify(self) -> Iterator[str]:
+        """Check every digest and that the oracle still computes what was recorded; yields a line a problem."""
+        from parity.expected import features_of
+
+        for entry in self.clips:
+            try:
+                expected = self.read(entry)
+                for part in ("features", "model"):
+                    arrays = unpack(self.file(entry[part]), Path(entry[part]["file"]))
+                    if describe_arrays(arrays, {}).keys() != entry[part]["arrays"].keys() or any(
+                        sha256(np.ascontiguousarray(arrays[k]).tobytes()) != d["sha256"]
+                        for k, d in entry[part]["arrays"].items()
+                    ):
+                        yield f"{entry['name']}: arrays of its {part} file are not the manifest's"
+            except GoldenError as e:
+                yield f"{entry['name']}: {e.message}"
+                continue
+            now, _ = features_of(expected.clip, self.system.frontend)
+            for tap, digest in entry["regenerated"].items():
+                if regenerated_digest(now[tap].value) != digest:
+                    yield f"{entry['name']}: the oracle makes another {tap}"
+            for tap, interval in unpack_features(arrays_of(self, entry)).items():
+                judged = compare.compare(now[tap].value, interval.value, interval.lo, interval.hi, "float64")
+                if judged.outcome != "pass":
+                    yield f"{entry['name']}: the oracle makes another {tap}: {judged.message}"
+
+
+def arrays_of(golden: GoldenSet, entry: Mapping[str, Any]) -> dict[str, Array]:
+    """The stored feature arrays of a clip."""
+    return unpack(golden.file(entry["features"]), Path(entry["features"]["file"]))
+
+
+def regenerated_digest(value: Array) -> str:
+    """Digest of a regenerated tap, rounded to float32: the last bits of float64 differ between maths libraries."""
+    return sha256(np.ascontiguousarray(value, dtype=np.float32).tobytes())
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The first setting in which two recipes differ, in words."""
+    for stage in {**old, **new}:
+        a, b = old.get(stage, {}), new.get(stage, {})
+        for key in {**a, **b}:
+            if a.get(key) != b.get(key):
+                return f"frontend.{stage}.{key} was {a.get(key)!r}, is {b.get(key)!r}"
+    return "its digest differs"
+
+
+def load(root: Path, system: System) -> GoldenSet:
+    """The goldens of a system under `root`. GoldenError where there are none, or they were made for another recipe."""
+    path = root / system.name / MANIFEST
+    again = f"record them: parity golden record --system {system.name}"
+    try:
+        manifest = json.loads(path.read_bytes())
+        recorded, digest = manifest["frontend"], manifest["frontend_digest"]
+        if manifest["format"] != FORMAT:
+            raise GoldenError(f"{path} has format {manifest['format']}, this parity reads {FORMAT}", again)
+    except FileNotFoundError:
+        raise GoldenError(f"no goldens of {system.name} in {root}", again) from None
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise GoldenError(f"{path} can't be read: {e}", again) from None
+    if digest != system.frontend.digest:
+        changed = _difference(recorded, fe.to_plain(system.frontend))
+        raise GoldenError(f"the goldens of {system.name} are of another recipe: {changed}", f"undo that, or {again}")
+    return GoldenSet(root, system, manifest)
+
+
+def commit(root: Path, system: str, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
+    """Put a set in place: its files first, the manifest last; then what no manifest names any more goes."""
+    for name, data in sorted(files.items()):
+        if not (root / name).is_file() or sha256((root / name).read_bytes()) != sha256(data):
+            write_atomic(root / name, data)
+    path = root / system / MANIFEST
+    write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    _sweep(root)
+    return path
+
+
+def _sweep(root: Path) -> None:
+    named = set()
+    for path in root.glob(f"*/{MANIFEST}"):
+        for entry in json.loads(path.read_bytes())["clips"]:
+            named |= {entry["features"]["file"], entry["model"]["file"]}
+    for path in [*root.glob("features/*/*.npz"), *root.glob("*/*.npz")]:
+        if path.relative_to(root).as_posix() not in named:
+            path.unlink()

@@ -1,0 +1,185 @@
+"""From what a job brought back to verdicts: every tap of every clip, features first, then each network twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parity import compare, golden, policy
+from parity import frontend as fe
+from parity.backends import reference
+from parity.bounds.features import Interval
+from parity.compare import Comparison
+from parity.expected import Expected
+from parity.policy import Policy
+from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Tap
+from parity.report.records import Verdict
+from parity.system import System
+from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict, and the arrays it was made from where they should be kept."""
+
+    verdict: Verdict
+    arrays: Mapping[str, Array] | None = None
+
+
+def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, Any]:
+    """Frame, time (s), band and frequency (Hz) of an element of a feature tap."""
+    rate = frontend.input.rate
+    if tap == "features/audio":
+        return {"time": index[0] / rate}
+    frame = index[0]
+    center = 0 if frontend.frame.center else frontend.frame.length / 2
+    where: dict[str, Any] = {"frame": frame, "time": (frame * frontend.frame.hop + center) / rate, "band": index[1]}
+    if tap in ("features/frames", "features/windowed"):
+        start = frame * frontend.frame.hop - (frontend.frame.length // 2 if frontend.frame.center else 0)
+        return {"frame": frame, "time": (start + index[1]) / rate}
+    if tap == "features/spectrum" or (frontend.filterbank is None and tap != "features/cepstrum"):
+        where["frequency"] = index[1] * rate / frontend.spectrum.n_fft
+    elif tap != "features/cepstrum" and frontend.cepstrum is None or tap in ("features/filterbank", "features/compressed"):
+        bank = frontend.filterbank
+        if isinstance(bank, fe.Mel):
+            where["frequency"] = float(reference.mel_edges(bank)[index[1] + 1])
+        elif isinstance(bank, fe.Pool):
+            where["frequency"] = (index[1] + 0.5) * bank.size * rate / frontend.spectrum.n_fft
+    return where
+
+
+class Judge:
+    """Judges the results of one system under one policy."""
+
+    def __init__(self, system: System, rules: Policy, target: str, labels: Sequence[str] | None = None) -> None:
+        self._system, self._rules, self._target = system, rules, target
+        self._units = golden.units(system.frontend)
+        self._golden_labels = tuple(labels if labels is not None else system.labels)
+
+    def judge(
+        self, result: JobResult, expected: Sequence[Expected], declared: Mapping[str, frozenset[Tap]]
+    ) -> Iterator[Judged]:
+        """Verdicts of a job; `declared` says which taps each backend can give."""
+        for backend, outputs in result.features.items():
+            yield from self._features(backend, outputs, expected, declared[backend])
+        artifacts = {(spec, a.precision): a for spec, a in result.job.models}
+        for (backend, runtime, precision), outputs in sorted(result.activations.items()):
+            yield from self._network(backend, runtime, artifacts[runtime, precision], outputs, expected)
+
+    def _verdict(self, comparison: Comparison, what: dict[str, Any], arrays: Mapping[str, Array] | None = None,
+                 **more: Any) -> Judged:  # fmt: skip
+        c = comparison
+        ratio = c.ratio if c.ratio is not None and np.isfinite(c.ratio) else None
+        bound = c.bound if c.bound is not None and np.isfinite(c.bound) else None
+        numbers = {k: v for k, v in {"candidate": c.candidate, "golden": c.golden}.items() if v is not None and np.isfinite(v)}
+        where = place(self._system.frontend, what["tap"], c.index) if c.index and is_feature(what["tap"]) else {}
+        outcome, gap = c.outcome, None
+        keys = ("system", "backend", "runtime", "precision", "path", "tap", "clip")
+        gap = self._rules.gap(**{k: what[k] for k in keys})
+        if gap is not None and outcome == gap.outcome:
+            outcome = "gap"
+        elif gap is not None and outcome == "pass":
+            outcome = "fail"
+            more["message"] = f"a known gap that now passes: {gap.reason}"
+        verdict = Verdict(
+            **what, target=self._target, outcome=outcome, ratio=ratio, error=c.error, bound=bound, index=c.index,
+            outside=c.outside, gap=gap.reason if gap is not None else "",
+            **{"message": c.message, "unit": self._units.get(what["tap"], ""), **numbers, **where, **more},
+        )  # fmt: skip
+        return Judged(verdict, arrays if outcome == "fail" else None)
+
+    def _failed(self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]) -> Iterator[Judged]:
+        """A plugin that died: an error at every tap that it owed, so that nothing looks compared."""
+        for e in clips:
+            for tap in taps:
+                message = f"{failure.plugin}: {failure.reason}"
+                yield self._verdict(Comparison("error", message), what | {"tap": tap, "clip": e.clip.name})
+
+    def _features(self, backend: str, outputs: Outputs, expected: Sequence[Expected], declared: frozenset[Tap]) -> Iterator[Judged]:
+        what: dict[str, Any] = {"system": self._system.name, "backend": backend, "runtime": "", "precision": "", "path": "features"}
+        taps = self._system.frontend.taps
+        if isinstance(outputs, Failure):
+            yield from self._failed(outputs, what, [t for t in taps if t in declared], expected)
+            return
+        for e, output in zip(expected, outputs, strict=True):
+            for tap in taps:
+                here = what | {"tap": tap, "clip": e.clip.name}
+                if tap not in declared:
+                    yield self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here)
+                elif tap in e.features:
+                    name, rule = backend.partition(":")[0], "derived"
+                    interval = e.features[tap]
+                    if (wider := self._rules.rule(self._system.name, name, "features", "", tap)) is not None:
+                        interval, rule = policy.widened(wider, interval), f"declared: {wider.why}"
+                    yield self._compare(output.taps.get(tap), interval, self._system.frontend.dtype(tap), here, rule=rule)
+
+    def _compare(self, candidate: Array | None, x: Interval, dtype: str, what: dict[str, Any], **more: Any) -> Judged:
+        judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
+        arrays = None
+        if judged.outcome == "fail" and candidate is not None:
+            arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
+        return self._verdict(judged, what, arrays, **more)
+
+    def _network(self, backend: str, runtime: str, artifact: Artifact, outputs: Outputs, expected: Sequence[Expected]) -> Iterator[Judged]:
+        path = "cumulative" if backend else "isolated"
+        what: dict[str, Any] = {
+            "system": self._system.name, "backend": backend, "runtime": runtime, "precision": artifact.precision, "path": path,
+        }  # fmt: skip
+        if isinstance(outputs, Failure):
+            yield from self._failed(outputs, what, [self._system.decision.source, LABEL], expected)
+            return
+        for e, output in zip(expected, outputs, strict=True):
+            for tap in (MODEL_INPUT, *self._system.taps):
+                here = what | {"tap": tap, "clip": e.clip.name}
+                if tap == MODEL_INPUT:
+                    x, rule = self._input(e, artifact, runtime, path)
+                elif tap not in e.model:
+                    continue  # layers are recorded for a few clips only
+                elif tap not in artifact.taps:
+                    yield self._verdict(Comparison("unavailable", f"{artifact.format} file maps no such tensor"), here)
+                    continue
+                else:
+                    x, rule = self._declared(tap, e, artifact, runtime, path)
+                dtype = "float32" if tap == MODEL_INPUT else artifact.taps[tap].dtype
+                yield self._compare(output.taps.get(tap), x, dtype, here, rule=rule)
+            yield from self._decision(e, output, artifact, runtime, what)
+
+    def _input(self, e: Expected, artifact: Artifact, runtime: str, path: str) -> tuple[Interval, str]:
+        """What the network was fed with: the golden's features as they are, or the backend's within their bound."""
+        tap, value = self._system.frontend.output, e.reference.astype(np.float64)
+        if artifact.precision != "float32":
+            rule = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, MODEL_INPUT)
+            if rule is not None:
+                return policy.interval(rule, value), f"declared: {rule.why}"
+        return (Interval(value, value, value) if path == "isolated" else e.features[tap]), "derived"
+
+    def _declared(self, tap: Tap, e: Expected, artifact: Artifact, runtime: str, path: str) -> tuple[Interval, str]:
+        rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
+        return policy.interval(rule, e.model[tap]), f"declared: {rule.why}"
+
+    def _decision(self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]) -> Iterator[Judged]:
+        source = self._system.decision.source
+        logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
+        here = what | {"clip": e.clip.name}
+        x, rule = self._declared(source, e, artifact, runtime, what["path"])
+        half = (x.hi - x.lo).reshape(-1) / 2.0
+        chosen = None if logits is None else compare.decide(logits, self._system.labels)
+        if gold is None:
+            yield self._verdict(Comparison("fail", f"{len(self._golden_labels)} labels, but the golden has {e.model[source].size} logits"), here | {"tap": LABEL})
+            return
+        if self._golden_labels != self._system.labels:
+            order = "in another order" if set(self._golden_labels) == set(self._system.labels) else "others"
+            text = f"labels are {order}: golden {', '.join(self._golden_labels)}; system {', '.join(self._system.labels)}"
+            yield self._verdict(Comparison("fail", text), here | {"tap": LABEL})
+        else:
+            judged, tie = compare.compare_label(chosen, gold, half)
+            yield self._verdict(judged, here | {"tap": LABEL}, near_tie=tie, rule=rule)
+        if chosen is not None and np.isfinite(gold.margin):
+            # The lead moves by at most what the two logits may move; a third one may take the second's place.
+            room = float(half[gold.index] + np.delete(half, gold.index).max(initial=0.0))
+            value = np.array([gold.margin])
+            judged = compare.compare(np.array([chosen.margin]), value, value - room, value + room, "float64")
+            yield self._verdict(judged, here | {"tap": MARGIN}, rule=rule)

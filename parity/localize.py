@@ -1,0 +1,172 @@
+"""Where a difference starts: taps in flow order, cumulative beside isolated, and which failure follows from which.
+
+Works on a run's records alone. A *pair* is a backend (its features) or a backend with a runtime and a precision (the
+network's taps). The network is judged twice: on the backend's features (cumulative) and on the golden's (isolated).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from parity.report.records import Run, TapSummary, Verdict, severity
+from parity.taps import is_feature
+
+FAILED = frozenset({"fail", "missing", "error"})
+NOT_COMPARED = frozenset({"unavailable", "unsupported"})
+
+
+def badness(verdict: Verdict) -> tuple[int, float]:
+    """`severity` as a total order: NaN counts as infinite."""
+    rank, ratio = severity(verdict)
+    return rank, ratio if ratio == ratio else float("inf")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A tap of a pair; a tap of the features stands under `cumulative`."""
+
+    tap: str
+    cumulative: TapSummary | None
+    isolated: TapSummary | None
+
+    @property
+    def worst(self) -> Verdict:
+        """The worse of the two; the cumulative one where they are as bad."""
+        found = [s.worst for s in (self.cumulative, self.isolated) if s is not None]
+        return max(found, key=badness)
+
+    @property
+    def outcome(self) -> str:
+        """The outcome of the worse of the two."""
+        return self.worst.outcome
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What was compared together: `rows` in flow order."""
+
+    system: str
+    backend: str
+    runtime: str
+    precision: str
+    target: str
+    rows: tuple[Row, ...]
+
+    @property
+    def worst(self) -> Row:
+        """The row that failed worst, or came closest to its bound."""
+        return max(self.rows, key=lambda row: badness(row.worst))
+
+    @property
+    def outcome(self) -> str:
+        """The outcome of the worst row."""
+        return self.worst.outcome
+
+    @property
+    def name(self) -> str:
+        """The pair in words, without its system."""
+        return title("", self.backend, self.runtime, self.precision, self.target)
+
+
+def title(system: str, backend: str, runtime: str, precision: str, target: str = "") -> str:
+    """A pair in words: `commands-cnn · librosa → onnxrt float32`."""
+    fed = backend or "golden features"
+    name = f"{fed} → {runtime} {precision}".rstrip() if runtime else fed
+    on = f" on {target}" if target not in ("", "local") else ""
+    return (f"{system} · " if system else "") + name + on
+
+
+def title_of(verdict: Verdict) -> str:
+    """The pair that a verdict belongs to, in words."""
+    return title(verdict.system, verdict.backend, verdict.runtime, verdict.precision, verdict.target)
+
+
+def flow(run: Run, system: str) -> list[str]:
+    """A system's taps in flow order: as its records list them, then any other in the order in which it was seen."""
+    declared = list(run.systems.get(system, {}).get("taps", ()))
+    seen = [s.tap for s in run.summaries if s.system == system]
+    return list(dict.fromkeys(declared + seen))
+
+
+def _steps(run: Run) -> dict[tuple[str, str], int]:
+    systems = dict.fromkeys(s.system for s in run.summaries)
+    return {(system, tap): i for system in systems for i, tap in enumerate(flow(run, system))}
+
+
+def pairs(run: Run) -> list[Pair]:
+    """Everything that has a verdict, sorted by system, backend, runtime and precision.
+
+    A network that was fed only with the golden's features is a pair with the backend ''; else its isolated numbers
+    stand beside each backend's cumulative ones.
+    """
+    steps = _steps(run)
+    own: dict[tuple[str, str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
+    isolated: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
+    for s in run.summaries:
+        if s.path == "isolated":
+            isolated[s.system, s.runtime, s.precision, s.target][s.tap] = s
+        else:
+            own[s.system, s.backend, s.runtime, s.precision, s.target][s.tap] = s
+    fed = {(system, runtime, precision, target) for system, _, runtime, precision, target in own if runtime}
+    for system, runtime, precision, target in isolated.keys() - fed:
+        own[system, "", runtime, precision, target] = {}
+    found = []
+    for (system, backend, runtime, precision, target), mine in sorted(own.items()):
+        alone = isolated.get((system, runtime, precision, target), {}) if runtime else {}
+        taps = sorted(mine.keys() | alone.keys(), key=lambda tap: steps[system, tap])
+        rows = tuple(Row(tap, mine.get(tap), alone.get(tap)) for tap in taps)
+        found.append(Pair(system, backend, runtime, precision, target, rows))
+    return found
+
+
+def _first(run: Run, steps: dict[tuple[str, str], int], **key: str) -> Verdict | None:
+    """The first failing tap, in flow order, among the summaries whose fields equal `key`."""
+    failing = [
+        s.worst for s in run.summaries if s.worst.outcome in FAILED and all(getattr(s, k) == v for k, v in key.items())
+    ]
+    return min(failing, key=lambda v: steps[v.system, v.tap], default=None)
+
+
+def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
+    """The earlier failure that explains a cumulative one, or None where it stands for itself.
+
+    Where the network already fails at this tap or before on the golden's features, that; else, where this tap passes
+    on the golden's features (or there were no features to feed it), the backend's first failing stage.
+    """
+    v = verdict
+    if v.path != "cumulative" or v.outcome not in FAILED:
+        return None
+    steps = _steps(run)
+    network = {"system": v.system, "runtime": v.runtime, "precision": v.precision, "target": v.target, "path": "isolated"}
+    alone = _first(run, steps, **network)
+    if alone is not None and steps[alone.system, alone.tap] <= steps[v.system, v.tap]:
+        return alone
+    stage = _first(run, steps, system=v.system, backend=v.backend, target=v.target, path="features")
+    if stage is None or not is_feature(stage.tap):
+        return None
+    passes = any(
+        s.tap == v.tap and s.worst.outcome == "pass" and all(getattr(s, k) == value for k, value in network.items())
+        for s in run.summaries
+    )
+    return stage if passes or stage.outcome == "error" else None
+
+
+def first_failures(run: Run) -> list[Verdict]:
+    """The first failing tap, in flow order, of each pair: worst first, then those that follow from another one.
+
+    A network on the golden's features (backend '') is a pair of its own here: that is the one to blame.
+    """
+    steps = _steps(run)
+    first: dict[tuple[str, ...], Verdict] = {}
+    for s in run.summaries:
+        key = (s.system, s.backend, s.runtime, s.precision, s.target)
+        known = first.get(key)
+        if s.worst.outcome in FAILED and (known is None or steps[s.system, s.tap] < steps[known.system, known.tap]):
+            first[key] = s.worst
+
+    def order(verdict: Verdict) -> tuple[bool, int, float, str]:
+        rank, ratio = badness(verdict)
+        return follows_from(run, verdict) is not None, -rank, -ratio, title_of(verdict)
+
+    return sorted(first.values(), key=order)

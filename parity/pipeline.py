@@ -1,0 +1,270 @@
+"""run(): the whole flow in one place, from a selection to a run folder."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from parity import audio, errors, golden, plan, policy, provenance, system
+from parity import frontend as fe
+from parity.errors import ConfigError, NothingCompared
+from parity.expected import Expected, features_of
+from parity.golden import GoldenSet
+from parity.judge import Judge
+from parity.labels import LabelTally
+from parity.plan import Plan, Selection
+from parity.protocols import Artifact, Clip, Failure, Job, JobResult, Outputs, Tap, Target
+from parity.report.records import Recorder, Run, new_name
+from parity.taps import DECISION_TAPS, MODEL_INPUT, REGENERATED_TAPS
+
+CHUNK = 16
+"""Clips in a job: enough to batch, few enough to keep memory flat."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the system, clips done and clips in all."""
+
+
+@dataclass
+class _Source:
+    """Where a system's clips and expectations come from."""
+
+    total: int
+    chunks: Iterator[list[Expected]]
+    anchor: dict[str, Any]
+    labels: Sequence[str] | None = None
+
+
+def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` items."""
+    it = iter(items)
+    while chunk := list(itertools.islice(it, size)):
+        yield chunk
+
+
+def golden_root(selection: Selection, of: system.System) -> Path:
+    """Where a system's goldens are: --golden, `golden/` beside its system.toml, or the project's."""
+    if selection.golden is not None:
+        return selection.golden
+    own = of.folder / "golden"
+    return own if (own / of.name / golden.MANIFEST).is_file() else system.root() / "golden"
+
+
+def rules_for(selection: Selection, of: system.System) -> policy.Policy:
+    """The policy of a system: beside its goldens, beside its system.toml, or the project's."""
+    return policy.load([golden_root(selection, of), of.folder, system.root() / "golden"])
+
+
+def from_goldens(goldens: GoldenSet, regenerate: bool) -> _Source:
+    """Clips and arrays as recorded."""
+    entries = goldens.clips
+    chunks = ([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
+    return _Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"])
+
+
+def judged_live(p: Plan, clips: Iterable[Clip], target: Target, layers: int) -> Iterator[list[Expected]]:
+    """The oracle and the reference runtime, worked out now, a chunk at a time."""
+    spec, artifact = plan.reference(p)
+    seen = 0
+    for part in chunked(clips, CHUNK):
+        made = [(c, *features_of(c, p.system.frontend)) for c in part]
+        wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
+        job = Job(
+            system=p.system.name, frontend=p.system.frontend, clips=part, models=[(spec, artifact)],
+            references=[reference for _, _, reference in made], taps=wanted,
+        )  # fmt: skip
+        (result,) = target.run([job])
+        outputs = result.activations["", spec, artifact.precision]
+        if isinstance(outputs, Failure):
+            raise ConfigError(
+                f"the reference runtime {spec!r} failed: {outputs.reason}", "judge by another: model.reference in system.toml"
+            )
+        yield [
+            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
+            for (clip, features, reference), o in zip(made, outputs, strict=True)
+        ]
+        seen += len(part)
+
+
+def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
+    return frozenset(artifact.taps) if inner else frozenset({p.system.decision.source})
+
+
+def _jobs(p: Plan, chunks: Iterable[list[Expected]], pending: list[list[Expected]]) -> Iterator[Job]:
+    for part in chunks:
+        pending.append(part)
+        yield job_of(p, part)
+
+
+def job_of(p: Plan, part: Sequence[Expected]) -> Job:
+    """The job that takes a chunk through every plugin of a plan."""
+    return Job(
+        system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
+        models=p.models, references=[e.reference for e in part],
+        taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
+    )  # fmt: skip
+
+
+class _Times:
+    """Seconds by stage and plugin, added up."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
+
+    def add(self, stage: str, plugin: str, of: str, clips: int, seconds: float) -> None:
+        entry = self._sums[stage, plugin, of]
+        entry[0] += clips
+        entry[1] += seconds
+
+    def outputs(self, stage: str, plugin: str, of: str, outputs: Outputs) -> None:
+        if not isinstance(outputs, Failure):
+            self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs))
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"stage": s, "plugin": p, "system": of, "clips": int(n), "seconds": round(t, 6)}
+            for (s, p, of), (n, t) in sorted(self._sums.items())
+        ]
+
+
+def _silent(_system: str, _done: int, _total: int) -> None:
+    pass
+
+
+def run(
+    selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent
+) -> tuple[Run, Path]:
+    """Compare everything selected; returns the run and its folder under `reports`.
+
+    Raises a ParityError for what must be mended first; nothing is written then.
+    """
+    begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    plans, skipped, versions = plan.make(selection, target)
+    runnable = [p for p in plans if p.pairs]
+    if not runnable:
+        reasons = "; ".join(dict.fromkeys(s.reason for s in skipped)) or "no pair was selected"
+        raise NothingCompared(f"nothing to compare: {reasons}", "see `parity list` for what is there")
+    rules = {p.system.name: rules_for(selection, p.system) for p in runnable}
+    sources = {p.system.name: _source(p, selection, target) for p in runnable}
+    record = Recorder(reports, new_name(reports))
+    summary = Run(
+        name=record.final.name, started=started, command=command, skipped=skipped,
+        source="oracle" if selection.audio is not None else "golden",
+        environment=provenance.environment(versions), commit=provenance.commit(system.root()),
+    )  # fmt: skip
+    times, tally = _Times(), LabelTally()
+    try:
+        for p in runnable:
+            source = sources[p.system.name]
+            summary.systems[p.system.name] = _about(p, source)
+            _run_system(p, source, target, rules[p.system.name], record, times, progress,
+                        tally if selection.labels_from_folders else None)  # fmt: skip
+            if selection.examples:
+                from parity.search import search_plan
+
+                summary.examples += search_plan(p, target, rules[p.system.name], selection, progress)
+            target.release()
+        summary.labels = tally.summary() if selection.labels_from_folders else {}
+        summary.gaps = _gaps(rules, runnable)
+        summary.timings = times.rows() + list(getattr(target, "timings", []))
+        summary.seconds = round(time.monotonic() - begun, 3)
+        summary.summaries = record.summaries
+        summary.exit_code = exit_code(summary)
+        return summary, record.finish(summary)
+    except BaseException:
+        record.abandon()
+        raise
+
+
+def _source(p: Plan, selection: Selection, target: Target) -> _Source:
+    if selection.audio is not None:
+        paths = audio.find(selection.audio)
+        clips = audio.folder_clips(selection.audio, p.system.frontend)
+        spec, _ = plan.reference(p)
+        anchor = {"live": f"float64 oracle; activations judged by {spec}"}
+        return _Source(len(paths), judged_live(p, clips, target, selection.layers), anchor)
+    regenerate = any(taps & REGENERATED_TAPS for taps in p.backends.values())
+    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)
+
+
+def _about(p: Plan, source: _Source) -> dict[str, Any]:
+    s = p.system
+    return {
+        "labels": list(s.labels),
+        "frontend": fe.to_plain(s.frontend),
+        "frontend_digest": s.frontend.digest,
+        "taps": [*s.frontend.taps, MODEL_INPUT, *s.taps, *DECISION_TAPS],
+        "clips": source.total,
+        "pairs": [list(pair) for pair in p.pairs],
+        "artifacts": [
+            {"format": a.format, "precision": a.precision, "file": Path(a.path).name, "sha256": a.sha256}
+            for a in s.artifacts
+        ],
+        "anchor": source.anchor,
+    }
+
+
+def _run_system(
+    p: Plan, source: _Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
+    progress: Progress, tally: LabelTally | None,
+) -> None:  # fmt: skip
+    judge = Judge(p.system, rules, target.name, source.labels)
+    pending: list[list[Expected]] = []
+    done = 0
+    progress(p.system.name, 0, source.total)
+    for result in target.run(_jobs(p, source.chunks, pending)):
+        part = pending.pop(0)
+        start = time.perf_counter()
+        for judged in judge.judge(result, part, p.backends):
+            record.add(judged.verdict)
+            if judged.arrays is not None:
+                record.keep_arrays(judged.verdict, judged.arrays)
+        times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
+        for spec, outputs in result.features.items():
+            times.outputs("features", spec, p.system.name, outputs)
+        for (_, spec, _), outputs in result.activations.items():
+            times.outputs("model", spec, p.system.name, outputs)
+        if tally is not None:
+            _tally(tally, p, result)
+        done += len(part)
+        progress(p.system.name, done, source.total)
+
+
+def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
+    for (backend, runtime, precision), outputs in result.activations.items():
+        if not backend or isinstance(outputs, Failure):
+            continue
+        for clip, output in zip(result.job.clips, outputs, strict=True):
+            logits = output.taps.get(p.system.decision.source)
+            tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
+
+
+def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan]) -> dict[str, list[str]]:
+    """Declared gaps among what was selected, and those that matched nothing."""
+    met, unmet = [], []
+    for p in plans:
+        known = rules[p.system.name]
+        for i, g in enumerate(known.gaps):
+            selected = fnmatchcase(p.system.name, g.system) and any(
+                fnmatchcase(b, g.backend) and fnmatchcase(r, g.runtime) and fnmatchcase(precision, g.precision)
+                for b, r, precision in [*p.pairs, *(("", r, q) for _, r, q in p.pairs)]
+            )
+            if selected:
+                (met if i in known.used_gaps else unmet).append(f"{g.system} {g.tap}: {g.reason}")
+    return {"met": met, "unmet": unmet}
+
+
+def exit_code(run: Run) -> int:
+    """The code that the whole run ends in."""
+    outcomes = {o for s in run.summaries for o, n in s.counts.items() if n}
+    codes = []
+    if outcomes & {"fail", "missing", "error"} or run.gaps.get("unmet") or any(e["failed"] for e in run.examples):
+        codes.append(errors.MISMATCH)
+    if not outcomes & {"pass", "fail", "gap"} or any(s.asked for s in run.skipped):
+        codes.append(errors.NOTHING)
+    return errors.worst(codes)

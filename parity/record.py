@@ -1,0 +1,217 @@
+"""Recording goldens: the oracle's features, a runtime's activations, and the anchor that proves the recipe.
+
+The anchor is an independent implementation (librosa for most systems). Where it disagrees with the oracle, the recipe
+doesn't describe what really ran, and nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import audio, compare, golden, plan, provenance, registry
+from parity import frontend as fe
+from parity.errors import AnchorError, ConfigError, ModelError
+from parity.expected import features_of
+from parity.pipeline import CHUNK, Progress, chunked
+from parity.plan import Plan
+from parity.protocols import Array, Artifact, Clip, Failure, Job, Target, Taps, Unsupported
+from parity.system import System
+from parity.taps import MODEL_INPUT, REGENERATED_TAPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What is recorded: `layers` clips with inner activations, spread evenly over all; `anchor` None for none."""
+
+    system: System
+    folder: Path
+    root: Path
+    anchor: str | None = "librosa"
+    runtime: str | None = None
+    layers: int = 3
+    command: str = ""
+
+
+@dataclass
+class _Set:
+    """What has been worked out so far."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    worst: dict[str, float] = field(default_factory=dict)
+    distance: dict[str, float] = field(default_factory=dict)
+
+
+def _ask(target: Target, kind: str, spec: str, question: fe.Frontend | Artifact) -> tuple[Any, Mapping[str, str]]:
+    registry.find("backend" if kind == "backend" else "runtime", spec)
+    told = target.describe(kind, spec, [question])
+    return told.answers[0], told.versions
+
+
+def _recorder(what: Recording, target: Target) -> tuple[str, Artifact, Mapping[str, str]]:
+    """The runtime that activations are recorded from: as asked for, or the system's reference."""
+    if what.runtime is None:
+        try:
+            spec, artifact = plan.reference(Plan(what.system))
+        except ConfigError:  # the one that system.toml names isn't there: any other that is installed
+            spec, artifact = plan.reference(Plan(what.system, models=_installed(what.system, target)))
+    else:
+        spec = what.runtime
+        registry.find("runtime", spec)
+        told = target.describe("runtime", spec, what.system.artifacts)
+        fits = [a for a, t in zip(what.system.artifacts, told.answers, strict=True) if not isinstance(t, Unsupported)]
+        if not fits:
+            raise ConfigError(f"{what.system.name} has no model that {spec} can run", "see `parity list systems`")
+        artifact = fits[0]
+    return spec, artifact, target.describe("runtime", spec, []).versions
+
+
+def _installed(system: System, target: Target) -> list[tuple[str, Artifact]]:
+    found = []
+    for name, plugin in registry.plugins("runtime").items():
+        if plugin.missing:
+            continue
+        answers = target.describe("runtime", name, system.artifacts).answers
+        found += [(name, a) for a, t in zip(system.artifacts, answers, strict=True) if not isinstance(t, Unsupported)]
+    return found
+
+
+def _spread(total: int, count: int) -> set[int]:
+    """`count` positions spread evenly over `total`."""
+    return {int(i) for i in np.linspace(0, max(0, total - 1), min(count, total)).round()}
+
+
+def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """Record a set; returns its manifest's path and the manifest. AnchorError where the anchor disagrees."""
+    system = what.system
+    paths = audio.find(what.folder)
+    spec, artifact, versions = _recorder(what, target)
+    anchor_taps, anchor_versions = frozenset[str](), {}
+    if what.anchor is not None:
+        answer, anchor_versions = _ask(target, "backend", what.anchor, system.frontend)
+        if isinstance(answer, Unsupported):
+            raise ConfigError(f"{what.anchor} can't be the anchor: {answer.reason}", "name another, or --unanchored")
+        anchor_taps = answer
+    inner = _spread(len(paths), what.layers)
+    made = _Set()
+    done = 0
+    for part in chunked(enumerate(paths), CHUNK):
+        clips = [audio.read(p, audio.name_of(p, what.folder), system.frontend) for _, p in part]
+        numbers = [i for i, _ in part]
+        oracle = [features_of(c, system.frontend) for c in clips]
+        job = Job(
+            system=system.name, frontend=system.frontend, clips=clips,
+            backends=[what.anchor] if what.anchor is not None else [], models=[(spec, artifact)],
+            references=[reference for _, reference in oracle],
+            taps=[frozenset(artifact.taps) if i in inner else frozenset({system.decision.source}) for i in numbers],
+        )  # fmt: skip
+        (result,) = target.run([job])
+        if what.anchor is not None:
+            _agree(what.anchor, anchor_taps, system, clips, oracle, result.features[what.anchor], made)
+        outputs = result.activations["", spec, artifact.precision]
+        if isinstance(outputs, Failure):
+            raise ModelError(f"{spec} failed while recording: {outputs.reason}", "record from another: --runtime")
+        for (_, path), clip, (intervals, _), output in zip(part, clips, oracle, outputs, strict=True):
+            _add(made, what, path, clip, intervals, output.taps)
+        done += len(part)
+        progress(system.name, done, len(paths))
+    manifest = _manifest(what, spec, artifact, versions, anchor_versions, made)
+    return golden.commit(what.root, system.name, manifest, made.files), manifest
+
+
+def _agree(
+    anchor: str, taps: frozenset[str], system: System, clips: Sequence[Clip], oracle: Sequence[Any], outputs: Any, made: _Set
+) -> None:
+    """Hold the anchor to the oracle's bounds, at every tap that it gives."""
+    if isinstance(outputs, Failure):
+        raise AnchorError(f"the anchor {anchor} failed: {outputs.reason}", "nothing was recorded")
+    for clip, (intervals, _), output in zip(clips, oracle, outputs, strict=True):
+        for tap in system.frontend.taps:
+            if tap not in taps:
+                continue
+            x = intervals[tap]
+            judged = compare.compare(output.taps.get(tap), x.value, x.lo, x.hi, system.frontend.dtype(tap))
+            if judged.outcome != "pass":
+                raise AnchorError(
+                    f"{anchor} disagrees with the oracle at {tap} of {clip.name}: {judged.message}",
+                    "nothing was recorded; does the recipe say what really runs?",
+                )
+            made.worst[tap] = max(made.worst.get(tap, 0.0), judged.ratio or 0.0)
+
+
+def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, taps: Taps) -> None:
+    """One clip's files and its entry in the manifest."""
+    system, root = what.system, what.root
+    units = golden.units(system.frontend)
+    features = golden.pack_features(intervals)
+    model = {t: _kept(a) for t, a in sorted(taps.items()) if t != MODEL_INPUT}
+    entry: dict[str, Any] = {"name": clip.name, "samples_sha256": clip.sha256, "samples": len(clip.samples), "rate": clip.rate}
+    sound = path.read_bytes()
+    inside = path.resolve().is_relative_to((root / "clips").resolve())
+    where = path.resolve().relative_to(root.resolve()).as_posix() if inside else "clips/" + golden.slug(clip.name, sound, path.suffix.lower())
+    if not inside:
+        made.files[where] = sound
+    entry["clip"] = {"file": where, "sha256": golden.sha256(sound)}
+    for part, arrays, folder in (
+        ("features", features, f"features/{system.frontend.digest[:16]}"), ("model", model, system.name),
+    ):  # fmt: skip
+        data = golden.pack(arrays)
+        file = f"{folder}/{golden.slug(clip.name, data, '.npz')}"
+        made.files[file] = data
+        entry[part] = {"file": file, "sha256": golden.sha256(data), "arrays": golden.describe_arrays(arrays, units)}
+    entry["regenerated"] = {
+        t: golden.regenerated_digest(x.value) for t, x in intervals.items() if t in REGENERATED_TAPS
+    }
+    choice = compare.decide(model[system.decision.source], system.labels)
+    if choice is None:
+        raise ModelError(
+            f"{system.name} has {len(system.labels)} labels; {system.decision.source} has "
+            f"{model[system.decision.source].size} finite or other values for {clip.name}",
+            "mend `labels` in system.toml",
+        )
+    entry["decision"] = {"label": choice.label, "margin": choice.margin}
+    made.clips.append(entry)
+
+
+def _kept(a: Array) -> Array:
+    """Activations as stored: float64 ones keep float32's precision of what float32 runtimes are judged by."""
+    return a.astype(np.float32) if a.dtype == np.float64 else a
+
+
+def _manifest(
+    what: Recording, spec: str, artifact: Artifact, versions: Mapping[str, str], anchor_versions: Mapping[str, str], made: _Set
+) -> dict[str, Any]:
+    system = what.system
+    frontend = system.frontend
+    return {
+        "format": golden.FORMAT,
+        "system": system.name,
+        "frontend": fe.to_plain(frontend),
+        "frontend_digest": frontend.digest,
+        "labels": list(system.labels),
+        "decision": {"rule": system.decision.rule, "source": system.decision.source},
+        "anchor": {
+            "backend": what.anchor or "none",
+            "versions": dict(anchor_versions),
+            "worst_error_over_bound": {t: round(r, 4) for t, r in sorted(made.worst.items())},
+        },
+        "recorder": {
+            "runtime": spec,
+            "format": artifact.format,
+            "precision": artifact.precision,
+            "model_sha256": artifact.sha256,
+            "versions": dict(versions),
+        },
+        "environment": provenance.environment({spec: versions}),
+        "commit": provenance.commit(system.folder),
+        "command": what.command,
+        "seed": 0,
+        "recorded": time.strftime("%Y-%m-%d"),
+        "clips": sorted(made.clips, key=lambda e: str(e["name"])),
+    }

@@ -1,0 +1,74 @@
+"""What is there, as tables: plugins, systems and their models, goldens."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from parity import registry
+from parity.golden import GoldenSet
+from parity.system import System
+
+_KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
+
+
+def _console() -> Console:
+    import sys
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+def show_plugins() -> None:
+    """Every plugin: installed or not, versions, and what to type. Imports none of them."""
+    table = Table("kind", "name", "installed", "versions, or what to install", box=None, pad_edge=False)
+    for kind in _KINDS:
+        for name, plugin in registry.plugins(kind).items():
+            versions = ", ".join(f"{d} {v}" for d, v in plugin.versions().items())
+            table.add_row(kind, name, "no" if plugin.missing else "yes", plugin.install if plugin.missing else versions)
+    _console().print(table, markup=False)
+
+
+def show_systems(systems: Sequence[System]) -> None:
+    """Each system's recipe and model files."""
+    console = _console()
+    for s in systems:
+        f = s.frontend
+        length = f.input.length
+        shape = f"{f.frames(length)} frames x {f.bands} bands" if length else f"any frames x {f.bands} bands"
+        console.print(f"{s.name}: {s.description}", markup=False)
+        console.print(f"  features {shape}, recipe {f.digest[:12]}; {len(s.labels)} labels", markup=False)
+        table = Table("", "format", "precision", "file", "sha256", box=None, pad_edge=False)
+        for a in s.artifacts:
+            table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
+        for reason in s.not_built:
+            table.add_row("", "not built", "", reason, "")
+        console.print(table, markup=False)
+
+
+def show_golden(goldens: GoldenSet) -> None:
+    """Clips with their decisions and arrays, the anchor, and where they were recorded."""
+    console, m = _console(), goldens.manifest
+    anchor, recorder = m["anchor"], m["recorder"]
+    worst = max(anchor["worst_error_over_bound"].values(), default=None)
+    agrees = f", at most {worst:.2g} of the bound from the oracle" if worst is not None else ""
+    versions = ", ".join(f"{k} {v}" for k, v in sorted(anchor["versions"].items()))
+    console.print(f"{m['system']}: {len(m['clips'])} clips, recipe {m['frontend_digest'][:12]}", markup=False)
+    console.print(f"  anchor: {anchor['backend']} ({versions}){agrees}", markup=False)
+    console.print(
+        f"  activations: {recorder['runtime']} on {recorder['format']} {recorder['precision']} "
+        f"(sha256 {recorder['model_sha256'][:12]})", markup=False,
+    )  # fmt: skip
+    console.print(f"  recorded {m['recorded']} on {m['environment']['cpu']['model']}: {m['command']}", markup=False)
+    table = Table("clip", "samples", "label", "margin", "arrays", box=None, pad_edge=False)
+    for entry in m["clips"]:
+        arrays = defaultdict(list)
+        for tap in [*entry["features"]["arrays"], *entry["model"]["arrays"]]:
+            if ":" not in tap:
+                arrays[tap.split("/")[0]].append(tap.split("/")[1])
+        what = "; ".join(f"{k}: {', '.join(v)}" for k, v in arrays.items())
+        table.add_row(entry["name"], str(entry["samples"]), entry["decision"]["label"], f"{entry['decision']['margin']:.3g}", what)
+    console.print(table, markup=False)

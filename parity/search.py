@@ -1,0 +1,157 @@
+"""Clips that nobody thought of: drawn from parameters by Hypothesis, driven towards the largest error over bound.
+
+A clip is never drawn sample by sample; its parameters are (see `parity.signals`), so that what is found and shrunk is
+a handful of readable numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from parity import audio, pipeline
+from parity.errors import MissingExtra, ParityError
+from parity.frontend import Frontend
+from parity.judge import Judge
+from parity.plan import Plan, Selection
+from parity.policy import Policy
+from parity.protocols import Clip, Target
+from parity.report.records import Verdict, severity
+from parity.signals import Signal, describe, render
+
+try:
+    import hypothesis
+    from hypothesis import strategies as st
+except ImportError:
+    raise MissingExtra("--examples needs Hypothesis, which is not installed", "pip install 'parity[test]'") from None
+
+
+def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
+    """Clip lengths in samples: around the edges of framing, around the model's own, and any."""
+    frame, hop, fft = frontend.frame.length, frontend.frame.hop, frontend.spectrum.n_fft
+    whole = frontend.input.length or frontend.input.rate
+    near = {frame, fft, frame + hop, frame + 7 * hop, whole}
+    edges = {n + d for n in near for d in (-1, 0, 1)} | {hop - 1, hop, hop + 1, whole // 2}
+    least = 1 if frontend.input.length is not None else frame
+    known = sorted(n for n in edges if n >= least)
+    return st.one_of(st.just(whole), st.sampled_from(known), st.integers(least, whole + 2 * frame))
+
+
+@st.composite
+def signals(draw: st.DrawFn, frontend: Frontend) -> Signal:
+    """Tones, chirps, noise, impulses, offsets and silence, from full scale down to -140 dBFS, of odd lengths."""
+    length, rate = draw(lengths(frontend)), frontend.input.rate
+    kind = draw(st.sampled_from(("silence", "tone", "chirp", "impulse", "white", "pink", "dc", "clicks", "step")))
+    level = st.floats(-140.0, 12.0).map(lambda x: round(x, 1))
+    values: dict[str, Any] = {"kind": kind, "length": length, "rate": rate}
+    if kind not in ("silence", "dc"):
+        values["level_dbfs"] = draw(level)
+    if kind in ("tone", "chirp", "clicks"):
+        values["frequency"] = draw(st.floats(1.0, rate / 2 - 1).map(lambda x: round(x, 1)))
+    if kind == "chirp":
+        values["end_frequency"] = draw(st.floats(1.0, rate / 2 - 1).map(lambda x: round(x, 1)))
+    if kind in ("impulse", "step"):
+        values["at"] = draw(st.integers(0, length - 1))
+    if kind in ("white", "pink", "clicks"):
+        values["seed"] = draw(st.integers(0, 999))
+    if kind == "dc" or draw(st.booleans()):
+        values["dc"] = draw(st.floats(-1.0, 1.0).map(lambda x: round(x, 3)))
+    if kind not in ("white", "pink") and draw(st.booleans()):
+        values["noise_dbfs"] = draw(level)
+    return Signal(**values)
+
+
+def clip_of(signal: Signal) -> Clip:
+    """The clip that a signal renders to, named by its description."""
+    samples = render(signal)
+    return Clip(describe(signal), samples, signal.rate, audio.digest(samples, signal.rate))
+
+
+def clips(frontend: Frontend) -> st.SearchStrategy[Clip]:
+    """Clips that fit a recipe."""
+    return signals(frontend).map(clip_of)
+
+
+class _Examples:
+    """Judges one clip on every pair of a plan and remembers the worst of each."""
+
+    def __init__(self, p: Plan, target: Target, rules: Policy) -> None:
+        self._plan, self._target = p, target
+        self._judge = Judge(p.system, rules, target.name)
+        self.count = 0
+        self.worst: dict[tuple[str, str, str], Verdict] = {}
+        self.failing: dict[tuple[str, str, str], Verdict] = {}
+
+    def verdicts(self, clip: Clip) -> list[Verdict]:
+        (part,) = pipeline.judged_live(self._plan, [clip], self._target, layers=1)
+        (result,) = self._target.run([pipeline.job_of(self._plan, part)])
+        return [j.verdict for j in self._judge.judge(result, part, self._plan.backends)]
+
+    def judge(self, clip: Clip) -> float:
+        """The largest error over bound of a clip. AssertionError where a tap fails."""
+        self.count += 1
+        self.failing = {}
+        largest = 0.0
+        found = self.verdicts(clip)
+        for pair in self._plan.pairs:
+            worst = max((v for v in found if _concerns(v, pair)), key=severity)
+            if pair not in self.worst or severity(worst) > severity(self.worst[pair]):
+                self.worst[pair] = worst
+            if worst.outcome in ("fail", "missing", "error"):
+                self.failing[pair] = next(v for v in found if _concerns(v, pair) and v.outcome == worst.outcome)
+            largest = max(largest, worst.ratio if worst.ratio is not None else 0.0)
+        assert not self.failing
+        return largest
+
+
+def _concerns(v: Verdict, pair: tuple[str, str, str]) -> bool:
+    return v.backend in ("", pair[0]) and (v.runtime, v.precision) in (("", ""), pair[1:])
+
+
+def search_plan(
+    p: Plan, target: Target, rules: Policy, selection: Selection, progress: pipeline.Progress
+) -> list[dict[str, Any]]:
+    """Judge `selection.examples` drawn clips on every pair; a row a pair, with the shrunk counter-example if one fails."""
+    examples = _Examples(p, target, rules)
+    what = f"{p.system.name} examples"
+
+    @hypothesis.seed(selection.seed)
+    @hypothesis.settings(
+        max_examples=selection.examples, deadline=None, database=None, print_blob=False, report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck), verbosity=hypothesis.Verbosity.quiet,
+    )  # fmt: skip
+    @hypothesis.given(signals(p.system.frontend))
+    def drive(signal: Signal) -> None:
+        progress(what, min(examples.count, selection.examples), selection.examples)
+        hypothesis.target(min(examples.judge(clip_of(signal)), 1e6), label="error over bound")
+
+    failing: dict[tuple[str, str, str], Verdict] = {}
+    try:
+        drive()
+    except (ParityError, KeyboardInterrupt):
+        raise
+    except (AssertionError, hypothesis.errors.HypothesisException):
+        # Hypothesis runs the smallest failing example last: what failed then is the counter-example.
+        failing = examples.failing
+    return _rows(p, examples, failing)
+
+
+def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verdict]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for pair in p.pairs:
+        worst, smallest = examples.worst.get(pair), failing.get(pair)
+        failed = smallest is not None or (worst is not None and severity(worst)[0] > 2)
+        shown = smallest or worst
+        rows.append(
+            {
+                "system": p.system.name, "pair": " ".join((p.system.name, *pair)), "count": examples.count,
+                "worst_ratio": worst.ratio if worst is not None else None, "worst": worst.clip if worst is not None else "",
+                "worst_tap": worst.tap if worst is not None else "", "failed": failed,
+                "counterexample": shown.clip if failed and shown is not None else None,
+                "message": f"{shown.tap}: {shown.message}" if failed and shown is not None else "",
+            }  # fmt: skip
+        )
+    return rows
+
+
+__all__: Sequence[str] = ["clip_of", "clips", "lengths", "search_plan", "signals"]
