@@ -81,13 +81,15 @@ def cli() -> None:
 
 @cli.command()
 @_systems
-@click.option("--backend", "backends", multiple=True, metavar="NAME", shell_complete=_complete(_plugin_names("backend")),
-              help="A feature backend. Repeatable; default: all that are installed.")  # fmt: skip
-@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", shell_complete=_complete(_plugin_names("runtime")),
-              help="A model runtime, with options: onnxrt:opt=off. Repeatable; default: all that are installed.")  # fmt: skip
+@click.option("--backend", "backends", multiple=True, metavar="NAME",
+              shell_complete=_complete(_plugin_names("backend")),
+              help="A feature backend. Repeatable; default: all installed.")  # fmt: skip
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME",
+              shell_complete=_complete(_plugin_names("runtime")),
+              help="A runtime, with options: onnxrt:opt=off. Repeatable; default: all installed.")  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="float32, int8, ... Repeatable.")
 @click.option("--audio", type=PATH, metavar="DIR", help="Clips without goldens: judged by the oracle, here and now.")
-@click.option("--labels-from", type=click.Choice(["folders"]), help="With --audio: print accuracy; folders are labels.")
+@click.option("--labels-from", type=click.Choice(["folders"]), help="With --audio: print accuracy.")
 @click.option("--golden", type=PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
 @click.option("--examples", type=click.IntRange(0), default=0, metavar="N", help="Judge N generated clips as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated clips.")
@@ -102,9 +104,9 @@ def run(**options: Any) -> None:
     import msgspec
     from rich.console import Console
 
-    from parity import pipeline, system
+    from parity import pipeline, progress, system
     from parity.plan import Selection
-    from parity.report import progress, terminal
+    from parity.report import terminal
 
     if options["labels_from"] and options["audio"] is None:
         raise click.UsageError("--labels-from needs --audio: the goldens' folders are not labels")
@@ -153,7 +155,9 @@ def _golden_root(out: Path | None) -> Path:
 @click.option("--anchor", "--backend", default="librosa", show_default=True, metavar="NAME",
               help="Backend that must agree with the oracle.")  # fmt: skip
 @click.option("--unanchored", is_flag=True, help="Record without an anchor; every report says so.")
-@click.option("--runtime", metavar="NAME", help="Runtime that activations are recorded from. Default: the system's own.")
+@click.option(
+    "--runtime", metavar="NAME", help="Runtime that activations are recorded from. Default: the system's own."
+)
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="Clips whose inner layers are recorded.")  # fmt: skip
 @_local
@@ -163,9 +167,8 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 
     Nothing is recorded where the anchor disagrees with the oracle.
     """
+    from parity import progress, system
     from parity import record as recording
-    from parity import system
-    from parity.report import progress
 
     root = _golden_root(out)
     with _target(jobs, limit) as target:
@@ -208,8 +211,7 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
 def show(systems: tuple[str, ...], where: Path | None) -> None:
     """What is recorded: clips, decisions, arrays, anchor and provenance."""
     from parity import golden as goldens
-    from parity import system
-    from parity.report import inventory
+    from parity import inventory, system
 
     for found in system.find(systems):
         inventory.show_golden(goldens.load(_golden_root(where), found))
@@ -224,8 +226,7 @@ def models() -> None:
 @_systems
 def list_models(systems: tuple[str, ...]) -> None:
     """Systems and their model files."""
-    from parity import system
-    from parity.report import inventory
+    from parity import inventory, system
 
     inventory.show_systems(system.find(systems))
 
@@ -267,8 +268,7 @@ def train(name: str, arguments: tuple[str, ...]) -> None:
 @click.argument("what", type=click.Choice(["plugins", "systems"]), default="plugins")
 def list_all(what: str) -> None:
     """Plugins: installed or not, versions, what to install. `list systems`: models by runtime and precision."""
-    from parity import system
-    from parity.report import inventory
+    from parity import inventory, system
 
     if what == "plugins":
         inventory.show_plugins()

@@ -12,7 +12,7 @@ import click
 from parity import golden, registry, system
 from parity.errors import CONFIG, GOLDEN, OK, ParityError, worst
 from parity.provenance import cpu
-from parity.targets.local import LocalTarget, WorkerDiedError
+from parity.targets.local import LocalTarget
 
 
 def run() -> int:
@@ -36,8 +36,8 @@ def _checks() -> Iterator[tuple[bool, str, int]]:
                 try:
                     versions = target.describe(kind, name, []).versions
                     yield True, f"{kind} {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())), OK
-                except (ParityError, WorkerDiedError) as e:
-                    yield False, f"{kind} {name} doesn't load: {e}", CONFIG
+                except ParityError as e:
+                    yield False, f"{e.message}" + (f" (hint: {e.hint})" if e.hint and "doctor" not in e.hint else ""), CONFIG
     for name in system.names():
         yield from _system(name)
     yield _writable(system.root() / "reports")
@@ -49,7 +49,11 @@ def _system(name: str) -> Iterator[tuple[bool, str, int]]:
         yield True, f"system {name}: {len(found.artifacts)} models", OK
         opened = golden.load(system.root() / "golden", found)
         problems = list(opened.verify())
-        yield not problems, f"goldens of {name}: {len(opened.clips)} clips" + "".join(f"; {p}" for p in problems[:1]), GOLDEN
+        yield (
+            not problems,
+            f"goldens of {name}: {len(opened.clips)} clips" + "".join(f"; {p}" for p in problems[:1]),
+            GOLDEN,
+        )
     except ParityError as e:
         yield False, f"system {name}: {e.message}" + (f" (hint: {e.hint})" if e.hint else ""), e.exit_code
 
@@ -60,6 +64,8 @@ def _writable(reports: Path) -> tuple[bool, str, int]:
         with tempfile.TemporaryFile(dir=reports):
             return True, f"reports can be written to {reports}", OK
     except OSError as e:
-        return False, f"reports can't be written to {reports}: {e.strerror} (name another: parity run --report DIR)", CONFIG
-
-
+        return (
+            False,
+            f"reports can't be written to {reports}: {e.strerror} (name another: parity run --report DIR)",
+            CONFIG,
+        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from parity.backends import reference
-from parity.bounds.features import U, Interval, bounds
+from parity.bounds.features import Interval, U, bounds
 from parity.frontend import Frontend
 from parity.protocols import Array, Clip, Tap
 

@@ -276,7 +276,7 @@ def from_plain(plain: Mapping[str, Mapping[str, Any]]) -> Frontend:
     """The inverse of `to_plain` for values that were validated when they were read from TOML."""
     stages: dict[str, Any] = {}
     for name, values in plain.items():
-        kind = next(k for k in STAGES[name] if k.kind == values["kind"])
+        kind: Any = next(k for k in STAGES[name] if k.kind == values["kind"])
         rest = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "kind"}
         stages[name] = kind(**rest)
     return Frontend(**stages)

@@ -53,7 +53,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def rounded_up(x: Array) -> Array:
-    """Positive numbers rounded up to four significant bits, float32: a bound a little wider, and a fifth of the size."""
+    """Positive numbers rounded up to four significant bits, float32: a little wider, and a fifth of the size."""
     mantissa, exponent = np.frexp(x)
     return np.ldexp(np.ceil(mantissa * 16.0) / 16.0, exponent).astype(np.float32)
 
@@ -120,7 +120,7 @@ def describe_arrays(arrays: Mapping[str, Array], units: Mapping[Tap, str]) -> di
 def units(frontend: fe.Frontend) -> dict[Tap, str]:
     """The unit of each feature tap: full scale (FS), its powers, and logarithms of them."""
     power = "FS²" if frontend.spectrum.exponent == 2 else "FS"
-    out = {t: "FS" for t in REGENERATED_TAPS} | {"features/spectrum": power, "features/filterbank": power}
+    out = dict.fromkeys(REGENERATED_TAPS, "FS") | {"features/spectrum": power, "features/filterbank": power}
     if (c := frontend.compress) is not None:
         name = "dB" if isinstance(c, fe.Decibel) else ("ln" if c.base == "e" else "log10")
         out["features/compressed"] = name if isinstance(c, fe.Decibel) else f"{name}({power})"
@@ -139,7 +139,7 @@ class GoldenSet:
     @property
     def clips(self) -> Sequence[Mapping[str, Any]]:
         """The manifest's entry of each clip, sorted by name."""
-        return self.manifest["clips"]  # type: ignore[no-any-return]
+        return self.manifest["clips"]
 
     def file(self, entry: Mapping[str, Any]) -> bytes:
         """A file of the set. GoldenError where it is missing, altered, or outside the set's folder."""
@@ -149,7 +149,9 @@ class GoldenSet:
         try:
             data = path.read_bytes()
         except OSError as e:
-            raise GoldenError(f"golden file {path} can't be read: {e.strerror}", "restore it, or record again") from None
+            raise GoldenError(
+                f"golden file {path} can't be read: {e.strerror}", "restore it, or record again"
+            ) from None
         if sha256(data) != entry["sha256"]:
             raise GoldenError(f"golden file {path} was altered: its sha256 isn't the manifest's",
                               "restore it (git checkout), or record again: parity golden record")  # fmt: skip

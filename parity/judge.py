@@ -42,7 +42,10 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
         return {"frame": frame, "time": (start + index[1]) / rate}
     if tap == "features/spectrum" or (frontend.filterbank is None and tap != "features/cepstrum"):
         where["frequency"] = index[1] * rate / frontend.spectrum.n_fft
-    elif tap != "features/cepstrum" and frontend.cepstrum is None or tap in ("features/filterbank", "features/compressed"):
+    elif (tap != "features/cepstrum" and frontend.cepstrum is None) or tap in (
+        "features/filterbank",
+        "features/compressed",
+    ):
         bank = frontend.filterbank
         if isinstance(bank, fe.Mel):
             where["frequency"] = float(reference.mel_edges(bank)[index[1] + 1])
@@ -74,7 +77,9 @@ class Judge:
         c = comparison
         ratio = c.ratio if c.ratio is not None and np.isfinite(c.ratio) else None
         bound = c.bound if c.bound is not None and np.isfinite(c.bound) else None
-        numbers = {k: v for k, v in {"candidate": c.candidate, "golden": c.golden}.items() if v is not None and np.isfinite(v)}
+        numbers = {
+            k: v for k, v in {"candidate": c.candidate, "golden": c.golden}.items() if v is not None and np.isfinite(v)
+        }
         where = place(self._system.frontend, what["tap"], c.index) if c.index and is_feature(what["tap"]) else {}
         outcome, gap = c.outcome, None
         keys = ("system", "backend", "runtime", "precision", "path", "tap", "clip")
@@ -91,15 +96,25 @@ class Judge:
         )  # fmt: skip
         return Judged(verdict, arrays if outcome == "fail" else None)
 
-    def _failed(self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]) -> Iterator[Judged]:
+    def _failed(
+        self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]
+    ) -> Iterator[Judged]:
         """A plugin that died: an error at every tap that it owed, so that nothing looks compared."""
         for e in clips:
             for tap in taps:
                 message = f"{failure.plugin}: {failure.reason}"
                 yield self._verdict(Comparison("error", message), what | {"tap": tap, "clip": e.clip.name})
 
-    def _features(self, backend: str, outputs: Outputs, expected: Sequence[Expected], declared: frozenset[Tap]) -> Iterator[Judged]:
-        what: dict[str, Any] = {"system": self._system.name, "backend": backend, "runtime": "", "precision": "", "path": "features"}
+    def _features(
+        self, backend: str, outputs: Outputs, expected: Sequence[Expected], declared: frozenset[Tap]
+    ) -> Iterator[Judged]:
+        what: dict[str, Any] = {
+            "system": self._system.name,
+            "backend": backend,
+            "runtime": "",
+            "precision": "",
+            "path": "features",
+        }
         taps = self._system.frontend.taps
         if isinstance(outputs, Failure):
             yield from self._failed(outputs, what, [t for t in taps if t in declared], expected)
@@ -114,7 +129,9 @@ class Judge:
                     interval = e.features[tap]
                     if (wider := self._rules.rule(self._system.name, name, "features", "", tap)) is not None:
                         interval, rule = policy.widened(wider, interval), f"declared: {wider.why}"
-                    yield self._compare(output.taps.get(tap), interval, self._system.frontend.dtype(tap), here, rule=rule)
+                    yield self._compare(
+                        output.taps.get(tap), interval, self._system.frontend.dtype(tap), here, rule=rule
+                    )
 
     def _compare(self, candidate: Array | None, x: Interval, dtype: str, what: dict[str, Any], **more: Any) -> Judged:
         judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
@@ -123,10 +140,13 @@ class Judge:
             arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
         return self._verdict(judged, what, arrays, **more)
 
-    def _network(self, backend: str, runtime: str, artifact: Artifact, outputs: Outputs, expected: Sequence[Expected]) -> Iterator[Judged]:
+    def _network(
+        self, backend: str, runtime: str, artifact: Artifact, outputs: Outputs, expected: Sequence[Expected]
+    ) -> Iterator[Judged]:
         path = "cumulative" if backend else "isolated"
         what: dict[str, Any] = {
-            "system": self._system.name, "backend": backend, "runtime": runtime, "precision": artifact.precision, "path": path,
+            "system": self._system.name, "backend": backend, "runtime": runtime, "precision": artifact.precision,
+            "path": path,
         }  # fmt: skip
         if isinstance(outputs, Failure):
             yield from self._failed(outputs, what, [self._system.decision.source, LABEL], expected)
@@ -160,7 +180,9 @@ class Judge:
         rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
         return policy.interval(rule, e.model[tap]), f"declared: {rule.why}"
 
-    def _decision(self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]) -> Iterator[Judged]:
+    def _decision(
+        self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]
+    ) -> Iterator[Judged]:
         source = self._system.decision.source
         logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
         here = what | {"clip": e.clip.name}
@@ -168,11 +190,18 @@ class Judge:
         half = (x.hi - x.lo).reshape(-1) / 2.0
         chosen = None if logits is None else compare.decide(logits, self._system.labels)
         if gold is None:
-            yield self._verdict(Comparison("fail", f"{len(self._golden_labels)} labels, but the golden has {e.model[source].size} logits"), here | {"tap": LABEL})
+            yield self._verdict(
+                Comparison(
+                    "fail", f"{len(self._golden_labels)} labels, but the golden has {e.model[source].size} logits"
+                ),
+                here | {"tap": LABEL},
+            )
             return
         if self._golden_labels != self._system.labels:
             order = "in another order" if set(self._golden_labels) == set(self._system.labels) else "others"
-            text = f"labels are {order}: golden {', '.join(self._golden_labels)}; system {', '.join(self._system.labels)}"
+            text = (
+                f"labels are {order}: golden {', '.join(self._golden_labels)}; system {', '.join(self._system.labels)}"
+            )
             yield self._verdict(Comparison("fail", text), here | {"tap": LABEL})
         else:
             judged, tie = compare.compare_label(chosen, gold, half)

@@ -42,7 +42,12 @@ class LabelTally:
             confusion = {truth: dict(sorted(row.items())) for truth, row in sorted(rows.items())}
             pairs.append({"pair": pair, "clips": total, "accuracy": right / total, "confusion": confusion})
         differ = [
-            {"system": system, "clip": clip, "truth": self._truth[system, clip], "labels": dict(sorted(answers.items()))}
+            {
+                "system": system,
+                "clip": clip,
+                "truth": self._truth[system, clip],
+                "labels": dict(sorted(answers.items())),
+            }
             for (system, clip), answers in sorted(self._by_clip.items())
             if len(set(answers.values())) > 1
         ]

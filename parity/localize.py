@@ -138,7 +138,7 @@ def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
     if v.path != "cumulative" or v.outcome not in FAILED:
         return None
     steps = _steps(run)
-    network = {"system": v.system, "runtime": v.runtime, "precision": v.precision, "target": v.target, "path": "isolated"}
+    network = {"path": "isolated"} | {k: getattr(v, k) for k in ("system", "runtime", "precision", "target")}
     alone = _first(run, steps, **network)
     if alone is not None and steps[alone.system, alone.tap] <= steps[v.system, v.tap]:
         return alone
@@ -170,3 +170,43 @@ def first_failures(run: Run) -> list[Verdict]:
         return follows_from(run, verdict) is not None, -rank, -ratio, title_of(verdict)
 
     return sorted(first.values(), key=order)
+
+
+def number(x: float | None) -> str:
+    """Three significant digits: `0.31`, `2.1e-5`, `1250`; a dash where there is none."""
+    if x is None:
+        return "–"
+    if x != x or x in (float("inf"), float("-inf")):
+        return f"{x:g}"
+    if abs(x) >= 99.95 and abs(x) < 99_999.5:
+        return f"{x:.0f}"
+    if 0 < abs(x) < 1e-3 or abs(x) >= 99_999.5:
+        mantissa, _, exponent = f"{x:.2e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{x + 0.0:.3g}"
+
+
+def place(verdict: Verdict) -> list[str]:
+    """Where in its clip the worst element is, in words: `frame 12, 0.125 s`, `bin 14 = 437 Hz`, `t 12 f 3 c 40`."""
+    v = verdict
+    if not is_feature(v.tap):
+        if v.index is None or v.tap.startswith("decision/"):
+            return []
+        names = ("t", "f", "c") if len(v.index) == 3 else ("index",) + ("",) * (len(v.index) - 1)
+        return [" ".join(f"{name} {i}".strip() for name, i in zip(names, v.index, strict=True))] if v.index else []
+    words = []
+    if v.frame is not None:
+        words.append(f"frame {v.frame}")
+    elif v.index:
+        words.append(f"sample {v.index[0]}")
+    if v.time is not None:
+        words.append(f"{number(v.time)} s")
+    if v.band is not None:
+        kind = {"features/spectrum": "bin", "features/cepstrum": "coefficient"}.get(v.tap, "band")
+        words.append(f"{kind} {v.band}" + (f" = {hertz(v.frequency)}" if v.frequency is not None else ""))
+    return words
+
+
+def hertz(f: float) -> str:
+    """A frequency: `437 Hz`, `4.38 kHz`."""
+    return f"{number(f / 1000)} kHz" if f >= 999.5 else f"{number(f)} Hz"

@@ -2,112 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import audio, errors, golden, plan, policy, provenance, system
+from parity import errors, plan, policy, provenance, sources, system
 from parity import frontend as fe
-from parity.errors import ConfigError, NothingCompared
-from parity.expected import Expected, features_of
-from parity.golden import GoldenSet
+from parity.errors import NothingCompared
+from parity.expected import Expected
 from parity.judge import Judge
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
-from parity.protocols import Artifact, Clip, Failure, Job, JobResult, Outputs, Tap, Target
+from parity.protocols import Failure, Job, JobResult, Outputs, Target
 from parity.report.records import Recorder, Run, new_name
-from parity.taps import DECISION_TAPS, MODEL_INPUT, REGENERATED_TAPS
-
-CHUNK = 16
-"""Clips in a job: enough to batch, few enough to keep memory flat."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with the system, clips done and clips in all."""
-
-
-@dataclass
-class _Source:
-    """Where a system's clips and expectations come from."""
-
-    total: int
-    chunks: Iterator[list[Expected]]
-    anchor: dict[str, Any]
-    labels: Sequence[str] | None = None
-
-
-def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` items."""
-    it = iter(items)
-    while chunk := list(itertools.islice(it, size)):
-        yield chunk
-
-
-def golden_root(selection: Selection, of: system.System) -> Path:
-    """Where a system's goldens are: --golden, `golden/` beside its system.toml, or the project's."""
-    if selection.golden is not None:
-        return selection.golden
-    own = of.folder / "golden"
-    return own if (own / of.name / golden.MANIFEST).is_file() else system.root() / "golden"
-
-
-def rules_for(selection: Selection, of: system.System) -> policy.Policy:
-    """The policy of a system: beside its goldens, beside its system.toml, or the project's."""
-    return policy.load([golden_root(selection, of), of.folder, system.root() / "golden"])
-
-
-def from_goldens(goldens: GoldenSet, regenerate: bool) -> _Source:
-    """Clips and arrays as recorded."""
-    entries = goldens.clips
-    chunks = ([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
-    return _Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"])
-
-
-def judged_live(p: Plan, clips: Iterable[Clip], target: Target, layers: int) -> Iterator[list[Expected]]:
-    """The oracle and the reference runtime, worked out now, a chunk at a time."""
-    spec, artifact = plan.reference(p)
-    seen = 0
-    for part in chunked(clips, CHUNK):
-        made = [(c, *features_of(c, p.system.frontend)) for c in part]
-        wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
-        job = Job(
-            system=p.system.name, frontend=p.system.frontend, clips=part, models=[(spec, artifact)],
-            references=[reference for _, _, reference in made], taps=wanted,
-        )  # fmt: skip
-        (result,) = target.run([job])
-        outputs = result.activations["", spec, artifact.precision]
-        if isinstance(outputs, Failure):
-            raise ConfigError(
-                f"the reference runtime {spec!r} failed: {outputs.reason}", "judge by another: model.reference in system.toml"
-            )
-        yield [
-            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
-            for (clip, features, reference), o in zip(made, outputs, strict=True)
-        ]
-        seen += len(part)
-
-
-def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
-    return frozenset(artifact.taps) if inner else frozenset({p.system.decision.source})
+from parity.sources import Progress, Source
+from parity.taps import DECISION_TAPS, MODEL_INPUT
 
 
 def _jobs(p: Plan, chunks: Iterable[list[Expected]], pending: list[list[Expected]]) -> Iterator[Job]:
     for part in chunks:
         pending.append(part)
-        yield job_of(p, part)
-
-
-def job_of(p: Plan, part: Sequence[Expected]) -> Job:
-    """The job that takes a chunk through every plugin of a plan."""
-    return Job(
-        system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
-        models=p.models, references=[e.reference for e in part],
-        taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
-    )  # fmt: skip
+        yield sources.job_of(p, part)
 
 
 class _Times:
@@ -149,8 +67,8 @@ def run(
     if not runnable:
         reasons = "; ".join(dict.fromkeys(s.reason for s in skipped)) or "no pair was selected"
         raise NothingCompared(f"nothing to compare: {reasons}", "see `parity list` for what is there")
-    rules = {p.system.name: rules_for(selection, p.system) for p in runnable}
-    sources = {p.system.name: _source(p, selection, target) for p in runnable}
+    rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
+    found = {p.system.name: sources.source(p, selection, target) for p in runnable}
     record = Recorder(reports, new_name(reports))
     summary = Run(
         name=record.final.name, started=started, command=command, skipped=skipped,
@@ -160,12 +78,12 @@ def run(
     times, tally = _Times(), LabelTally()
     try:
         for p in runnable:
-            source = sources[p.system.name]
+            source = found[p.system.name]
             summary.systems[p.system.name] = _about(p, source)
             _run_system(p, source, target, rules[p.system.name], record, times, progress,
                         tally if selection.labels_from_folders else None)  # fmt: skip
             if selection.examples:
-                from parity.search import search_plan
+                from parity.search import search_plan  # Hypothesis is an extra
 
                 summary.examples += search_plan(p, target, rules[p.system.name], selection, progress)
             target.release()
@@ -181,18 +99,7 @@ def run(
         raise
 
 
-def _source(p: Plan, selection: Selection, target: Target) -> _Source:
-    if selection.audio is not None:
-        paths = audio.find(selection.audio)
-        clips = audio.folder_clips(selection.audio, p.system.frontend)
-        spec, _ = plan.reference(p)
-        anchor = {"live": f"float64 oracle; activations judged by {spec}"}
-        return _Source(len(paths), judged_live(p, clips, target, selection.layers), anchor)
-    regenerate = any(taps & REGENERATED_TAPS for taps in p.backends.values())
-    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)
-
-
-def _about(p: Plan, source: _Source) -> dict[str, Any]:
+def _about(p: Plan, source: Source) -> dict[str, Any]:
     s = p.system
     return {
         "labels": list(s.labels),
@@ -210,7 +117,7 @@ def _about(p: Plan, source: _Source) -> dict[str, Any]:
 
 
 def _run_system(
-    p: Plan, source: _Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
+    p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
     progress: Progress, tally: LabelTally | None,
 ) -> None:  # fmt: skip
     judge = Judge(p.system, rules, target.name, source.labels)
@@ -246,7 +153,8 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
 
 def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan]) -> dict[str, list[str]]:
     """Declared gaps among what was selected, and those that matched nothing."""
-    met, unmet = [], []
+    met: list[str] = []
+    unmet: list[str] = []
     for p in plans:
         known = rules[p.system.name]
         for i, g in enumerate(known.gaps):

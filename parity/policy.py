@@ -1,4 +1,4 @@
-"""What people declared: `tolerances.toml` for taps whose bound isn't derived, `known_gaps.toml` for what is known to fail.
+"""What people declared: `tolerances.toml` for taps whose bound isn't derived, `known_gaps.toml` for known failures.
 
 Neither can be used without a reason, and no rule for a tap is an error, not a default.
 """
@@ -80,7 +80,13 @@ class Policy:
     def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule | None:
         """The rule for a tap of a candidate, if there is one."""
         for r in self.rules:
-            pairs = ((system, r.system), (candidate, r.candidate), (path, r.path), (precision, r.precision), (tap, r.tap))
+            pairs = (
+                (system, r.system),
+                (candidate, r.candidate),
+                (path, r.path),
+                (precision, r.precision),
+                (tap, r.tap),
+            )
             if all(fnmatchcase(value, pattern) for value, pattern in pairs):
                 return r
         return None

@@ -20,7 +20,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from parity.frontend import Frontend
@@ -175,7 +174,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What came back: features by backend, activations by (backend, runtime, precision), isolated ones by backend ''."""
+    """What came back: features by backend; activations by backend ('' for isolated), runtime and precision."""
 
     job: Job
     features: Mapping[str, Outputs] = field(default_factory=dict)

@@ -18,9 +18,9 @@ from parity import audio, compare, golden, plan, provenance, registry
 from parity import frontend as fe
 from parity.errors import AnchorError, ConfigError, ModelError
 from parity.expected import features_of
-from parity.pipeline import CHUNK, Progress, chunked
 from parity.plan import Plan
-from parity.protocols import Array, Artifact, Clip, Failure, Job, Target, Taps, Unsupported
+from parity.protocols import Array, Artifact, Clip, Failure, Job, Taps, Target, Unsupported
+from parity.sources import CHUNK, Progress, chunked
 from parity.system import System
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -92,7 +92,8 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
     system = what.system
     paths = audio.find(what.folder)
     spec, artifact, versions = _recorder(what, target)
-    anchor_taps, anchor_versions = frozenset[str](), {}
+    anchor_taps: frozenset[str] = frozenset()
+    anchor_versions: Mapping[str, str] = {}
     if what.anchor is not None:
         answer, anchor_versions = _ask(target, "backend", what.anchor, system.frontend)
         if isinstance(answer, Unsupported):
@@ -126,7 +127,13 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
 
 
 def _agree(
-    anchor: str, taps: frozenset[str], system: System, clips: Sequence[Clip], oracle: Sequence[Any], outputs: Any, made: _Set
+    anchor: str,
+    taps: frozenset[str],
+    system: System,
+    clips: Sequence[Clip],
+    oracle: Sequence[Any],
+    outputs: Any,
+    made: _Set,
 ) -> None:
     """Hold the anchor to the oracle's bounds, at every tap that it gives."""
     if isinstance(outputs, Failure):
@@ -151,10 +158,19 @@ def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, ta
     units = golden.units(system.frontend)
     features = golden.pack_features(intervals)
     model = {t: _kept(a) for t, a in sorted(taps.items()) if t != MODEL_INPUT}
-    entry: dict[str, Any] = {"name": clip.name, "samples_sha256": clip.sha256, "samples": len(clip.samples), "rate": clip.rate}
+    entry: dict[str, Any] = {
+        "name": clip.name,
+        "samples_sha256": clip.sha256,
+        "samples": len(clip.samples),
+        "rate": clip.rate,
+    }
     sound = path.read_bytes()
     inside = path.resolve().is_relative_to((root / "clips").resolve())
-    where = path.resolve().relative_to(root.resolve()).as_posix() if inside else "clips/" + golden.slug(clip.name, sound, path.suffix.lower())
+    where = (
+        path.resolve().relative_to(root.resolve()).as_posix()
+        if inside
+        else "clips/" + golden.slug(clip.name, sound, path.suffix.lower())
+    )
     if not inside:
         made.files[where] = sound
     entry["clip"] = {"file": where, "sha256": golden.sha256(sound)}
@@ -185,7 +201,12 @@ def _kept(a: Array) -> Array:
 
 
 def _manifest(
-    what: Recording, spec: str, artifact: Artifact, versions: Mapping[str, str], anchor_versions: Mapping[str, str], made: _Set
+    what: Recording,
+    spec: str,
+    artifact: Artifact,
+    versions: Mapping[str, str],
+    anchor_versions: Mapping[str, str],
+    made: _Set,
 ) -> dict[str, Any]:
     system = what.system
     frontend = system.frontend

@@ -57,7 +57,8 @@ _BUILTIN = (
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
            (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
-    Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime", (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
+    Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
+           (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parity import audio, pipeline
+from parity import audio, sources
 from parity.errors import MissingExtra, ParityError
 from parity.frontend import Frontend
 from parity.judge import Judge
@@ -83,8 +83,8 @@ class _Examples:
         self.failing: dict[tuple[str, str, str], Verdict] = {}
 
     def verdicts(self, clip: Clip) -> list[Verdict]:
-        (part,) = pipeline.judged_live(self._plan, [clip], self._target, layers=1)
-        (result,) = self._target.run([pipeline.job_of(self._plan, part)])
+        (part,) = sources.judged_live(self._plan, [clip], self._target, layers=1)
+        (result,) = self._target.run([sources.job_of(self._plan, part)])
         return [j.verdict for j in self._judge.judge(result, part, self._plan.backends)]
 
     def judge(self, clip: Clip) -> float:
@@ -109,9 +109,9 @@ def _concerns(v: Verdict, pair: tuple[str, str, str]) -> bool:
 
 
 def search_plan(
-    p: Plan, target: Target, rules: Policy, selection: Selection, progress: pipeline.Progress
+    p: Plan, target: Target, rules: Policy, selection: Selection, progress: sources.Progress
 ) -> list[dict[str, Any]]:
-    """Judge `selection.examples` drawn clips on every pair; a row a pair, with the shrunk counter-example if one fails."""
+    """Judge `selection.examples` drawn clips on every pair; a row a pair, with a shrunk counter-example on failure."""
     examples = _Examples(p, target, rules)
     what = f"{p.system.name} examples"
 
@@ -144,12 +144,16 @@ def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verd
         shown = smallest or worst
         rows.append(
             {
-                "system": p.system.name, "pair": " ".join((p.system.name, *pair)), "count": examples.count,
-                "worst_ratio": worst.ratio if worst is not None else None, "worst": worst.clip if worst is not None else "",
-                "worst_tap": worst.tap if worst is not None else "", "failed": failed,
+                "system": p.system.name,
+                "pair": " ".join((p.system.name, *pair)),
+                "count": examples.count,
+                "worst_ratio": worst.ratio if worst is not None else None,
+                "worst": worst.clip if worst is not None else "",
+                "worst_tap": worst.tap if worst is not None else "",
+                "failed": failed,
                 "counterexample": shown.clip if failed and shown is not None else None,
                 "message": f"{shown.tap}: {shown.message}" if failed and shown is not None else "",
-            }  # fmt: skip
+            }
         )
     return rows
 

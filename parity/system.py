@@ -105,7 +105,9 @@ def _convert(path: Path, place: str, data: Any, kind: Any) -> Any:
         text, _, at = str(e).partition(" - at `$")
         inner = at.rstrip("`").lstrip(".")
         full = ".".join(filter(None, (place, inner)))
-        raise ConfigError(f"{_where(path, full)}: {text[0].lower()}{text[1:]}", "see the README, 'system.toml'") from None
+        raise ConfigError(
+            f"{_where(path, full)}: {text[0].lower()}{text[1:]}", "see the README, 'system.toml'"
+        ) from None
 
 
 def read_frontend(path: Path, data: Mapping[str, Any], place: str = "frontend") -> fe.Frontend:
@@ -143,7 +145,11 @@ def _inconsistent(f: fe.Frontend) -> str | None:
     mel, half = f.filterbank, f.input.rate / 2
     if f.input.rate <= 0:
         return f"input.rate: {f.input.rate} Hz is not a sampling rate"
-    for place, value in (("input.length", f.input.length), ("frame.length", f.frame.length), ("frame.hop", f.frame.hop)):
+    for place, value in (
+        ("input.length", f.input.length),
+        ("frame.length", f.frame.length),
+        ("frame.hop", f.frame.hop),
+    ):
         if value is not None and value < 1:
             return f"{place}: {value} is not a number of samples"
     if f.frame.length > f.spectrum.n_fft:

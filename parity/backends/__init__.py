@@ -1,0 +1,1 @@
+"""Feature backends: one module each."""

@@ -1,15 +1,15 @@
 """The oracle: every stage in float64, written from its definition and independent of any audio library.
 
-`stage(tap's stage, input)` applies one stage; `oracle` runs the whole recipe. As a plugin (`reference`) it rounds what
-it computed to the dtype that the recipe declares, once, at the tap.
+`stage` applies one stage; `oracle` runs the whole recipe. As a plugin (`reference`) it rounds what it computed to the
+dtype that the recipe declares, once, at the tap.
 
-Sources of the definitions: windows, Harris 1978; mel scales, O'Shaughnessy 1987 (HTK) and Slaney's Auditory Toolbox 1998;
-triangles between whole bins and 1127·ln, Microsoft ELL; DCT-II, Ahmed 1974; lifter, HTK Book 5.6.
+Sources of the definitions: windows, Harris 1978; mel scales, O'Shaughnessy 1987 (HTK) and Slaney's Auditory
+Toolbox 1998; triangles between whole bins and 1127·ln, Microsoft ELL; DCT-II, Ahmed 1974; lifter, HTK Book 5.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -51,12 +51,12 @@ def window(s: fe.Window, frame: int) -> Array:
     """The window where it sits in a frame of `frame` samples, float64 `[frame]`."""
     n = frame if s.length is None else s.length
     phase = 2.0 * np.pi * np.arange(n) / max(1, n if s.periodic else n - 1)
-    if s.name == "hann":
-        w = 0.5 - 0.5 * np.cos(phase)
-    elif s.name == "hamming":
-        w = 0.54 - 0.46 * np.cos(phase)
-    else:
+    if s.name == "rectangular" or n == 1:
         w = np.ones(n)
+    elif s.name == "hann":
+        w = 0.5 - 0.5 * np.cos(phase)
+    else:
+        w = 0.54 - 0.46 * np.cos(phase)
     left = (frame - n) // 2 if s.position == "center" else 0
     placed = np.pad(w, (left, frame - n - left))
     placed.setflags(write=False)
@@ -148,8 +148,9 @@ def compress(x: Array, s: fe.Log | fe.Decibel) -> Array:
         if isinstance(s, fe.Log):
             x = np.maximum(x, s.floor) + s.offset
             return np.log(x) if s.base == "e" else np.log10(x)
-        ref = x.max(initial=0.0) if s.ref == "max" else abs(s.ref)
-        db = 10.0 * np.log10(np.maximum(x, s.amin)) - 10.0 * np.log10(np.maximum(ref, s.amin))
+        # In the precision of x: NumPy 2 makes float64 of a float32 array less a float64 scalar.
+        ref = np.asarray(x.max(initial=0.0) if s.ref == "max" else abs(s.ref), x.dtype)
+        db = 10.0 * np.log10(np.maximum(x, s.amin)) - 10.0 * np.log10(np.maximum(ref, s.amin, dtype=x.dtype))
     return db if s.top_db is None else np.maximum(db, db.max(initial=-np.inf) - s.top_db)
 
 
@@ -168,7 +169,11 @@ def dct_matrix(s: fe.Cepstrum, bands: int) -> Array:
     return matrix
 
 
-_ROUND = {"half-even": np.rint, "half-away": lambda x: np.sign(x) * np.floor(np.abs(x) + 0.5), "floor": np.floor}
+_ROUND: Mapping[str, Callable[[Array], Array]] = {
+    "half-even": np.rint,
+    "half-away": lambda x: np.sign(x) * np.floor(np.abs(x) + 0.5),
+    "floor": np.floor,
+}
 
 
 def quantize(x: Array, s: fe.Quantize) -> Array:
@@ -228,6 +233,10 @@ class ReferenceBackend:
 
     def features(self, clips: Sequence[Clip], frontend: fe.Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
         return [
-            {t: np.ascontiguousarray(a, dtype=frontend.dtype(t)) for t, a in oracle(frontend, clip).items() if t in taps}
+            {
+                t: np.ascontiguousarray(a, dtype=frontend.dtype(t))
+                for t, a in oracle(frontend, clip).items()
+                if t in taps
+            }
             for clip in clips
         ]

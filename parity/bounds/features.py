@@ -24,7 +24,7 @@ U = 2.0**-24
 FFT = 3.0
 """|dX_k| over U·sqrt(n_fft)·‖windowed frame‖₂. Largest measured: 1.96 (Higham 2002, 24.1, has the form)."""
 WINDOW = 8.0
-"""Absolute error of a window computed in float32, in U: cos of a rounded argument. Largest measured: 5.1 (tf.signal)."""
+"""Absolute error of a window computed in float32, in U: cos of a rounded argument. Largest seen: 5.1 (tf.signal)."""
 WINDOW_SUM = 3.0
 """Spread of the window's errors summed over a frame, in root sums of squares."""
 BANK = 1.0
@@ -56,6 +56,7 @@ def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interva
     """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go."""
     out: dict[Tap, Interval] = {}
     error = np.zeros(0)  # of the samples, then of the frames, then of the windowed frames: absolute, per sample
+    last = Interval(error, error, error)
     for tap, stage in frontend.stages().items():
         if tap not in oracle:
             break

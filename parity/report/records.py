@@ -138,7 +138,9 @@ class Recorder:
             self._folder.mkdir(parents=True)
             self._lines = (self._folder / "verdicts.jsonl").open("wb")
         except OSError as e:
-            raise ConfigError(f"reports can't be written to {reports}: {e.strerror}", "name another: --report DIR") from None
+            raise ConfigError(
+                f"reports can't be written to {reports}: {e.strerror}", "name another: --report DIR"
+            ) from None
         self._encoder = msgspec.json.Encoder()
         self._summaries: dict[tuple[str, ...], TapSummary] = {}
         self._kept = 0

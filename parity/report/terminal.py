@@ -1,0 +1,335 @@
+"""What the user sees after `parity run`: one sentence, a row a tap, what failed first, what wasn't compared.
+
+Every outcome is a word; colour only adds to it. Fits 100 columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, follows_from, number, pairs, place, title
+from parity.localize import title_of as name_of
+from parity.report.records import Run, TapSummary, Verdict
+
+FEW = 3
+"""Up to so many pairs, every tap is shown without being asked for."""
+WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
+STYLES = {
+    "pass": "green", "fail": "bold red", "missing": "bold red", "error": "bold red", "gap": "yellow",
+    "unavailable": "dim", "unsupported": "dim",
+}  # fmt: skip
+
+
+def clean(text: object) -> str:
+    r"""Text that no terminal, XML or HTML chokes on: what can't be printed is written as `\x1b`; line breaks stay."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
+    )
+
+
+def one_line(text: object) -> str:
+    """`clean`, and line breaks written out too."""
+    return clean(text).replace("\n", "\\n")
+
+
+def shorten(name: str, width: int) -> str:
+    """A name of at most `width` characters: its middle goes."""
+    name = one_line(name)
+    head = (width - 1) // 2
+    return name if len(name) <= width else f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def compared(run: Run) -> list[Pair]:
+    """The pairs that have a tap that was compared, or that should have been."""
+    return [p for p in pairs(run) if any(row.outcome not in NOT_COMPARED for row in p.rows)]
+
+
+def judgement(run: Run) -> tuple[str, str]:
+    """PASS, FAIL, INCOMPLETE or NOTHING COMPARED, and why in words."""
+    found = compared(run)
+    failing = [p for p in found if p.outcome in FAILED]
+    why = []
+    if failing:
+        fed = sum(_only_features(run, p) for p in failing)
+        why.append(
+            f"{len(failing)} of {count(len(found), 'pair')} fail" + f" ({fed} only because of features)" * bool(fed)
+        )
+    if beaten := sum(bool(e.get("failed")) for e in run.examples):
+        why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
+    if unmet := len(run.gaps.get("unmet", ())):
+        why.append(f"{count(unmet, 'known gap')} that matched no failure")
+    if why or run.exit_code == 1:
+        return "FAIL", " and ".join(why) or "a regression against the baseline"
+    if not found:
+        return "NOTHING COMPARED", "that is not a pass"
+    if run.exit_code:
+        reason = {4: "a target could not be reached", 5: "a golden is missing or unreadable"}
+        return "INCOMPLETE", reason.get(run.exit_code, "not everything that was asked for was compared")
+    gaps = any(s.counts.get("gap") for s in run.summaries)
+    return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "")
+
+
+def _only_features(run: Run, pair: Pair) -> bool:
+    """Whether every failing tap of a network follows from its backend's features."""
+    failing = [s.worst for row in pair.rows for s in (row.cumulative, row.isolated) if s and s.worst.outcome in FAILED]
+    causes = [follows_from(run, v) for v in failing]
+    return bool(causes) and all(cause is not None and cause.path == "features" for cause in causes)
+
+
+def counts(run: Run) -> list[str]:
+    """The numbers of a run: systems, pairs, clips, skipped, known gaps, near ties."""
+    sizes = []
+    for name in dict.fromkeys([*run.systems, *(s.system for s in run.summaries)]):
+        clips = run.systems.get(name, {}).get("clips")
+        most = max((sum(s.counts.values()) for s in run.summaries if s.system == name), default=0)
+        sizes.append(clips if isinstance(clips, int) else len(clips) if clips is not None else most)
+    low, high = min(sizes, default=0), max(sizes, default=0)
+    each = " each" if len(sizes) > 1 else ""
+    words = [
+        count(len(sizes), "system"), f"{count(len(compared(run)), 'pair')} compared",
+        (count(high, "clip") if low == high else f"{low} to {high} clips") + each,
+        f"{sum(len(names) for _, names in not_compared(run))} skipped or unsupported",
+        count(len(run.gaps.get("met", ())), "known gap"),
+    ]  # fmt: skip
+    ties = sum(s.near_ties for s in run.summaries)
+    return words + ([count(ties, "near tie")] if ties else [])
+
+
+def not_compared(run: Run) -> list[tuple[str, list[str]]]:
+    """Reasons, and the pairs that weren't compared for each."""
+    reasons: dict[str, list[str]] = {}
+    for s in run.skipped:
+        what = title("", s.backend, s.runtime, s.precision) if s.backend else f"{s.runtime} {s.precision}".strip()
+        name = " · ".join(filter(None, (s.system, what)))
+        reasons.setdefault(s.reason, []).append(name + (" (asked for)" if s.asked else ""))
+    for p in pairs(run):
+        if all(row.outcome in NOT_COMPARED for row in p.rows):
+            reasons.setdefault(p.worst.worst.message or p.outcome, []).append(f"{p.system} · {p.name}")
+    return list(reasons.items())
+
+
+def against(summary: TapSummary | None) -> str:
+    """`error/bound` of a summary's worst element."""
+    if summary is None or summary.worst.error is None:
+        return "–"
+    return f"{number(summary.worst.error)}/{number(summary.worst.bound)}"
+
+
+def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
+    """A first failure as a line that says where, and one that says what; the second may be empty."""
+    v, cause = verdict, follows_from(run, verdict)
+    head = f"{name_of(v)}: first at {v.tap}"
+    if cause is not None:
+        if cause.path == "isolated":
+            return f"{head}; on the golden's features {cause.tap} fails too", ""
+        passes = " (passes in isolation)" if v.outcome == "fail" else ""
+        return f"{head}, follows from {cause.tap} of {cause.backend}{passes}", ""
+    unit = f" {v.unit}" if v.unit not in ("", "1") else ""
+    numbers = f": error {number(v.error)}{unit}, bound {number(v.bound)}{unit}" if v.error is not None else ""
+    return f"{head} ({', '.join(['clip ' + shorten(v.clip, 40), *place(v)])}){numbers}", v.message
+
+
+class _Screen:
+    """A console that takes any text as it is, in the characters that it has."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def text(self, words: object, style: str = "") -> Text:
+        encoding = self.console.encoding or "utf-8"
+        words = clean(words)
+        if not encoding.lower().startswith("utf"):
+            words = words.translate({ord("→"): "->", ord("·"): "|", ord("…"): "~", ord("–"): "-"})
+            words = words.encode(encoding, "backslashreplace").decode(encoding)
+        return Text(words, style=style)
+
+    def line(self, words: object = "", style: str = "", indent: int = 0) -> None:
+        width = max(20, self.console.width - indent)
+        for part in self.text(words, style).wrap(self.console, width):
+            self.console.print(Text(" " * indent) + part, soft_wrap=True)
+
+    def heading(self, words: str) -> None:
+        self.line()
+        self.line(words, "bold")
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[Text | str]], right: bool = False) -> None:
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for i, name in enumerate(header):
+            table.add_column(self.text(name), justify="right" if right and i else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else self.text(one_line(cell)) for cell in row))
+        self.console.print(table)
+
+    def outcome(self, outcome: str) -> Text:
+        return self.text(WORDS.get(outcome, outcome), STYLES.get(outcome, ""))
+
+
+def show(run: Run, console: Console, verbose: bool) -> None:
+    """Print a run. Many pairs are summed up unless `verbose`: each one's worst tap, and every failing one."""
+    screen = _Screen(console)
+    word, why = judgement(run)
+    style = {"PASS": "bold green", "FAIL": "bold red"}.get(word, "bold yellow")
+    line = screen.text(f"{word}: {why}; {', '.join(counts(run))}.")
+    line.stylize(style, 0, len(word))
+    console.print(line)
+    found = pairs(run)
+    if verbose or len(found) <= FEW:
+        for pair in found:
+            _taps(screen, pair)
+    else:
+        _summed_up(screen, found)
+    _failures(screen, run)
+    _notes(screen, run)
+    _labels(screen, run, verbose)
+    _examples(screen, run)
+
+
+def _taps(screen: _Screen, pair: Pair) -> None:
+    screen.heading(f"{pair.system} · {pair.name}")
+    header = ["tap", "outcome", *(["cumulative", "isolated"] if pair.runtime else ["error/bound"]), "worst at"]
+    outside = any(row.worst.outside > 0 for row in pair.rows)
+    rows: list[list[Text | str]] = []
+    for row in pair.rows:
+        numbers = [against(row.cumulative), *([against(row.isolated)] if pair.runtime else [])]
+        share = [f"{number(100 * row.worst.outside)} %" if row.worst.outside > 0 else ""] if outside else []
+        rows.append([row.tap, screen.outcome(row.outcome), *numbers, _at(row), *share])
+    screen.table(header + ["outside"] * outside, rows)
+
+
+def _at(row: Row) -> str:
+    v = row.worst
+    if v.outcome in NOT_COMPARED:
+        return v.message
+    alone = " (isolated)" if v.path == "isolated" and row.cumulative is not None else ""
+    return f"{shorten(v.clip, 18)} {', '.join(place(v))}".rstrip() + alone
+
+
+def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:
+    for system in dict.fromkeys(p.system for p in found):
+        screen.heading(f"{system}: the worst tap of each pair, and every failing one (--verbose shows all)")
+        rows: list[list[Text | str]] = []
+        for p in (p for p in found if p.system == system):
+            failing = [row for row in p.rows if row.outcome in FAILED]
+            for i, row in enumerate(failing or [p.worst]):
+                name = "" if i else p.name
+                numbers = [against(row.cumulative), against(row.isolated)]
+                rows.append([name, screen.outcome(row.outcome), row.tap, *numbers])
+        screen.table(["pair", "outcome", "worst tap", "cumulative", "isolated"], rows)
+
+
+def _failures(screen: _Screen, run: Run) -> None:
+    found = first_failures(run)
+    if found:
+        screen.heading("First failing tap of each pair, worst first")
+    for v in found:
+        where, what = failure(run, v)
+        screen.line(where, indent=2)
+        if what:
+            screen.line(what, "dim", indent=4)
+
+
+def _notes(screen: _Screen, run: Run) -> None:
+    skipped = not_compared(run)
+    if skipped:
+        screen.heading("Not compared")
+    for reason, names in skipped:
+        some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        screen.line(f"{one_line(reason)}: {one_line(some)}", indent=2)
+    if ties := [s for s in run.summaries if s.near_ties]:
+        screen.heading("Near ties (another label, where the golden's lead is within the bound; passed)")
+        for s in ties:
+            screen.line(f"{name_of(s.worst)}, {s.path}: {s.near_ties}", indent=2)
+    for kind, words in (("met", "Known gaps"), ("unmet", "Known gaps that matched no failure: mend or remove them")):
+        if gaps := run.gaps.get(kind):
+            screen.heading(words)
+            for gap in gaps:
+                screen.line(one_line(gap), indent=2)
+    for name, about in run.systems.items():
+        anchor = about.get("anchor")
+        if isinstance(anchor, Mapping) and anchor.get("backend") == "none":
+            screen.heading(f"{name}: the goldens have no anchor (recorded with --unanchored)")
+    if run.unlike_golden:
+        screen.heading("Unlike where the goldens were recorded")
+    for words in run.unlike_golden:
+        screen.line(one_line(words), indent=2)
+
+
+def _labels(screen: _Screen, run: Run, verbose: bool) -> None:
+    of = run.labels.get("pairs", [])
+    if of:
+        screen.heading("Labels")
+        screen.table(
+            ["pair", "clips", "accuracy"], [[p["pair"], str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of]
+        )
+    for names, confusion in same_confusion(of):
+        screen.heading(f"Truth (rows) and label of {names}")
+        columns = columns_of(confusion)
+        if 12 + sum(max(len(c), 3) + 2 for c in columns) <= screen.console.width:
+            rows = [[truth, *(str(row.get(c) or "·") for c in columns)] for truth, row in confusion.items()]
+            screen.table(["", *columns], rows, right=True)
+        else:
+            wrong = sorted((-n, t, x) for t, row in confusion.items() for x, n in row.items() if x != t and n)
+            screen.line(", ".join(f"{t} → {x} {-n}" for n, t, x in wrong) or "no other label than the truth", indent=2)
+    differ = run.labels.get("differ", [])
+    if differ:
+        screen.heading(f"{count(len(differ), 'clip')} with another label in another pair")
+    for d in differ if verbose else differ[:20]:
+        truth = f" (truth {d['truth']})" if d.get("truth") is not None else ""
+        answers = "; ".join(f"{label}: {', '.join(who)}" for label, who in by_label(d["labels"]).items())
+        screen.line(f"{shorten(d['clip'], 40)}{one_line(truth)}: {one_line(answers)}", indent=2)
+    if len(differ) > 20 and not verbose:
+        screen.line(f"and {len(differ) - 20} more (--verbose)", indent=2)
+    if ignored := run.labels.get("ignored"):
+        screen.line()
+        screen.line("Folders that name no label: " + ", ".join(f"{one_line(f)} ({n})" for f, n in ignored.items()))
+
+
+def same_confusion(of: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, dict[str, int]]]]:
+    """Confusion matrices, each once, with the pairs that share it."""
+    found: list[tuple[list[str], dict[str, dict[str, int]]]] = []
+    for p in of:
+        for names, confusion in found:
+            if confusion == p["confusion"]:
+                names.append(p["pair"])
+                break
+        else:
+            found.append(([p["pair"]], p["confusion"]))
+    every = len(found) == 1 and len(of) > 1
+    return [("every pair" if every else ", ".join(names), confusion) for names, confusion in found]
+
+
+def columns_of(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The labels of a confusion matrix: the truths, then what was answered beside them."""
+    return list(dict.fromkeys([*confusion, *sorted({x for row in confusion.values() for x in row})]))
+
+
+def by_label(labels: Mapping[str, str]) -> dict[str, list[str]]:
+    """Pair -> label, turned round."""
+    return {label: [p for p, x in labels.items() if x == label] for label in dict.fromkeys(labels.values())}
+
+
+def _examples(screen: _Screen, run: Run) -> None:
+    if not run.examples:
+        return
+    screen.heading("Generated examples")
+    rows = []
+    for e in run.examples:
+        outcome = screen.outcome("fail" if e.get("failed") else "pass")
+        worst = f"{e.get('worst_tap', '')} {e.get('worst', '')}".strip()
+        rows.append([e["pair"], outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
+    screen.table(["pair", "outcome", "count", "error/bound", "worst at"], rows)
+    for e in run.examples:
+        if e.get("message"):
+            screen.line(f"{e['pair']}: {one_line(e['message'])}", indent=2)
+        if e.get("counterexample"):
+            screen.line(f"{e['pair']}: counter-example {one_line(e['counterexample'])}", indent=2)

@@ -1,0 +1,1 @@
+"""Model runtimes: one module each."""

@@ -1,7 +1,8 @@
 """TensorFlow Lite through ai-edge-litert: no TensorFlow is imported.
 
 The deployed file is run as it is for its own outputs. Inner tensors are read from a second interpreter that preserves
-them all (without that, some resolvers answer with stale memory and no error), so that asking for a layer can't change what the deployed model answers.
+them all (without that, some resolvers answer with stale memory and no error), so that asking for a layer can't change
+what the deployed model answers.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class _TfliteSession:
         outputs = {d["name"] for d in self._interpreter.get_output_details()}
         self._index: dict[Tap, int] = {}
         self._own: set[Tap] = set()
-        self.tensors: dict[Tap, Tensor] = {}
+        tensors: dict[Tap, Tensor] = {}
         for tap, port in {MODEL_INPUT: artifact.input, **artifact.taps}.items():
             if port.name not in details:
                 raise ModelError(
@@ -83,9 +84,10 @@ class _TfliteSession:
                     f"{sorted(outputs)}: name them in system.toml",
                 )
             self._index[tap] = details[port.name]["index"]
-            self.tensors[tap] = _tensor(details[port.name])
+            tensors[tap] = _tensor(details[port.name])
             if port.name in outputs:
                 self._own.add(tap)
+        self.tensors: Mapping[Tap, Tensor] = tensors
 
     def _load(self, resolver: Any, *, preserve: bool) -> Any:
         try:

@@ -25,7 +25,9 @@ def build(network: str, weights: Path) -> torch.nn.Module:
     path, _, attribute = network.rpartition(":")
     spec = importlib.util.spec_from_file_location(f"parity_network_{Path(path).parent.name.replace('-', '_')}", path)
     if spec is None or spec.loader is None or not Path(path).is_file():
-        raise ModelError(f"no network at {path}", "network = 'model.py:build' in system.toml names a file and a callable")
+        raise ModelError(
+            f"no network at {path}", "network = 'model.py:build' in system.toml names a file and a callable"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -44,7 +46,7 @@ def build(network: str, weights: Path) -> torch.nn.Module:
 
 
 class TorchRuntime:
-    """Options: `dtype` float32 or float64 (the trained weights, evaluated in double: what goldens are recorded from)."""
+    """Options: `dtype` float32 or float64 (the trained weights in double: what goldens are recorded from)."""
 
     def __init__(self, dtype: str = "float32") -> None:
         if dtype not in ("float32", "float64"):
@@ -76,7 +78,9 @@ class _TorchSession:
         for tap, port in artifact.taps.items():
             name = port.name
             if name not in modules:
-                raise ModelError(f"the network has no module {name!r} for {tap}", f"modules: {', '.join(filter(None, modules))}")
+                raise ModelError(
+                    f"the network has no module {name!r} for {tap}", f"modules: {', '.join(filter(None, modules))}"
+                )
             modules[name].register_forward_hook(self._keep(tap))
 
     def _keep(self, tap: Tap) -> Any:

@@ -1,7 +1,8 @@
 """The far side: one process that holds one plugin and answers requests over stdin and stdout.
 
 It runs wherever the computing happens and needs NumPy and the standard library, beside the framework of its plugin.
-Requests: `load`, `describe`, `features`, `open`, `close`, `run` (which answers once a clip, so that a death names its clip).
+Requests: `load`, `describe`, `features`, `open`, `close`, and `run`, which answers once a clip, so that a death names
+its clip.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
     """A tensor of the network as it stands at a tap: time-major, dequantized."""
     x = layout.time_major(value, port.layout)
     if declared is not None and declared.scale is not None and np.issubdtype(x.dtype, np.integer):
-        return ((x.astype(np.float32) - np.float32(declared.zero_point)) * np.float32(declared.scale)).astype(np.float32)
+        return ((x.astype(np.float32) - np.float32(declared.zero_point)) * np.float32(declared.scale)).astype(
+            np.float32
+        )
     return x
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import selectors
 import signal
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -69,9 +70,9 @@ class Worker:
 
     def __init__(self, kind: str, spec: str, limit: float) -> None:
         self.kind, self.spec, self._limit = kind, spec, limit
-        self.lock = threading.Lock()
         self.opened: set[str] = set()
-        self._log = tempfile.TemporaryFile()
+        self.versions: Mapping[str, str] = {}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
         # -P: the current folder must not shadow a library; parity itself may be run from a checkout.
         path = os.pathsep.join(filter(None, [str(Path(parity.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
@@ -82,11 +83,10 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        try:
-            self.versions: Mapping[str, str] = self.request({"do": "load", "kind": kind, "spec": spec})["versions"]
-        except BaseException:
-            self.close()
-            raise
+
+    def load(self) -> None:
+        """Import the plugin, over there."""
+        self.versions = self.request({"do": "load", "kind": self.kind, "spec": self.spec})["versions"]
 
     def request(self, message: dict[str, Any]) -> Any:
         """One request, one reply."""
@@ -107,7 +107,7 @@ class Worker:
             raise WorkerDiedError(self._ending()) from None
         for _ in range(replies):
             deadline = time.monotonic() + self._limit
-            reply = wire.decode(lambda n, d=deadline: self._read(n, d))
+            reply = wire.decode(functools.partial(self._read, deadline=deadline))
             if "error" in reply:
                 raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
             if "failed" in reply:
@@ -119,7 +119,7 @@ class Worker:
         assert self._process.stdout is not None
         while len(data) < n:
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                self._process.kill()
+                self.kill()
                 raise WorkerDiedError(f"no answer within {self._limit:g} s: stopped")
             got = os.read(self._process.stdout.fileno(), n - len(data))
             if not got:
@@ -132,35 +132,43 @@ class Worker:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             code = self._process.wait()
         if code == -signal.SIGKILL:
             how = "killed (SIGKILL): out of memory, or by somebody"
         else:
             how = f"died of {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        self._log.seek(0)
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4096))
         last = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()][-1:]
         return how + (f"; its last words: {last[0].strip()[:200]}" if last else "")
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for its answer is told."""
-        self._process.kill()
+        """End the process and all that it started, at once; whoever waits for its answer is told."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group of its own
+
+    def wait(self, seconds: float) -> None:
+        """Give it so long to end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=seconds)
 
     @property
     def alive(self) -> bool:
         """Whether it can take requests."""
         return self._process.poll() is None
 
-    def close(self) -> None:
-        """End the process, now if need be, and wait for it."""
+    def hang_up(self) -> None:
+        """Tell an idle process that there is nothing more to do: it ends by itself."""
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        try:
-            self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+
+    def close(self) -> None:
+        """End the process, now if need be, and wait for it; nothing that it started stays."""
+        self.hang_up()
+        self.wait(0.5)
+        self.kill()
+        self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._selector.close()
@@ -176,7 +184,9 @@ class LocalTarget:
         self._jobs = jobs or min(4, os.cpu_count() or 1)
         self._limit, self._threads = limit, threads
         self._workers: dict[tuple[str, str], Worker] = {}
+        self._locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
+        self._closing = False
         self._failed: dict[tuple[str, str, str], Failure] = {}
         self._pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="parity")
         self.timings: list[dict[str, Any]] = []
@@ -189,48 +199,73 @@ class LocalTarget:
 
     def close(self) -> None:
         """End every worker."""
-        # Workers first: a thread that waits for one's answer is freed by its end.
-        for worker in self._workers.values():
-            if worker.lock.locked():
+        self._closing = True
+        # Workers first: a thread that waits for one's answer is freed by its end. Those that are idle end by themselves.
+        for key, worker in list(self._workers.items()):
+            if self._locks[key].locked():
                 worker.kill()
+            else:
+                worker.hang_up()
+        for worker in list(self._workers.values()):
+            worker.wait(0.5)
         self._pool.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
 
-    def _worker(self, kind: str, spec: str) -> Worker:
+    @contextlib.contextmanager
+    def _worker(self, kind: str, spec: str) -> Iterator[Worker]:
+        """A plugin's worker, loaded, for the one who holds it; started anew where it is dead."""
+        key = kind, spec
         with self._guard:
-            worker = self._workers.get((kind, spec))
-            if worker is not None and worker.alive:
-                return worker
-            if worker is not None:
-                worker.close()
+            lock = self._locks[key]
+        with lock:
+            worker = self._workers.get(key)
+            if worker is None or not worker.alive:
+                worker = self._started(key, worker)
+            yield worker
+
+    def _started(self, key: tuple[str, str], dead: Worker | None) -> Worker:
+        if dead is not None:
+            dead.close()
         start = time.perf_counter()
-        fresh = Worker(kind, spec, self._limit)
-        with self._guard:
-            self._workers[kind, spec] = fresh
-            self.timings.append({"stage": "load", "plugin": spec, "seconds": time.perf_counter() - start})
+        fresh = self._workers[key] = Worker(*key, self._limit)
+        try:
+            if self._closing:
+                raise WorkerDiedError("stopped")
+            fresh.load()
+        except BaseException:
+            del self._workers[key]
+            fresh.close()
+            raise
+        self.timings.append({"stage": "load", "plugin": key[1], "seconds": time.perf_counter() - start})
         return fresh
 
     def describe(self, kind: str, spec: str, questions: Sequence[fe.Frontend | Artifact]) -> Description:
-        """Versions and answers of a plugin, from its worker. WorkerDiedError where it can't even be loaded."""
-        worker = self._worker(kind, spec)
+        """Versions and answers of a plugin, from its worker. ConfigError where it can't even be loaded."""
         asked = [
             {"frontend": fe.to_plain(q)} if isinstance(q, fe.Frontend) else {"artifact": dataclasses.asdict(q)}
             for q in questions
         ]
-        with worker.lock:
-            answers = worker.request({"do": "describe", "questions": asked})["answers"]
+        try:
+            with self._worker(kind, spec) as worker:
+                answers = worker.request({"do": "describe", "questions": asked})["answers"]
+                versions = worker.versions
+        except WorkerDiedError as e:
+            raise errors.ConfigError(f"{kind} {spec!r} can't be loaded: {e}", "see `parity doctor`") from None
         return Description(
-            worker.versions,
-            [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers],
+            versions, [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers]
         )
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         """Start workers side by side: importing a framework takes seconds."""
-        for future in [self._pool.submit(self._worker, *p) for p in plugins]:
-            with contextlib.suppress(WorkerDiedError):  # said again by whoever needs it
-                future.result()
+
+        def start(kind: str, spec: str) -> None:
+            with contextlib.suppress(WorkerDiedError), self._worker(kind, spec):  # said again by whoever needs it
+                pass
+
+        for future in [self._pool.submit(start, *p) for p in plugins]:
+            future.result()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
         """Results in the order of the jobs; while one is judged the next is computed."""
@@ -244,9 +279,9 @@ class LocalTarget:
 
     def release(self) -> None:
         """Close every open model; the plugins stay loaded."""
-        for worker in self._workers.values():
-            if worker.opened and worker.alive:
-                with worker.lock, contextlib.suppress(WorkerDiedError):
+        for key, worker in list(self._workers.items()):
+            with self._locks[key], contextlib.suppress(WorkerDiedError):
+                if worker.opened and worker.alive:
                     worker.request({"do": "close"})
                     worker.opened.clear()
 
@@ -260,8 +295,7 @@ class LocalTarget:
         if key in self._failed:
             return self._failed[key]
         try:
-            worker = self._worker(kind, spec)
-            with worker.lock:
+            with self._worker(kind, spec) as worker:
                 return work(worker)
         except WorkerDiedError as e:
             self._failed[key] = Failure(spec, str(e))
@@ -286,15 +320,21 @@ class LocalTarget:
 
         def work(worker: Worker) -> list[ClipOutput]:
             if artifact.path not in worker.opened:
-                reply = worker.request({"do": "open", "artifact": dataclasses.asdict(artifact), "threads": self._threads})
+                reply = worker.request(
+                    {"do": "open", "artifact": dataclasses.asdict(artifact), "threads": self._threads}
+                )
                 worker.opened.add(artifact.path)
-                with self._guard:
-                    self.timings.append(
-                        {"stage": "open", "plugin": spec, "system": job.system, "precision": artifact.precision}
-                        | {"seconds": reply["seconds"]}
-                    )
+                self.timings.append(
+                    {"stage": "open", "plugin": spec, "system": job.system, "precision": artifact.precision}
+                    | {"seconds": reply["seconds"]}
+                )
             out: list[ClipOutput] = []
-            request = {"do": "run", "model": artifact.path, "inputs": list(inputs), "taps": [sorted(t) for t in job.taps]}
+            request = {
+                "do": "run",
+                "model": artifact.path,
+                "inputs": list(inputs),
+                "taps": [sorted(t) for t in job.taps],
+            }
             try:
                 for reply in worker.requests(request, len(inputs)):
                     out.append(ClipOutput(reply["taps"], reply["seconds"]))
@@ -334,6 +374,18 @@ class _Running:
                     out[key] = Failure(backend, f"gave no {job.frontend.output} for {missing[0]}")
                     continue
                 inputs = [o.taps[job.frontend.output] for o in got]
+                if (strange := _strange(job, inputs)) is not None:
+                    out[key] = Failure(backend, strange)
+                    continue
                 later[key] = target.submit(target.activations, spec, artifact, job, inputs)
         out |= {key: future.result() for key, future in {**self._isolated, **later}.items()}
         return JobResult(job=job, features=features, activations=out)
+
+
+def _strange(job: Job, inputs: Sequence[Array]) -> str | None:
+    """Why a backend's features can't feed a network that takes the golden's, or None."""
+    for clip, given, reference in zip(job.clips, inputs, job.references, strict=False):
+        if given.shape != reference.shape:
+            tap = job.frontend.output
+            return f"gave {tap} of shape {list(given.shape)} for {clip.name}, the golden's is {list(reference.shape)}"
+    return None

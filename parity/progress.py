@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from parity.pipeline import Progress as Step
+from parity.sources import Progress as Step
 
 EVERY = 10.0
 """Seconds between two plain lines."""

@@ -70,5 +70,7 @@ def show_golden(goldens: GoldenSet) -> None:
             if ":" not in tap:
                 arrays[tap.split("/")[0]].append(tap.split("/")[1])
         what = "; ".join(f"{k}: {', '.join(v)}" for k, v in arrays.items())
-        table.add_row(entry["name"], str(entry["samples"]), entry["decision"]["label"], f"{entry['decision']['margin']:.3g}", what)
+        table.add_row(
+            entry["name"], str(entry["samples"]), entry["decision"]["label"], f"{entry['decision']['margin']:.3g}", what
+        )
     console.print(table, markup=False)

@@ -1,0 +1,43 @@
+# `make run`: the main job on a fresh machine. `make test`: everything. Each makes what it needs.
+PYTHON ?= python3
+RUN := .venv
+DEV := .venv-dev
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test unit lint bench proof clean
+
+run: $(RUN)/.ready
+	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
+
+test: $(DEV)/.ready
+	$(DEV)/bin/python -m pytest -n 2 --dist loadgroup
+
+unit: $(DEV)/.ready
+	$(DEV)/bin/python -m pytest -m "not slow" -n 2
+
+lint: $(DEV)/.ready
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+	$(DEV)/bin/lint-imports
+
+bench: $(DEV)/.ready
+	$(DEV)/bin/python -m pytest tests/benchmarks --benchmark-only --benchmark-disable-gc -p no:xdist -s
+
+proof: $(DEV)/.ready
+	$(DEV)/bin/python -m tests.proof
+
+$(RUN)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RUN)
+	$(RUN)/bin/pip install $(PIP_FLAGS) -e '.[librosa,onnxrt]'
+	touch $@
+
+# torch first and by its exact pin: a plain `torch` pulls gigabytes of CUDA.
+$(DEV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	$(DEV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(RUN) $(DEV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -1,0 +1,121 @@
+"""`junit.xml` of a run, for continuous integration: a test case a tap of a pair, with its worst verdict.
+
+Test suites are the pairs. Whatever a clip or a message is called, the file is well-formed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
+from parity.localize import NOT_COMPARED, flow, number, place, title_of
+from parity.report.records import Run, TapSummary
+from parity.report.terminal import clean, judgement
+
+_PATHS = ("features", "isolated", "cumulative")
+
+
+def write(folder: Path, run: Run) -> None:
+    """Write `folder/junit.xml`: a test case each (system, backend, runtime, precision, path, tap)."""
+    xml = JUnitXml("parity")
+    suites: dict[str, TestSuite] = {}
+    for summary in _ordered(run):
+        name = clean(title_of(summary.worst))
+        suites.setdefault(name, TestSuite(name)).add_testcase(_case(summary))
+    for suite in suites.values():
+        xml.add_testsuite(suite)
+    for name, cases in (("not compared", _skipped(run)), ("run", _whole(run, bool(suites)))):
+        if cases:
+            suite = TestSuite(name)
+            for case in cases:
+                suite.add_testcase(case)
+            xml.add_testsuite(suite)
+    xml.time = run.seconds
+    xml.write(str(folder / "junit.xml"), pretty=True)
+
+
+def _ordered(run: Run) -> list[TapSummary]:
+    taps = {system: flow(run, system) for system in {s.system for s in run.summaries}}
+    return sorted(
+        run.summaries,
+        key=lambda s: (
+            s.system, s.backend, s.runtime, s.precision, s.target, _PATHS.index(s.path), taps[s.system].index(s.tap),
+        ),
+    )  # fmt: skip
+
+
+def _case(summary: TapSummary) -> TestCase:
+    s, v = summary, summary.worst
+    parts = (s.system, s.backend or "golden features" * bool(s.runtime), s.runtime, s.precision, s.target, s.path)
+    case = TestCase(clean(s.tap), clean(".".join(filter(None, parts))))
+    details = clean(_details(s))
+    message = clean(v.message) or f"error {number(v.error)}, bound {number(v.bound)}"
+    if v.outcome in ("fail", "missing"):
+        case.result = [Failure(message, v.outcome)]
+    elif v.outcome == "error":
+        case.result = [Error(message, v.outcome)]
+    elif v.outcome in NOT_COMPARED:
+        case.result = [Skipped(message if v.message else v.outcome, v.outcome)]
+    for result in case.result:
+        result.text = details
+    case.system_out = "\n".join(_out(s))
+    return case
+
+
+def _details(s: TapSummary) -> str:
+    v = s.worst
+    lines = [f"clip: {v.clip}"]
+    if where := place(v):
+        lines.append(f"where: {', '.join(where)}")
+    elif v.index is not None:
+        lines.append(f"index: {list(v.index)}")
+    if v.error is not None:
+        unit = f" {v.unit}" if v.unit not in ("", "1") else ""
+        lines.append(f"error: {number(v.error)}{unit}, bound: {number(v.bound)}{unit}, error/bound: {number(v.ratio)}")
+    if v.candidate is not None or v.golden is not None:
+        lines.append(f"candidate: {number(v.candidate)}, golden: {number(v.golden)}")
+    if v.outside > 0:
+        lines.append(f"out of bounds: {number(100 * v.outside)} % of the elements")
+    return "\n".join([*lines, f"bound is {v.rule}"])
+
+
+def _out(s: TapSummary) -> list[str]:
+    lines = ["clips: " + ", ".join(f"{n} {outcome}" for outcome, n in sorted(s.counts.items()))]
+    if s.near_ties:
+        lines.append(f"near ties: {s.near_ties} (another label, where the golden's lead is within the bound)")
+    if s.worst.gap:
+        lines.append(f"known gap: {clean(s.worst.gap)}")
+    if s.worst.outcome not in ("fail", "missing", "error", *NOT_COMPARED):
+        lines.append("worst:\n" + clean(_details(s)))
+    return lines
+
+
+def _skipped(run: Run) -> list[TestCase]:
+    cases = []
+    for s in sorted(run.skipped, key=lambda s: (s.system, s.backend, s.runtime, s.precision, s.reason)):
+        name = " ".join(filter(None, (s.backend, s.runtime, s.precision))) or "system"
+        case = TestCase(clean(name), clean(s.system))
+        case.result = [Skipped(clean(s.reason), "asked for" if s.asked else "not asked for by name")]
+        cases.append(case)
+    return cases
+
+
+def _whole(run: Run, any_verdicts: bool) -> list[TestCase]:
+    """What fails the run as a whole: known gaps that matched nothing, counter-examples, nothing compared."""
+    cases = []
+    for gap in run.gaps.get("unmet", ()):
+        case = TestCase(clean(gap), "known gaps")
+        case.result = [Failure("a known gap that matched no failure", "gap")]
+        cases.append(case)
+    for e in run.examples:
+        case = TestCase(clean(e["pair"]), "generated examples")
+        if e.get("failed"):
+            case.result = [Failure(clean(e.get("message") or e.get("worst") or "out of bounds"), "fail")]
+        cases.append(case)
+    word, why = judgement(run)
+    if not any_verdicts or word == "NOTHING COMPARED":
+        case = TestCase("compared", "run")
+        case.result = [Error(f"nothing compared, {why}", "nothing")]
+        cases.append(case)
+    return cases

@@ -1,0 +1,110 @@
+"""Where clips and what is right for them come from: goldens, or the oracle and a reference runtime, here and now."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parity import audio, golden, plan, policy, system
+from parity.errors import ConfigError
+from parity.expected import Expected, features_of
+from parity.golden import GoldenSet
+from parity.plan import Plan, Selection
+from parity.protocols import Artifact, Clip, Failure, Job, Tap, Target
+from parity.taps import MODEL_INPUT, REGENERATED_TAPS
+
+CHUNK = 16
+"""Clips in a job: enough to batch, few enough to keep memory flat."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the system, clips done and clips in all."""
+
+
+@dataclass
+class Source:
+    """Where a system's clips and expectations come from."""
+
+    total: int
+    chunks: Iterator[list[Expected]]
+    anchor: dict[str, Any]
+    labels: Sequence[str] | None = None
+
+
+def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` items."""
+    it = iter(items)
+    while chunk := list(itertools.islice(it, size)):
+        yield chunk
+
+
+def golden_root(selection: Selection, of: system.System) -> Path:
+    """Where a system's goldens are: --golden, `golden/` beside its system.toml, or the project's."""
+    if selection.golden is not None:
+        return selection.golden
+    own = of.folder / "golden"
+    return own if (own / of.name / golden.MANIFEST).is_file() else system.root() / "golden"
+
+
+def rules_for(selection: Selection, of: system.System) -> policy.Policy:
+    """The policy of a system: beside its goldens, beside its system.toml, or the project's."""
+    return policy.load([golden_root(selection, of), of.folder, system.root() / "golden"])
+
+
+def from_goldens(goldens: GoldenSet, regenerate: bool) -> Source:
+    """Clips and arrays as recorded."""
+    entries = goldens.clips
+    chunks = ([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
+    return Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"])
+
+
+def judged_live(p: Plan, clips: Iterable[Clip], target: Target, layers: int) -> Iterator[list[Expected]]:
+    """The oracle and the reference runtime, worked out now, a chunk at a time."""
+    spec, artifact = plan.reference(p)
+    seen = 0
+    for part in chunked(clips, CHUNK):
+        made = [(c, *features_of(c, p.system.frontend)) for c in part]
+        wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
+        job = Job(
+            system=p.system.name, frontend=p.system.frontend, clips=part, models=[(spec, artifact)],
+            references=[reference for _, _, reference in made], taps=wanted,
+        )  # fmt: skip
+        (result,) = target.run([job])
+        outputs = result.activations["", spec, artifact.precision]
+        if isinstance(outputs, Failure):
+            raise ConfigError(
+                f"the reference runtime {spec!r} failed: {outputs.reason}",
+                "judge by another: model.reference in system.toml",
+            )
+        yield [
+            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
+            for (clip, features, reference), o in zip(made, outputs, strict=True)
+        ]
+        seen += len(part)
+
+
+def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
+    return frozenset(artifact.taps) if inner else frozenset({p.system.decision.source})
+
+
+def job_of(p: Plan, part: Sequence[Expected]) -> Job:
+    """The job that takes a chunk through every plugin of a plan."""
+    return Job(
+        system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
+        models=p.models, references=[e.reference for e in part],
+        taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
+    )  # fmt: skip
+
+
+def source(p: Plan, selection: Selection, target: Target) -> Source:
+    """Where the clips of a system come from in a run."""
+    if selection.audio is not None:
+        paths = audio.find(selection.audio)
+        clips = audio.folder_clips(selection.audio, p.system.frontend)
+        spec, _ = plan.reference(p)
+        anchor = {"live": f"float64 oracle; activations judged by {spec}"}
+        return Source(len(paths), judged_live(p, clips, target, selection.layers), anchor)
+    regenerate = any(taps & REGENERATED_TAPS for taps in p.backends.values())
+    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)

@@ -1,0 +1,115 @@
+"""Small runs made by hand: no framework, no array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parity.report.records import Run, Skipped, TapSummary, Verdict
+
+TAPS = [
+    "features/spectrum", "features/filterbank", "features/compressed", "model/input", "model/relu1", "model/logits",
+    "decision/label", "decision/margin",
+]  # fmt: skip
+FEATURES, NETWORK = TAPS[:3], TAPS[3:]
+HOSTILE = "<script>alert(1)</script>\x00\x1b[31m\ud800\ufffe]]>&\"'\u202e\n.wav"
+
+
+def verdict(outcome: str, tap: str, *, backend: str = "librosa", path: str = "", **more: Any) -> Verdict:
+    """A verdict of commands-cnn; a tap of the network is judged under onnxrt float32, cumulatively unless told."""
+    network = not tap.startswith("features/")
+    base: dict[str, Any] = {
+        "system": "commands-cnn", "backend": "" if path == "isolated" else backend, "target": "local",
+        "runtime": "onnxrt" if network else "", "precision": "float32" if network else "",
+        "path": path or ("cumulative" if network else "features"), "tap": tap, "clip": "yes-en-us-f2", "outcome": outcome,
+    }  # fmt: skip
+    compared = outcome in ("pass", "fail", "gap") and tap != "decision/label"
+    if compared:
+        base |= {"error": 6.37e-6, "bound": 2.1e-5, "ratio": 0.303}
+    if compared and outcome != "pass":
+        base |= {"error": 0.3125, "bound": 2.1e-5, "ratio": 14_881.0, "outside": 0.12, "message": "12 of 100 are out"}
+    if compared and not network:
+        base |= {"index": (12, 14), "frame": 12, "time": 0.125, "band": 14, "frequency": 437.5, "unit": "FS²"}
+    elif compared:
+        base |= {"index": (12, 3, 40)}
+    return Verdict(**base | more)
+
+
+def summary(worst: Verdict, near_ties: int = 0, clips: int = 18) -> TapSummary:
+    """A summary with `worst` and otherwise passes."""
+    v = worst
+    counts = {v.outcome: 1} if v.outcome == "pass" else {v.outcome: 1, "pass": clips - 1}
+    counts["pass"] = clips - 1 + (v.outcome == "pass")
+    return TapSummary(
+        system=v.system, backend=v.backend, runtime=v.runtime, precision=v.precision, target=v.target, path=v.path,
+        tap=v.tap, counts=counts, near_ties=near_ties, worst=v,
+    )  # fmt: skip
+
+
+def run(*verdicts: Verdict, **more: Any) -> Run:
+    """A run with a summary a verdict."""
+    systems = {"commands-cnn": {
+        "labels": ["yes", "no"], "frontend_digest": "c8b2e89f34a271e0", "taps": TAPS, "clips": 18,
+        "artifacts": [{"format": "onnx", "precision": "float32", "file": "model.onnx", "sha256": "ab" * 32}],
+        "anchor": {"backend": "librosa", "versions": {"librosa": "0.11.0"}},
+    }}  # fmt: skip
+    base: dict[str, Any] = {
+        "name": "2026-01-02T03-04-05", "started": "2026-01-02T03:04:05+0000", "seconds": 12.5,
+        "command": "parity run commands-cnn", "systems": systems if verdicts else {},
+        "summaries": [summary(v) for v in verdicts],
+        "environment": {"cpu": {"model": "A CPU", "cores": 2}, "python": "3.11.7", "threads": 1, "fingerprint": "0123456789abcdef",
+                        "plugins": {"librosa": {"librosa": "0.11.0"}, "onnxrt": {"onnxruntime": "1.31.1"}}},
+        "commit": {"commit": "d583a00" + "0" * 33, "dirty": True},
+        "timings": [{"stage": "features", "plugin": "librosa", "system": "commands-cnn", "clips": 18, "seconds": 0.25}],
+    }  # fmt: skip
+    return Run(**base | more)
+
+
+def whole(backend: str, **outcomes: str) -> list[Verdict]:
+    """Every tap of a backend and of onnxrt float32; `outcomes` as `spectrum="fail"`, `isolated_relu1="fail"`."""
+    made = []
+    for tap in TAPS:
+        name = tap.partition("/")[2]
+        made.append(verdict(outcomes.get(name, "pass"), tap, backend=backend))
+        if tap in NETWORK:
+            made.append(verdict(outcomes.get(f"isolated_{name}", "pass"), tap, backend=backend, path="isolated"))
+    return made
+
+
+def mixed() -> Run:
+    """Everything at once: passes, a failing backend with its consequences, a failing model, gaps, ties, labels, examples."""
+    verdicts = [v for v in whole("numpy") if v.path != "isolated"] + whole(
+        "librosa", spectrum="fail", filterbank="fail", compressed="fail", input="fail", relu1="fail", logits="fail", label="fail"
+    )
+    for v in [verdict("unavailable", "features/spectrum", backend="tf_signal", message="tf_signal keeps it to itself"),
+              verdict("pass", "features/filterbank", backend="tf_signal", error=0.0, ratio=0.0),
+              verdict("gap", "features/compressed", backend="tf_signal", gap="its own mel bank")]:  # fmt: skip
+        verdicts.append(v)
+    int8 = {"runtime": "tflite", "precision": "int8"}
+    for backend, path in (("", "isolated"), ("numpy", "cumulative"), ("librosa", "cumulative")):
+        where = int8 | {"backend": backend, "path": path}
+        verdicts += [verdict("pass", "model/input", **where), verdict("fail", "model/relu1", **where, ratio=None, bound=0.0),
+                     verdict("missing", "model/logits", **where, message="declared by the plugin, but it didn't arrive"),
+                     verdict("error", "decision/label", **where, message="worker died: signal 11")]  # fmt: skip
+    pairs = ["commands-cnn numpy onnxrt float32", "commands-cnn librosa onnxrt float32"]
+    confusion = {"no": {"no": 9}, "yes": {"no": 1, "yes": 8}}
+    made = run(
+        *verdicts, exit_code=1,
+        skipped=[Skipped(system="kws-mfcc", backend="microfrontend", reason="needs pymicro-features, which is not installed"),
+                 Skipped(system="commands-cnn", backend="microfrontend", reason="needs pymicro-features, which is not installed"),
+                 Skipped(system="tiny-conv", runtime="tflm", precision="int8", reason="no model that tflm can run", asked=True)],
+        gaps={"met": ["commands-cnn features/compressed: its own mel bank"], "unmet": ["commands-cnn model/logits: old kernel"]},
+        labels={"pairs": [{"pair": p, "clips": 18, "accuracy": 17 / 18, "confusion": confusion} for p in pairs],
+                "differ": [{"clip": "yes/a-very-long-name-of-a-clip-that-goes-on-and-on-and-on_nohash_0.wav", "truth": "yes",
+                            "labels": dict(zip(pairs, ["yes", "no"], strict=True))}],
+                "ignored": {"_background_noise_": 6}},
+        examples=[{"pair": "numpy onnxrt float32", "count": 200, "worst_ratio": 0.81, "worst": "sine 437 Hz at -20 dB",
+                   "worst_tap": "model/logits", "failed": False, "counterexample": None, "message": ""},
+                  {"pair": "librosa onnxrt float32", "count": 31, "worst_ratio": 120.0, "worst": "impulse at sample 3",
+                   "worst_tap": "features/spectrum", "failed": True, "counterexample": "golden/counterexamples/1.toml",
+                   "message": "out of bounds by a factor of 120"}],
+        unlike_golden=["CPU: A CPU, recorded on another"],
+    )  # fmt: skip
+    for s in made.summaries:
+        if s.tap == "decision/label" and s.runtime == "onnxrt" and s.backend == "numpy":
+            s.near_ties = 2
+    return made
