@@ -73,9 +73,11 @@ def _numbers(c: Array, value: Array, lo: Array, hi: Array) -> Comparison:
     same = (c == value) | np.isnan(difference)  # NaN: equal infinities, or NaN in both; judged above
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(same | np.isinf(room), 0.0, error / room)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
     worst = int(ratio.argmax())
     index = tuple(int(i) for i in np.unravel_index(worst, ratio.shape))
-    outside = int(np.count_nonzero((c < lo) | (c > hi)))
+    out = ~((lo <= c) & (c <= hi)) & ~(np.isnan(c) & np.isnan(value))  # a bound that is NaN admits nothing
+    outside = int(np.count_nonzero(out))
     numbers = Comparison(
         "fail" if outside else "pass", ratio=float(ratio[index]), error=0.0 if same[index] else float(error[index]),
         bound=float(room[index]), index=index, candidate=float(c[index]), golden=float(value[index]),

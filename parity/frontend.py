@@ -265,11 +265,17 @@ def to_plain(frontend: Frontend) -> dict[str, dict[str, Any]]:
         values: dict[str, Any] = {"kind": stage.kind}
         for f in dataclasses.fields(stage):
             value = getattr(stage, f.name)
-            if isinstance(value, int) and not isinstance(value, bool) and "float" in str(f.type):
-                value = float(value)
+            if "float" in str(f.type):
+                value = _floats(value)
             values[f.name] = list(value) if isinstance(value, tuple) else value
         plain[name] = values
     return plain
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_floats(v) for v in value)
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def from_plain(plain: Mapping[str, Mapping[str, Any]]) -> Frontend:

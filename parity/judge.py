@@ -13,6 +13,7 @@ from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds.features import Interval
 from parity.compare import Comparison
+from parity.errors import GoldenError
 from parity.expected import Expected
 from parity.policy import Policy
 from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Tap
@@ -184,6 +185,11 @@ class Judge:
         self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]
     ) -> Iterator[Judged]:
         source = self._system.decision.source
+        if source not in e.model:
+            raise GoldenError(
+                f"the golden of {e.clip.name} has no {source}, which decides in system.toml",
+                f"undo that, or record again: parity golden record --system {self._system.name}",
+            )
         logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
         here = what | {"clip": e.clip.name}
         x, rule = self._declared(source, e, artifact, runtime, what["path"])

@@ -178,9 +178,9 @@ def number(x: float | None) -> str:
         return "–"
     if x != x or x in (float("inf"), float("-inf")):
         return f"{x:g}"
-    if abs(x) >= 99.95 and abs(x) < 99_999.5:
-        return f"{x:.0f}"
-    if 0 < abs(x) < 1e-3 or abs(x) >= 99_999.5:
+    if 99.95 <= abs(x) < 99_950:
+        return f"{float(f'{x:.3g}'):.0f}"
+    if 0 < abs(x) < 1e-3 or abs(x) >= 99_950:
         mantissa, _, exponent = f"{x:.2e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return f"{x + 0.0:.3g}"

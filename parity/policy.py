@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ import numpy as np
 from parity.bounds.features import Interval
 from parity.errors import ConfigError
 from parity.protocols import Array, Tap
+
+Width = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -31,9 +33,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     path: str = "*"
     """features, isolated or cumulative."""
     precision: str = "*"
-    absolute: float = 0.0
-    relative: float = 0.0
-    of_rms: float = 0.0
+    absolute: Width = 0.0
+    relative: Width = 0.0
+    of_rms: Width = 0.0
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,6 +70,11 @@ def _read(path: Path, kind: Any) -> Any:
         raise ConfigError(f"{path}: {e}", "see golden/README.md") from None
 
 
+def _matches(r: Rule, key: tuple[str, ...]) -> bool:
+    patterns = (r.system, r.candidate, r.path, r.precision, r.tap)
+    return all(fnmatchcase(value, pattern) for value, pattern in zip(key, patterns, strict=True))
+
+
 @dataclass(frozen=True)
 class Policy:
     """The rules of a run. The first rule that matches counts."""
@@ -76,20 +83,14 @@ class Policy:
     gaps: Sequence[Gap] = ()
     path: Path | None = None
     used_gaps: set[int] = field(default_factory=set)
+    _found: dict[tuple[str, ...], Rule | None] = field(default_factory=dict, repr=False, compare=False)
 
     def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule | None:
         """The rule for a tap of a candidate, if there is one."""
-        for r in self.rules:
-            pairs = (
-                (system, r.system),
-                (candidate, r.candidate),
-                (path, r.path),
-                (precision, r.precision),
-                (tap, r.tap),
-            )
-            if all(fnmatchcase(value, pattern) for value, pattern in pairs):
-                return r
-        return None
+        key = (system, candidate, path, precision, tap)
+        if key not in self._found:  # asked for once a clip
+            self._found[key] = next((r for r in self.rules if _matches(r, key)), None)
+        return self._found[key]
 
     def require(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule:
         """The rule for a tap whose bound isn't derived. ConfigError where nobody declared one."""
@@ -111,9 +112,11 @@ class Policy:
 
 
 def half_width(rule: Rule, value: Array) -> Array:
-    """How far each element may move under a rule, float64 of `value`'s shape."""
+    """How far each element may move under a rule, float64 of `value`'s shape; none where it is infinite."""
     v = np.abs(np.asarray(value, np.float64))
-    rms = float(np.sqrt(np.square(v).mean())) if v.size else 0.0
+    finite = np.isfinite(v)
+    rms = float(np.sqrt(np.square(v[finite]).mean())) if finite.any() else 0.0
+    v = np.where(finite, v, 0.0)
     return rule.absolute + rule.relative * v + rule.of_rms * rms
 
 

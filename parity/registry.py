@@ -110,7 +110,7 @@ def create(kind: Kind, spec: str) -> Any:
     module, _, attribute = plugin.where.partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as e:
+    except (ImportError, AttributeError, ValueError, TypeError) as e:  # ValueError: an empty name
         raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", f"see `parity list`; {plugin.where}") from e
     try:
         return cls(**parse(spec)[1])

@@ -30,6 +30,8 @@ def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
     """Clip lengths in samples: around the edges of framing, around the model's own, and any."""
     frame, hop, fft = frontend.frame.length, frontend.frame.hop, frontend.spectrum.n_fft
     whole = frontend.input.length or frontend.input.rate
+    if frontend.input.fit == "refuse":
+        return st.just(whole)
     near = {frame, fft, frame + hop, frame + 7 * hop, whole}
     edges = {n + d for n in near for d in (-1, 0, 1)} | {hop - 1, hop, hop + 1, whole // 2}
     least = 1 if frontend.input.length is not None else frame

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield chunk
 
 
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items, each worked out in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="parity-ahead") as pool:
+        following = pool.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = pool.submit(next, items, None)
+            yield item
+
+
 def golden_root(selection: Selection, of: system.System) -> Path:
     """Where a system's goldens are: --golden, `golden/` beside its system.toml, or the project's."""
     if selection.golden is not None:
@@ -53,10 +63,10 @@ def rules_for(selection: Selection, of: system.System) -> policy.Policy:
     return policy.load([golden_root(selection, of), of.folder, system.root() / "golden"])
 
 
-def from_goldens(goldens: GoldenSet, regenerate: bool) -> Source:
+def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
     """Clips and arrays as recorded."""
     entries = goldens.clips
-    chunks = ([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
+    chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
     return Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"])
 
 
@@ -106,5 +116,5 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         spec, _ = plan.reference(p)
         anchor = {"live": f"float64 oracle; activations judged by {spec}"}
         return Source(len(paths), judged_live(p, clips, target, selection.layers), anchor)
-    regenerate = any(taps & REGENERATED_TAPS for taps in p.backends.values())
+    regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
     return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)

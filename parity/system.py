@@ -165,14 +165,36 @@ def _inconsistent(f: fe.Frontend) -> str | None:
             return f"filterbank.bands: {mel.bands} is not a number of bands"
     if isinstance(mel, fe.Pool) and mel.size < 1:
         return f"filterbank.size: {mel.size} is not a number of bins"
+    if isinstance(f.compress, fe.Log) and min(f.compress.offset, f.compress.floor) < 0:
+        return "compress: offset and floor are 0 or more"
+    if isinstance(f.compress, fe.Decibel) and (f.compress.amin <= 0 or (f.compress.top_db or 0.0) < 0):
+        return "compress: amin is above 0, top_db 0 or more"
     if f.cepstrum is not None and f.compress is None:
         return "cepstrum: needs [compress] before it"
     bands = dataclasses.replace(f, cepstrum=None).bands
     if f.cepstrum is not None and not 1 <= f.cepstrum.count <= bands:
         return f"cepstrum.count: {f.cepstrum.count} coefficients of {bands} bands"
+    if f.normalize is not None and (problem := _uneven(f.normalize, f.bands)) is not None:
+        return problem
+    if f.quantize is not None and f.quantize.scale <= 0:
+        return f"quantize.scale: {f.quantize.scale:g} is not above 0"
     if f.input.length is not None and f.frames(0) == 0:
         return f"input.length: {f.input.length} samples give no frame of {f.frame.length}"
     return None
+
+
+def _uneven(s: fe.Normalize, bands: int) -> str | None:
+    for name, values in (("mean", s.mean), ("spread", s.spread)):
+        if len(values) not in (1, bands):
+            return f"normalize.{name}: {len(values)} values for {bands} bands (one for each, or one for all)"
+    return "normalize.spread: a spread of 0" if 0.0 in s.spread else None
+
+
+def _tables(path: Path, data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    found = data.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise ConfigError(f"{_where(path, name)}: expected a list of tables", f"write [[{name}]], with two brackets")
+    return found
 
 
 def _sha256(path: Path) -> str:
@@ -188,10 +210,10 @@ def load(path: Path) -> System:
         raise ConfigError(f"no {path}", "make one with `parity init DIR`") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
-    for i, artifact in enumerate(data.get("artifacts", [])):
+    for i, artifact in enumerate(_tables(path, data, "artifacts")):
         _refuse_unknown(path, f"artifacts[{i}]", artifact, _Artifact)
         _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
-        for tap, port in artifact.get("taps", {}).items():
+        for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
             _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
     for place, kind in (("model", _Model), ("decision", Decision)):
         _refuse_unknown(path, place, data.get(place), kind)
@@ -276,9 +298,9 @@ def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
 
 def _needed(frontend: fe.Frontend, frames: int) -> int:
     """The fewest samples that give so many frames."""
-    if frontend.frame.last == "pad":
-        return (frames - 1) * frontend.frame.hop + 1
     pad = 2 * (frontend.frame.length // 2) if frontend.frame.center else 0
+    if frontend.frame.last == "pad":
+        return max(1, (frames - 1) * frontend.frame.hop + 1 - pad)
     return max(1, (frames - 1) * frontend.frame.hop + frontend.frame.length - pad)
 
 

@@ -55,7 +55,7 @@ def _around(value: Array, error: Array) -> Interval:
 def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interval]:
     """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go."""
     out: dict[Tap, Interval] = {}
-    error = np.zeros(0)  # of the samples, then of the frames, then of the windowed frames: absolute, per sample
+    error = drawn = np.zeros(0)  # of the samples, framed, windowed; and of the window: absolute, per sample
     last = Interval(error, error, error)
     for tap, stage in frontend.stages().items():
         if tap not in oracle:
@@ -70,11 +70,12 @@ def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interva
                 out[tap] = _around(value, error)
             case fe.Window():
                 w = reference.window(stage, frontend.frame.length)
-                drawn = WINDOW * (w != 0) if stage.name != "rectangular" else 0.0 * w
-                error = U * np.abs(oracle["features/frames"]) * (drawn + 2.0 * w) + w * error
-                out[tap] = _around(value, error)
+                cosine = WINDOW * (w != 0) if stage.name != "rectangular" else 0.0 * w
+                drawn = U * np.abs(oracle["features/frames"]) * (cosine + 2.0 * w)
+                error = w * error
+                out[tap] = _around(value, drawn + error)
             case fe.Spectrum():
-                out[tap] = _spectrum(value, stage, oracle["features/windowed"], error)
+                out[tap] = _spectrum(value, stage, oracle["features/windowed"], drawn, error)
             case fe.Mel() | fe.Pool():
                 out[tap] = _bank(value, reference.bank(frontend), last)
             case fe.Log():
@@ -93,18 +94,29 @@ def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interva
 
 def _input_error(x: Array, s: fe.Input) -> Array:
     """Copying and powers of two are exact; a division and a difference are not."""
-    error = (2.0 * U * np.abs(x)) if s.peak_normalize else np.zeros(x.shape)
-    if s.pre_emphasis:
-        before = np.abs(np.concatenate([np.zeros(1), x[:-1]]))
-        # What went into y = x - a·x' is bounded through y itself: |x| <= |y| + a·|x'|, a few terms deep.
-        error = error + 4.0 * U * (np.abs(x) + s.pre_emphasis * np.maximum.accumulate(before))
+    relative = 2.0 * U if s.peak_normalize else 0.0
+    if not s.pre_emphasis:
+        return relative * np.abs(x)
+    before = np.abs(s.pre_emphasis * np.concatenate([np.zeros(1), _without_emphasis(x, s.pre_emphasis)[:-1]]))
+    # y = x - a·x': a, the product and the difference round; |x| <= |y| + |a·x'|.
+    error = 2.0 * U * (np.abs(x) + before) + relative * (np.abs(x) + 2.0 * before)
+    error[np.flatnonzero(x)[-1] + 1 if x.any() else 0 :] = 0.0  # zeros put on the right are exact
     return error
 
 
-def _spectrum(value: Array, s: fe.Spectrum, windowed: Array, error: Array) -> Interval:
+def _without_emphasis(y: Array, a: float) -> Array:
+    """What went into y = x - a·x', float64 `[n]`: slow samples are much larger than y, and round by their own size."""
+    kernel = np.abs(a) ** np.arange(len(y))
+    kernel = kernel[: np.count_nonzero(kernel > 1e-9)]
+    return np.convolve(y, np.copysign(1.0, a) ** np.arange(len(kernel)) * kernel)[: len(y)]
+
+
+def _spectrum(value: Array, s: fe.Spectrum, windowed: Array, drawn: Array, error: Array) -> Interval:
     norm = np.sqrt(np.square(windowed).sum(axis=-1, keepdims=True))
-    drift = np.sqrt(np.square(error).sum(axis=-1, keepdims=True))
-    bin_error = FFT * U * np.sqrt(s.n_fft) * norm + WINDOW_SUM * drift
+    drift = np.sqrt(np.square(drawn).sum(axis=-1, keepdims=True))
+    # Slow samples round alike in a pre-emphasis: up to 2.8 root sums were measured with an offset, so they add up.
+    shared = error.sum(axis=-1, keepdims=True)
+    bin_error = FFT * U * np.sqrt(s.n_fft) * norm + WINDOW_SUM * drift + shared
     unit = 1.0 / s.n_fft if s.scaling == "1/n_fft" else 1.0
     if s.exponent == 1:
         return _around(value, bin_error * unit + 3.0 * U * value)
@@ -155,6 +167,13 @@ def _cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) 
         shared = x.value <= x.value.max(initial=-np.inf) - c.top_db
     free = CEPSTRUM * np.sqrt(np.square(np.where(shared, 0.0, half)) @ np.square(matrix).T)
     together = np.abs(np.where(shared, half, 0.0) @ matrix.T)
+    # The same holds for the rounding of elements that are equal anyhow, at a logarithm's floor or in a flat spectrum.
+    least = x.value.min(axis=-1, keepdims=True, initial=np.inf)
+    with np.errstate(invalid="ignore"):
+        equal = ~shared & (x.value <= least + 4.0 * U * np.abs(least))
+    equal &= np.count_nonzero(equal, axis=-1, keepdims=True) > 2
+    rounding = np.where(equal, half, np.inf).min(axis=-1, keepdims=True, initial=np.inf)
+    together += np.abs(equal @ matrix.T) * np.where(np.isfinite(rounding), rounding, 0.0)
     own = DCT * U * np.sqrt(x.value.shape[-1]) * np.sqrt(np.square(x.value) @ np.square(matrix).T)
     return _around(value, free + together + own)
 

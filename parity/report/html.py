@@ -10,30 +10,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from parity.localize import (
-    FAILED,
-    NOT_COMPARED,
-    Pair,
-    Row,
-    first_failures,
-    follows_from,
-    number,
-    pairs,
-    place,
-    title_of,
-)
+from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures, follows_from, number, pairs, place
+from parity.localize import title_of as name_of
+from parity.report import terminal
 from parity.report.records import Run, TapSummary
-from parity.report.terminal import (
-    WORDS,
-    by_label,
-    clean,
-    columns_of,
-    counts,
-    failure,
-    judgement,
-    not_compared,
-    same_confusion,
-)
+from parity.report.terminal import WORDS, by_label, clean, columns_of, same_confusion
 
 _SHADES = {"pass": "pass", "gap": "gap", "fail": "fail", "missing": "fail", "error": "fail"}
 
@@ -54,12 +35,15 @@ def render(run: Run) -> str:
         "place": lambda v: ", ".join(place(v)), "percent": lambda x: f"{100 * x:.3g} %", "flat": flat,
     }  # fmt: skip
     found = pairs(run)
-    word, why = judgement(run)
+    word, why = terminal.judgement(run)
     page = environment.get_template("run.html.j2").render(
-        run=run, word=word, why=why, counts=counts(run), pairs=found, matrices=[matrix(run, s, found) for s in _systems(found)],
-        failures=failures(run), skipped=not_compared(run), near_ties=[(title_of(s.worst), s) for s in run.summaries if s.near_ties],
+        run=run, word=word, why=why, counts=terminal.counts(run), pairs=found, failures=failures(run),
+        matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
+        skipped=terminal.not_compared(run),
+        near_ties=[(name_of(s.worst), s) for s in run.summaries if s.near_ties],
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run.labels.get("pairs", []))],
-        differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])], failed=FAILED, neutral=NOT_COMPARED,
+        differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
+        failed=FAILED, neutral=NOT_COMPARED,
     )  # fmt: skip
     return page + "\n"
 
@@ -68,52 +52,43 @@ def _printable(value: object) -> object:
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _systems(found: list[Pair]) -> list[str]:
-    return list(dict.fromkeys(p.system for p in found))
-
-
 def matrix(run: Run, system: str, found: list[Pair]) -> dict[str, Any]:
     """A system's pairs as a table: a row a backend, a column for its features and one a runtime and precision.
 
-    A cell is (outcome, what stands at its worst tap), None where there is no such pair.
+    A cell is (outcome, the summary that it shows), None where there is no such pair.
     """
     of = [p for p in found if p.system == system]
     columns = list(dict.fromkeys((p.runtime, p.precision, p.target) for p in of if p.runtime))
-    isolated = {
-        column: [
-            row.isolated for p in of if (p.runtime, p.precision, p.target) == column for row in p.rows if row.isolated
-        ]
-        for column in columns
-    }
+    summaries = [s for s in run.summaries if s.system == system]
+
+    def cell(backend: str, path: str, column: tuple[str, str, str] | None) -> tuple[str, TapSummary] | None:
+        inside = [s for s in summaries if s.backend == backend and s.path == path]
+        return _cell([s for s in inside if column in (None, (s.runtime, s.precision, s.target))])
+
     rows: dict[str, list[Any]] = {}
-    if any(isolated.values()):
-        rows["golden features"] = [None, *(_cell([Row(s.tap, s, None) for s in isolated[c]]) for c in columns)]
+    if any(s.path == "isolated" for s in summaries):
+        rows["golden features"] = [None, *(cell("", "isolated", c) for c in columns)]
     for backend in dict.fromkeys(p.backend for p in of if p.backend):
-        at = {(p.runtime, p.precision, p.target): p for p in of if p.backend == backend}
-        stages = [p for p in of if p.backend == backend and not p.runtime]
-        cells = [_cell([row for p in stages for row in p.rows])]
-        for c in columns:
-            mine = [Row(row.tap, row.cumulative, None) for row in at[c].rows if row.cumulative] if c in at else []
-            cells.append(_cell(mine))
-        rows[backend] = cells
+        rows[backend] = [cell(backend, "features", None), *(cell(backend, "cumulative", c) for c in columns)]
     absent = [s for s in run.skipped if s.system == system and s.backend and not s.runtime and s.backend not in rows]
     heads = [" ".join(c[:2]) + (f" on {c[2]}" if c[2] not in ("", "local") else "") for c in columns]
     return {"system": system, "columns": heads, "rows": rows, "absent": absent}
 
 
-def _cell(rows: list[Row]) -> tuple[str, TapSummary] | None:
-    """The outcome and the worst summary of what stands in a cell."""
-    if not rows:
+def _cell(summaries: list[TapSummary]) -> tuple[str, TapSummary] | None:
+    """The worst outcome, and its summary: of failing numbers the largest, before what has none (a flipped label)."""
+    if not summaries:
         return None
-    worst = Pair("", "", "", "", "", tuple(rows)).worst
-    summary = worst.cumulative or worst.isolated
-    return (worst.outcome, summary) if summary is not None else None
+    worst = max(summaries, key=lambda s: badness(s.worst))
+    same = [s for s in summaries if s.worst.outcome == worst.worst.outcome]
+    shown = max(same, key=lambda s: (s.worst.error is not None, badness(s.worst)))
+    return worst.worst.outcome, shown
 
 
 def failures(run: Run) -> list[dict[str, Any]]:
     """The first failing tap of each pair, worst first; `cause` where it follows from another failure."""
     return [
-        {"verdict": v, "title": title_of(v), "cause": follows_from(run, v), "text": failure(run, v)[0]}
+        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": terminal.failure(run, v)[0]}
         for v in first_failures(run)
     ]
 

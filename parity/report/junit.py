@@ -31,6 +31,7 @@ def write(folder: Path, run: Run) -> None:
             for case in cases:
                 suite.add_testcase(case)
             xml.add_testsuite(suite)
+    xml.update_statistics()
     xml.time = run.seconds
     xml.write(str(folder / "junit.xml"), pretty=True)
 

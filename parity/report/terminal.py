@@ -61,15 +61,14 @@ def judgement(run: Run) -> tuple[str, str]:
     why = []
     if failing:
         fed = sum(_only_features(run, p) for p in failing)
-        why.append(
-            f"{len(failing)} of {count(len(found), 'pair')} fail" + f" ({fed} only because of features)" * bool(fed)
-        )
+        only = f" ({fed} only because of features)" if fed else ""
+        why.append(f"{len(failing)} of {count(len(found), 'pair')} {'fails' if len(failing) == 1 else 'fail'}{only}")
     if beaten := sum(bool(e.get("failed")) for e in run.examples):
         why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
     if unmet := len(run.gaps.get("unmet", ())):
-        why.append(f"{count(unmet, 'known gap')} that matched no failure")
+        why.append(f"{count(unmet, 'known gap')} matched no failure")
     if why or run.exit_code == 1:
-        return "FAIL", " and ".join(why) or "a regression against the baseline"
+        return "FAIL", ", ".join(why) or "a regression against the baseline"
     if not found:
         return "NOTHING COMPARED", "that is not a pass"
     if run.exit_code:

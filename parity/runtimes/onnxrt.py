@@ -63,7 +63,11 @@ class OnnxRuntime:
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.use_deterministic_compute, options.log_severity_level = True, 4
         options.graph_optimization_level = self._level
-        yield _OnnxSession(Path(artifact.path).read_bytes(), artifact, options)
+        try:
+            model = Path(artifact.path).read_bytes()
+        except OSError as e:
+            raise ModelError(f"{artifact.path} can't be read: {e.strerror}", "export it again") from None
+        yield _OnnxSession(model, artifact, options)
 
 
 class _OnnxSession:
@@ -88,7 +92,7 @@ class _OnnxSession:
         try:
             return ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
         except Exception as e:  # onnxruntime raises its own undocumented types
-            reason = str(e).strip().splitlines()[-1]
+            reason = (str(e).strip().splitlines() or [type(e).__name__])[-1]
             raise ModelError(f"ONNX Runtime can't load {self._artifact.path}: {reason}", "export it again") from None
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:

@@ -99,7 +99,7 @@ class _TfliteSession:
                     experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=preserve,
                 )  # fmt: skip
             interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as e:
+        except (ValueError, RuntimeError, OSError) as e:
             raise ModelError(f"TFLite can't load {self._artifact.path}: {e}", "convert it again") from None
         return interpreter
 

@@ -94,5 +94,6 @@ class _TorchSession:
         (value,) = inputs.values()
         self._seen.clear()
         with torch.inference_mode():
-            self._net(torch.from_numpy(np.ascontiguousarray(value)).to(self._dtype))
+            # A copy: an in-place operation of the network must not reach the caller's array.
+            self._net(torch.tensor(np.ascontiguousarray(value), dtype=self._dtype))
         return {tap: self._seen[tap].numpy() for tap in taps if tap in self._seen}

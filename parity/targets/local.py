@@ -107,7 +107,11 @@ class Worker:
             raise WorkerDiedError(self._ending()) from None
         for _ in range(replies):
             deadline = time.monotonic() + self._limit
-            reply = wire.decode(functools.partial(self._read, deadline=deadline))
+            try:
+                reply = wire.decode(functools.partial(self._read, deadline=deadline))
+            except wire.WireError as e:
+                self.kill()
+                raise WorkerDiedError(f"its answer can't be read: {e}") from None
             if "error" in reply:
                 raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
             if "failed" in reply:
@@ -120,6 +124,7 @@ class Worker:
         while len(data) < n:
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
                 self.kill()
+                self._process.wait()
                 raise WorkerDiedError(f"no answer within {self._limit:g} s: stopped")
             got = os.read(self._process.stdout.fileno(), n - len(data))
             if not got:
@@ -216,14 +221,16 @@ class LocalTarget:
     @contextlib.contextmanager
     def _worker(self, kind: str, spec: str) -> Iterator[Worker]:
         """A plugin's worker, loaded, for the one who holds it; started anew where it is dead."""
-        key = kind, spec
+        with self._lock(kind, spec):
+            yield self._ready(kind, spec)
+
+    def _lock(self, kind: str, spec: str) -> threading.Lock:
         with self._guard:
-            lock = self._locks[key]
-        with lock:
-            worker = self._workers.get(key)
-            if worker is None or not worker.alive:
-                worker = self._started(key, worker)
-            yield worker
+            return self._locks[kind, spec]
+
+    def _ready(self, kind: str, spec: str) -> Worker:
+        worker = self._workers.get((kind, spec))
+        return worker if worker is not None and worker.alive else self._started((kind, spec), worker)
 
     def _started(self, key: tuple[str, str], dead: Worker | None) -> Worker:
         if dead is not None:
@@ -292,13 +299,12 @@ class LocalTarget:
     def _guarded(self, key: tuple[str, str, str], work: Callable[[Worker], list[ClipOutput]]) -> Outputs:
         """The outputs of `work`, or the failure that it ends in; what failed once isn't tried again."""
         kind, spec, _ = key
-        if key in self._failed:
-            return self._failed[key]
-        try:
-            with self._worker(kind, spec) as worker:
-                return work(worker)
-        except WorkerDiedError as e:
-            self._failed[key] = Failure(spec, str(e))
+        with self._lock(kind, spec):
+            if key not in self._failed:
+                try:
+                    return work(self._ready(kind, spec))
+                except WorkerDiedError as e:
+                    self._failed[key] = Failure(spec, str(e))
             return self._failed[key]
 
     def features(self, spec: str, job: Job, taps: frozenset[Tap]) -> Outputs:

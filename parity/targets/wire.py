@@ -20,6 +20,7 @@ DTYPES = frozenset(
 )  # fmt: skip
 MAX_JSON = 1 << 26
 MAX_ARRAYS = 1 << 31
+MAX_AXES = 32
 
 
 class WireError(Exception):
@@ -54,14 +55,14 @@ def decode(read: Callable[[int], bytes]) -> Any:
         raise WireError(f"a message of {size} bytes")
     try:
         whole = json.loads(read(size))
-        body, described = whole["$"], whole["$arrays"]
-    except (ValueError, KeyError, TypeError) as e:
+        body, described = whole["$"], [(dtype, list(shape)) for dtype, shape in whole["$arrays"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise WireError(f"not a message: {e}") from None
     total, arrays = 0, []
-    for entry in described:
-        dtype, shape = entry
-        if dtype not in DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise WireError(f"an array of dtype {dtype!r} and shape {shape!r}")
+    for dtype, shape in described:
+        sizes = all(type(n) is int and 0 <= n <= MAX_ARRAYS for n in shape) and len(shape) <= MAX_AXES
+        if not (isinstance(dtype, str) and dtype in DTYPES and sizes):
+            raise WireError(f"an array of dtype {str(dtype)[:40]!r} and shape {str(shape)[:80]}")
         n = math.prod(shape) * np.dtype(dtype).itemsize
         total += n
         if total > MAX_ARRAYS:
@@ -71,6 +72,8 @@ def decode(read: Callable[[int], bytes]) -> Any:
     def whole_again(value: Any) -> Any:
         if isinstance(value, dict):
             if set(value) == {"$array"}:
+                if type(value["$array"]) is not int or value["$array"] < 0:
+                    raise WireError(f"no array {str(value['$array'])[:40]!r}")
                 return arrays[value["$array"]]
             return {k: whole_again(v) for k, v in value.items()}
         if isinstance(value, list):
@@ -79,5 +82,5 @@ def decode(read: Callable[[int], bytes]) -> Any:
 
     try:
         return whole_again(body)
-    except (IndexError, TypeError) as e:
+    except (IndexError, TypeError, RecursionError) as e:
         raise WireError(f"not a message: {e}") from None

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-import librosa
 import numpy as np
 import rich.progress
 import safetensors.torch
@@ -29,13 +28,18 @@ from model import BANDS, FRAMES, LABELS, CommandsCNN, build
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from parity import system
+from parity.backends.librosa_ import LibrosaBackend
+from parity.protocols import Clip
+
 RATE = 16_000  # Hz
-SAMPLES = 16_032  # 98 frames of 512 samples, hop 160; one second is 32 samples short of it
 SKIPPED = {"_silence_", "_background_noise_"}
 SPLITS = ("train", "validation", "held_out")
 BATCH = 64
 
 HERE = Path(__file__).resolve().parent
+# The recipe is read, not written again: what is trained is what is deployed.
+SYSTEM, BACKEND = system.load(HERE), LibrosaBackend()
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
 
@@ -87,13 +91,9 @@ def read(path: Path) -> Float32:
 
 
 def features(samples: Float32) -> Float32:
-    """Return the log-mel spectrogram ``[98, 50]`` (frame, band; log10 of power) of samples at ±1.0."""
-    samples = librosa.util.fix_length(samples, size=SAMPLES)  # zeros at the end, or cut
-    mel = librosa.feature.melspectrogram(
-        y=samples, sr=RATE, n_fft=512, win_length=512, hop_length=160, window="hann", center=False, power=2.0,
-        n_mels=BANDS, fmin=0.0, fmax=8000.0, htk=True, norm="slaney",
-    )  # fmt: skip
-    return np.ascontiguousarray(np.log10(mel + np.float32(1e-6)).T, dtype=np.float32)
+    """Return the features ``[98, 50]`` (frame, band) that system.toml describes, as librosa computes them."""
+    (taps,) = BACKEND.features([Clip("", samples, RATE, "")], SYSTEM.frontend, frozenset({SYSTEM.frontend.output}))
+    return np.asarray(taps[SYSTEM.frontend.output], dtype=np.float32)
 
 
 def augmented(samples: Float32, rng: np.random.Generator) -> Float32:

@@ -20,7 +20,8 @@ def verdict(outcome: str, tap: str, *, backend: str = "librosa", path: str = "",
     base: dict[str, Any] = {
         "system": "commands-cnn", "backend": "" if path == "isolated" else backend, "target": "local",
         "runtime": "onnxrt" if network else "", "precision": "float32" if network else "",
-        "path": path or ("cumulative" if network else "features"), "tap": tap, "clip": "yes-en-us-f2", "outcome": outcome,
+        "path": path or ("cumulative" if network else "features"), "tap": tap, "outcome": outcome,
+        "clip": "yes-en-us-f2",
     }  # fmt: skip
     compared = outcome in ("pass", "fail", "gap") and tap != "decision/label"
     if compared:
@@ -56,8 +57,10 @@ def run(*verdicts: Verdict, **more: Any) -> Run:
         "name": "2026-01-02T03-04-05", "started": "2026-01-02T03:04:05+0000", "seconds": 12.5,
         "command": "parity run commands-cnn", "systems": systems if verdicts else {},
         "summaries": [summary(v) for v in verdicts],
-        "environment": {"cpu": {"model": "A CPU", "cores": 2}, "python": "3.11.7", "threads": 1, "fingerprint": "0123456789abcdef",
-                        "plugins": {"librosa": {"librosa": "0.11.0"}, "onnxrt": {"onnxruntime": "1.31.1"}}},
+        "environment": {
+            "cpu": {"model": "A CPU", "cores": 2}, "python": "3.11.7", "threads": 1, "fingerprint": "0123456789abcdef",
+            "plugins": {"librosa": {"librosa": "0.11.0"}, "onnxrt": {"onnxruntime": "1.31.1"}},
+        },
         "commit": {"commit": "d583a00" + "0" * 33, "dirty": True},
         "timings": [{"stage": "features", "plugin": "librosa", "system": "commands-cnn", "clips": 18, "seconds": 0.25}],
     }  # fmt: skip
@@ -76,40 +79,80 @@ def whole(backend: str, **outcomes: str) -> list[Verdict]:
 
 
 def mixed() -> Run:
-    """Everything at once: passes, a failing backend with its consequences, a failing model, gaps, ties, labels, examples."""
-    verdicts = [v for v in whole("numpy") if v.path != "isolated"] + whole(
-        "librosa", spectrum="fail", filterbank="fail", compressed="fail", input="fail", relu1="fail", logits="fail", label="fail"
-    )
-    for v in [verdict("unavailable", "features/spectrum", backend="tf_signal", message="tf_signal keeps it to itself"),
-              verdict("pass", "features/filterbank", backend="tf_signal", error=0.0, ratio=0.0),
-              verdict("gap", "features/compressed", backend="tf_signal", gap="its own mel bank")]:  # fmt: skip
-        verdicts.append(v)
-    int8 = {"runtime": "tflite", "precision": "int8"}
+    """Everything at once: a failing backend with its consequences, a failing model, gaps, ties, labels, examples."""
+    failing = dict.fromkeys(["spectrum", "filterbank", "compressed", "input", "relu1", "logits", "label"], "fail")
+    verdicts = [v for v in whole("numpy") if v.path != "isolated"] + whole("librosa", **failing)
+    verdicts += [
+        verdict("unavailable", "features/spectrum", backend="tf_signal", message="tf_signal keeps it to itself"),
+        verdict("pass", "features/filterbank", backend="tf_signal", error=0.0, ratio=0.0),
+        verdict("gap", "features/compressed", backend="tf_signal", gap="its own mel bank"),
+    ]
     for backend, path in (("", "isolated"), ("numpy", "cumulative"), ("librosa", "cumulative")):
-        where = int8 | {"backend": backend, "path": path}
-        verdicts += [verdict("pass", "model/input", **where), verdict("fail", "model/relu1", **where, ratio=None, bound=0.0),
-                     verdict("missing", "model/logits", **where, message="declared by the plugin, but it didn't arrive"),
-                     verdict("error", "decision/label", **where, message="worker died: signal 11")]  # fmt: skip
+        where = {"runtime": "tflite", "precision": "int8", "backend": backend, "path": path}
+        verdicts += [
+            verdict("pass", "model/input", **where),
+            verdict("fail", "model/relu1", **where, ratio=None, bound=0.0),
+            verdict("missing", "model/logits", **where, message="declared by the plugin, but it didn't arrive"),
+            verdict("error", "decision/label", **where, message="worker died: signal 11"),
+        ]
     pairs = ["commands-cnn numpy onnxrt float32", "commands-cnn librosa onnxrt float32"]
     confusion = {"no": {"no": 9}, "yes": {"no": 1, "yes": 8}}
+    clip = "yes/a-very-long-name-of-a-clip-that-goes-on-and-on-and-on_nohash_0.wav"
+    absent = "needs pymicro-features, which is not installed"
     made = run(
-        *verdicts, exit_code=1,
-        skipped=[Skipped(system="kws-mfcc", backend="microfrontend", reason="needs pymicro-features, which is not installed"),
-                 Skipped(system="commands-cnn", backend="microfrontend", reason="needs pymicro-features, which is not installed"),
-                 Skipped(system="tiny-conv", runtime="tflm", precision="int8", reason="no model that tflm can run", asked=True)],
-        gaps={"met": ["commands-cnn features/compressed: its own mel bank"], "unmet": ["commands-cnn model/logits: old kernel"]},
-        labels={"pairs": [{"pair": p, "clips": 18, "accuracy": 17 / 18, "confusion": confusion} for p in pairs],
-                "differ": [{"clip": "yes/a-very-long-name-of-a-clip-that-goes-on-and-on-and-on_nohash_0.wav", "truth": "yes",
-                            "labels": dict(zip(pairs, ["yes", "no"], strict=True))}],
-                "ignored": {"_background_noise_": 6}},
-        examples=[{"pair": "numpy onnxrt float32", "count": 200, "worst_ratio": 0.81, "worst": "sine 437 Hz at -20 dB",
-                   "worst_tap": "model/logits", "failed": False, "counterexample": None, "message": ""},
-                  {"pair": "librosa onnxrt float32", "count": 31, "worst_ratio": 120.0, "worst": "impulse at sample 3",
-                   "worst_tap": "features/spectrum", "failed": True, "counterexample": "golden/counterexamples/1.toml",
-                   "message": "out of bounds by a factor of 120"}],
+        *verdicts,
+        exit_code=1,
+        skipped=[
+            Skipped(system="kws-mfcc", backend="microfrontend", reason=absent),
+            Skipped(system="commands-cnn", backend="microfrontend", reason=absent),
+            Skipped(system="tiny-conv", runtime="tflm", precision="int8", reason="no model for tflm", asked=True),
+        ],
+        gaps={"met": ["commands-cnn features/compressed: its own mel bank"], "unmet": ["commands-cnn x: old kernel"]},
+        labels={
+            "pairs": [{"pair": p, "clips": 18, "accuracy": 17 / 18, "confusion": confusion} for p in pairs],
+            "differ": [{"clip": clip, "truth": "yes", "labels": dict(zip(pairs, ["yes", "no"], strict=True))}],
+            "ignored": {"_background_noise_": 6},
+        },
+        examples=[
+            example("numpy onnxrt float32", False, 0.81, None),
+            example("librosa onnxrt float32", True, 120.0, "golden/counterexamples/1.toml"),
+        ],
         unlike_golden=["CPU: A CPU, recorded on another"],
-    )  # fmt: skip
+    )
     for s in made.summaries:
         if s.tap == "decision/label" and s.runtime == "onnxrt" and s.backend == "numpy":
             s.near_ties = 2
     return made
+
+
+def example(pair: str, failed: bool, ratio: float | None, kept: str | None) -> dict[str, Any]:
+    """What a search brought for a pair."""
+    return {
+        "pair": pair, "count": 200, "worst_ratio": ratio, "worst": "sine 437 Hz at -20 dB", "worst_tap": "model/logits",
+        "failed": failed, "counterexample": kept, "message": "out of bounds by far" if failed else "",
+    }  # fmt: skip
+
+
+def hostile() -> Run:
+    """Every text is an attack on something, every ratio a bad number."""
+    odd = {"clip": HOSTILE, "message": HOSTILE, "gap": HOSTILE, "unit": HOSTILE, "rule": HOSTILE, "system": HOSTILE}
+    nan, inf = float("nan"), float("inf")
+    verdicts = [
+        verdict("fail", "features/spectrum", backend=HOSTILE, **odd, ratio=nan, error=nan, bound=inf),
+        verdict("fail", "features/filterbank", backend=HOSTILE, **odd, ratio=inf, error=inf, bound=0.0),
+        verdict("pass", "features/compressed", backend=HOSTILE, **odd, ratio=None, error=None, index=None),
+        verdict("fail", "model/" + HOSTILE, backend=HOSTILE, **odd, ratio=None, error=1.0, bound=None, index=()),
+        verdict("error", "model/logits", backend=HOSTILE, **odd, index=(1, 2)),
+        verdict("unsupported", "decision/label", backend=HOSTILE, **odd),
+    ]
+    return run(
+        *verdicts,
+        name=HOSTILE, command=HOSTILE, environment={HOSTILE: HOSTILE}, commit={"commit": HOSTILE},
+        skipped=[Skipped(system=HOSTILE, backend=HOSTILE, runtime=HOSTILE, precision=HOSTILE, reason=HOSTILE)],
+        gaps={"met": [HOSTILE], "unmet": [HOSTILE]},
+        timings=[{"stage": HOSTILE, "seconds": nan}],
+        labels={"pairs": [{"pair": HOSTILE, "clips": 1, "accuracy": 0.0, "confusion": {HOSTILE: {HOSTILE: 1, "b": 2}}}],
+                "differ": [{"clip": HOSTILE, "truth": HOSTILE, "labels": {HOSTILE: HOSTILE}}], "ignored": {HOSTILE: 1}},
+        examples=[example(HOSTILE, True, nan, HOSTILE) | {"worst": HOSTILE, "worst_tap": HOSTILE, "message": HOSTILE}],
+        unlike_golden=[HOSTILE],
+    )  # fmt: skip

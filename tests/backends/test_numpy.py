@@ -1,0 +1,5 @@
+from parity.testing import BackendConformance
+
+
+class TestNumpyConformance(BackendConformance):
+    spec = "numpy"

@@ -1,0 +1,40 @@
+"""What every test shares: Hypothesis profiles, and the folder of real speech and models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("nightly", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+PROJECT = Path(__file__).parents[1]
+
+
+def data_folder() -> Path:
+    """The folder that PARITY_DATA names; a skip, or a failure under PARITY_REQUIRE_DATA=1, where there is none."""
+    named = os.environ.get("PARITY_DATA", "")
+    if named and Path(named).is_dir():
+        return Path(named)
+    reason = f"PARITY_DATA names no folder ({named})" if named else "PARITY_DATA isn't set: no real speech and models"
+    if os.environ.get("PARITY_REQUIRE_DATA") == "1":
+        pytest.fail(f"{reason}, and PARITY_REQUIRE_DATA=1 asks for them")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real speech and models; see `data_folder`."""
+    return data_folder()
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The checkout."""
+    return PROJECT

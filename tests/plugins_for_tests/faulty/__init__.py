@@ -1,0 +1,1 @@
+"""Backends and runtimes with a planted fault each."""

@@ -1,0 +1,269 @@
+"""Workers that die, hang, raise or leave things behind cost their own pair a verdict, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from parity import system as systems
+from parity.errors import ConfigError
+from parity.protocols import Failure, Job
+from parity.report.records import Run
+from parity.sources import from_goldens, job_of
+from parity.targets.local import LocalTarget
+from tests.plugins_for_tests import rig
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rig.goldens(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """No process is there afterwards that wasn't before."""
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    mine = {p.pid for p in _sleepers()}
+    yield
+    assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
+    assert {p.pid for p in _sleepers()} <= mine
+
+
+def _sleepers() -> list[psutil.Process]:
+    """What `LeavesChildren` leaves, wherever it hangs in the tree of processes."""
+    found = []
+    for p in psutil.process_iter():
+        try:
+            if p.status() != psutil.STATUS_ZOMBIE and "time.sleep(100000)" in " ".join(p.cmdline()):
+                found.append(p)
+        except psutil.Error:
+            continue
+    return found
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Wait for something that happens by itself."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.02)
+    return holds()
+
+
+def beside_onnxrt(golden: Path, reports: Path, runtime: str, limit: float = 60.0) -> Run:
+    with rig.target(limit) as local:
+        return rig.run(local, golden, reports, runtimes=(runtime, "onnxrt"))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "cause"),
+    [
+        ("Aborts", "died of SIGABRT"),
+        ("Exits", "ended with exit code 7; its last words: license server not found"),
+        ("KilledForMemory", "killed (SIGKILL): out of memory, or by somebody"),
+        ("OutOfMemory", "MemoryError"),
+        ("Raises", "RuntimeError: kernel not implemented"),
+        ("AnswersAList", "AttributeError: 'list' object has no attribute 'items'"),
+        ("LeavesChildrenAndAborts", "died of SIGABRT"),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_a_runtime_that_fails_is_an_error_of_its_own_pair(
+    plugin: str, cause: str, golden: Path, tmp_path: Path
+) -> None:
+    runtime = f"faulty.runtimes:{plugin}"
+    done = beside_onnxrt(golden, tmp_path, runtime)
+    assert done.exit_code == 1
+    assert rig.failing(done, runtime=runtime) == [("model/logits", "error"), ("decision/label", "error")]
+    for said in rig.messages(done, "error").splitlines():
+        assert said.startswith(f"{runtime}: {cause}")
+        assert said.endswith(f"(at clip {rig.CLIPS[1]})")
+    assert rig.failing(done, runtime="onnxrt") == []
+    assert {s.worst.outcome for s in done.summaries if s.runtime == "onnxrt"} == {"pass"}
+    assert rig.failing(done, path="features") == []
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_runtime_that_hangs_is_stopped_and_the_others_go_on(golden: Path, tmp_path: Path) -> None:
+    done = beside_onnxrt(golden, tmp_path, "faulty.runtimes:Hangs", limit=3.0)
+    assert done.exit_code == 1
+    said = set(rig.messages(done, "error").splitlines())
+    assert said == {f"faulty.runtimes:Hangs: no answer within 3 s: stopped (at clip {rig.CLIPS[1]})"}
+    assert rig.failing(done, runtime="onnxrt") == []
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("plugin", ["Prints", "LeavesChildren"])
+def test_a_runtime_that_talks_or_starts_processes_is_judged_by_what_it_computes(
+    plugin: str, golden: Path, tmp_path: Path
+) -> None:
+    assert beside_onnxrt(golden, tmp_path, f"faulty.runtimes:{plugin}").exit_code == 0
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("plugin", "cause"),
+    [
+        ("Aborts", "died of SIGABRT"),
+        ("Hangs", "no answer within 3 s: stopped"),
+        ("OneClipShort", "gave 2 results for 3 clips"),
+        ("Missing:tap=features/compressed", f"gave no features/compressed for {rig.CLIPS[0]}"),
+        ("Transposed", f"gave features/compressed of shape [50, 98] for {rig.CLIPS[0]}, the golden's is [98, 50]"),
+    ],
+)
+def test_a_backend_that_fails_costs_its_pairs_only(plugin: str, cause: str, golden: Path, tmp_path: Path) -> None:
+    backend = f"faulty.backends:{plugin}"
+    with rig.target(3.0) as local:
+        done = rig.run(local, golden, tmp_path, backends=(backend, "numpy"))
+    assert done.exit_code == 1
+    said = set(rig.messages(done, "error", path="cumulative").splitlines())
+    assert said == {f"{backend}: {cause}"}
+    assert rig.failing(done, backend="numpy") == []
+    assert rig.failing(done, path="isolated") == []
+
+
+def job(golden: Path) -> Job:
+    system = systems.load(rig.SYSTEM)
+    from parity import golden as goldens
+
+    (part,) = from_goldens(goldens.load(golden, system), False).chunks
+    onnx = next(a for a in system.artifacts if a.format == "onnx")
+    from parity.plan import Plan
+
+    return job_of(Plan(system, {"numpy": frozenset()}, [("faulty.runtimes:Aborts", onnx), ("onnxrt", onnx)]), part)
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_failed_is_not_tried_again_and_the_rest_of_the_jobs_goes_on(golden: Path) -> None:
+    one = job(golden)
+    with rig.target() as local:
+        first, second = local.run([one, one])
+    for result in (first, second):
+        assert isinstance(result.activations["", "faulty.runtimes:Aborts", "float32"], Failure)
+        assert not isinstance(result.activations["", "onnxrt", "float32"], Failure)
+    assert first.activations["", "faulty.runtimes:Aborts", "float32"] == (
+        second.activations["", "faulty.runtimes:Aborts", "float32"]
+    )
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_worker_killed_between_two_jobs_is_started_again(golden: Path) -> None:
+    one = job(golden)
+    with rig.target() as local:
+        (before,) = local.run([one])
+        for child in psutil.Process().children():
+            child.kill()
+        assert until(lambda: all(c.status() == psutil.STATUS_ZOMBIE for c in psutil.Process().children()))
+        local._failed.clear()
+        (after,) = local.run([one])
+    assert not isinstance(before.activations["numpy", "onnxrt", "float32"], Failure)
+    assert not isinstance(after.activations["numpy", "onnxrt", "float32"], Failure)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("spec", "cause"),
+    [
+        ("faulty.aborts_on_import:Runtime", "died of SIGABRT"),
+        ("faulty.hangs_on_import:Runtime", "no answer within 2 s: stopped"),
+        ("faulty.no_such_module:Runtime", "can't be imported: No module named 'faulty.no_such_module'"),
+        ("faulty.runtimes:NoSuchClass", "can't be imported: module 'faulty.runtimes' has no attribute 'NoSuchClass'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_a_configuration_error(
+    spec: str, cause: str, golden: Path, tmp_path: Path
+) -> None:
+    with rig.target(2.0) as local, pytest.raises(ConfigError, match="loaded|imported") as error:
+        rig.run(local, golden, tmp_path / "reports", runtimes=(spec, "onnxrt"))
+    assert cause in error.value.message
+    assert spec in error.value.message
+    assert rig.left_over(tmp_path / "reports") == []
+
+
+def start(golden: Path, reports: Path, runtime: str, *more: str) -> subprocess.Popen[str]:
+    """`parity run` on its way, with a runtime that hangs."""
+    arguments = ["run", "--system", "commands-cnn", "--backend", "numpy", "--runtime", "onnxrt", "--runtime", runtime,
+                 "--golden", str(golden), "--report", str(reports), *more]  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "parity", *arguments],
+        cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def workers(of: psutil.Process, count: int) -> list[psutil.Process]:
+    """The workers of a run, once so many are there and none computes any more."""
+
+    def waiting() -> bool:
+        found = of.children(recursive=True)
+        return len(found) == count and sum(sum(p.cpu_times()[:2]) for p in found) > 0
+
+    assert until(waiting)
+    return of.children(recursive=True)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes))
+
+
+def hanging(reports: Path, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """The workers of a run that is in the middle of its work."""
+    assert until(lambda: any(p.name.endswith(".part") for p in reports.glob(".*"))), process.communicate(timeout=5)
+    return workers(psutil.Process(process.pid), count)
+
+
+def test_workers_end_when_the_run_is_killed(golden: Path, tmp_path: Path) -> None:
+    with start(golden, tmp_path, "faulty.runtimes:Hangs") as process:
+        found = hanging(tmp_path, process, 3)
+        process.kill()
+        process.communicate()
+        assert gone(found)
+
+
+@pytest.mark.parametrize("runtime", ["faulty.runtimes:Hangs", "faulty.hangs_on_import:Runtime"])
+def test_ctrl_c_leaves_nothing_behind(runtime: str, golden: Path, tmp_path: Path) -> None:
+    with start(golden, tmp_path, runtime) as process:
+        if "import" in runtime:
+            assert until(lambda: len(psutil.Process(process.pid).children()) == 3)
+            found = psutil.Process(process.pid).children(recursive=True)
+        else:
+            found = hanging(tmp_path, process, 3)
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said.strip().splitlines()[-1] == "interrupted"
+        assert "Traceback" not in said
+        assert gone(found)
+    assert rig.left_over(tmp_path) == []
+
+
+def test_what_a_plugin_prints_does_not_reach_stdout(golden: Path, tmp_path: Path) -> None:
+    done = rig.parity("run", "--system", "commands-cnn", "--backend", "numpy", "--runtime", "faulty.runtimes:Prints",
+                      "--golden", golden, "--report", tmp_path, "--format", "json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 0
+
+
+def test_threads_and_hash_seed_are_fixed_and_the_folder_is_no_place_to_import_from(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemError('the current folder shadows NumPy')\n")
+    done = rig.parity("run", "--system", rig.SYSTEM, "--backend", "numpy", "--runtime", "onnxrt", "--golden",
+                      rig.goldens(tmp_path / "golden", rig.CLIPS[:1]), "--report", tmp_path / "reports",
+                      cwd=tmp_path, PYTHONSAFEPATH="1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_target_can_be_closed_twice(tmp_path: Path) -> None:
+    local = LocalTarget(1, 10.0)
+    local.describe("backend", "numpy", [])
+    local.close()
+    local.close()
+    assert psutil.Process().children() == [] or all("agent" not in " ".join(c.cmdline()) for c in psutil.Process().children())

@@ -1,0 +1,139 @@
+"""`parity.localize`: flow order, pairs, and which failure is to blame."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from parity.localize import first_failures, flow, follows_from, number, pairs, place, title
+from parity.report.records import Run, Verdict
+
+from .report.made import FEATURES, HOSTILE, TAPS, hostile, mixed, run, verdict, whole
+
+
+def named(verdicts: list[Verdict]) -> list[tuple[str, str, str]]:
+    return [(v.backend, v.runtime, v.tap) for v in verdicts]
+
+
+def test_flow_is_the_declared_order_then_what_else_was_seen() -> None:
+    of = run(verdict("pass", "model/extra"), verdict("pass", "model/relu1"), verdict("pass", "features/spectrum"))
+    assert flow(of, "commands-cnn") == [*TAPS, "model/extra"]
+    of.systems = {}
+    assert flow(of, "commands-cnn") == ["model/extra", "model/relu1", "features/spectrum"]
+    assert flow(of, "no such system") == []
+
+
+def test_pairs_are_sorted_and_their_taps_in_flow_order() -> None:
+    of = run(*reversed(whole("numpy") + whole("librosa")[:3]))
+    found = pairs(of)
+    assert [p.name for p in found] == ["librosa", "numpy", "numpy → onnxrt float32"]
+    assert [row.tap for row in found[1].rows] == FEATURES
+    assert all(row.isolated is None for row in found[1].rows)
+    assert all(row.isolated is not None and row.cumulative is not None for row in found[2].rows)
+
+
+def test_a_network_without_backends_is_a_pair_of_its_own() -> None:
+    (pair,) = pairs(run(verdict("pass", "model/logits", path="isolated")))
+    assert (pair.backend, pair.name) == ("", "golden features → onnxrt float32")
+    assert pair.rows[0].cumulative is None
+
+
+def test_the_first_failing_tap_comes_by_flow_not_by_size_or_order() -> None:
+    late = verdict("fail", "features/compressed", ratio=1e9)
+    early = verdict("fail", "features/spectrum", ratio=1.5)
+    assert first_failures(run(late, early)) == [early]
+
+
+def test_failures_of_a_backend_explain_its_network_where_it_passes_alone() -> None:
+    of = run(*whole("librosa", filterbank="fail", compressed="fail", input="fail", relu1="fail"), *whole("numpy")[:3])
+    found = first_failures(of)
+    assert named(found) == [("librosa", "", "features/filterbank"), ("librosa", "onnxrt", "model/input")]
+    assert follows_from(of, found[0]) is None
+    assert follows_from(of, found[1]) == found[0]
+
+
+def test_a_model_that_fails_alone_is_to_blame() -> None:
+    of = run(*whole("librosa", spectrum="fail", relu1="fail", logits="fail", isolated_relu1="fail"))
+    found = first_failures(of)
+    assert named(found[:2]) == [("", "onnxrt", "model/relu1"), ("librosa", "", "features/spectrum")]
+    cause = follows_from(of, found[2])
+    assert cause is not None
+    assert (cause.path, cause.tap) == ("isolated", "model/relu1")
+
+
+def test_an_isolated_failure_later_in_the_flow_explains_nothing_earlier() -> None:
+    of = run(*whole("librosa", relu1="fail", isolated_logits="fail"))
+    cumulative = next(v for v in first_failures(of) if v.path == "cumulative")
+    assert follows_from(of, cumulative) is None
+
+
+def test_without_isolated_numbers_nothing_is_excused() -> None:
+    of = run(*(v for v in whole("librosa", spectrum="fail", input="fail") if v.path != "isolated"))
+    assert [follows_from(of, v) for v in first_failures(of)] == [None, None]
+
+
+def test_features_that_never_came_explain_any_outcome() -> None:
+    dead = verdict("error", "features/spectrum", message="worker died")
+    network = verdict("error", "model/logits")
+    assert follows_from(run(dead, network), network) == dead
+
+
+def test_another_target_or_backend_explains_nothing() -> None:
+    passes = [verdict("pass", "model/input", path="isolated", target=t) for t in ("local", "pi")]
+    failing = verdict("fail", "model/input", target="pi")
+    others = [verdict("fail", "features/spectrum"), verdict("fail", "features/spectrum", backend="numpy", target="pi")]
+    of = run(*others, failing, *passes)
+    assert follows_from(of, failing) is None
+
+
+def test_consequences_come_last_and_the_rest_worst_first() -> None:
+    of = mixed()
+    found = first_failures(of)
+    causes = [follows_from(of, v) is not None for v in found]
+    assert causes == sorted(causes)
+    again = Run(name="", started="", systems=of.systems, summaries=list(reversed(of.summaries)))
+    assert first_failures(again) == found
+
+
+@pytest.mark.parametrize("outcome", ["pass", "gap", "unavailable", "unsupported"])
+def test_what_is_no_failure_is_not_blamed(outcome: str) -> None:
+    assert first_failures(run(verdict(outcome, "features/spectrum"))) == []
+
+
+def test_empty_and_hostile_runs() -> None:
+    assert pairs(run()) == []
+    assert first_failures(run()) == []
+    found = first_failures(hostile())
+    assert [v.backend for v in found] == [HOSTILE, HOSTILE]
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (None, "–"), (0.0, "0"), (-0.0, "0"), (0.3125, "0.312"), (2.1e-5, "2.1e-5"), (1.0e-10, "1e-10"), (99.96, "100"),
+        (14_881.0, "14900"), (-14_881.0, "-14900"), (123_456.0, "1.23e5"), (0.0009999, "1e-3"), (math.nan, "nan"),
+        (math.inf, "inf"), (-math.inf, "-inf"), (1e300, "1e300"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(x: float | None, text: str) -> None:
+    assert number(x) == text
+
+
+def test_places() -> None:
+    assert place(verdict("pass", "features/spectrum")) == ["frame 12", "0.125 s", "bin 14 = 438 Hz"]
+    assert place(verdict("pass", "features/filterbank", frequency=4375.0))[-1] == "band 14 = 4.38 kHz"
+    assert place(verdict("pass", "features/cepstrum", frequency=None))[-1] == "coefficient 14"
+    audio = verdict("pass", "features/audio", index=(40,), frame=None, band=None, time=0.0025)
+    assert place(audio) == ["sample 40", "0.0025 s"]
+    assert place(verdict("pass", "model/relu1")) == ["t 12 f 3 c 40"]
+    assert place(verdict("pass", "model/logits", index=(4,))) == ["index 4"]
+    assert place(verdict("pass", "model/pool", index=(4, 5))) == ["index 4 5"]
+    assert place(verdict("pass", "decision/margin")) == []
+    assert place(verdict("pass", "model/logits", index=())) == []
+
+
+def test_titles() -> None:
+    assert title("s", "librosa", "", "") == "s · librosa"
+    assert title("s", "librosa", "onnxrt", "float32", "local") == "s · librosa → onnxrt float32"
+    assert title("", "", "tflite", "int8", "pi") == "golden features → tflite int8 on pi"
