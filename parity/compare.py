@@ -51,6 +51,8 @@ def compare(candidate: Array | None, value: Array, lo: Array, hi: Array, dtype: 
     if candidate.size == 0:
         return Comparison("fail", "empty: nothing was compared")
     c = candidate.astype(np.float64)
+    if (inside := _clearly_inside(c, value, lo, hi)) is not None:
+        return inside
     finite = np.isfinite(c)
     if not finite.all() or not np.isfinite(value).all():
         # An element may be infinite where the bound says so (the logarithm of something that may be zero).
@@ -63,6 +65,27 @@ def compare(candidate: Array | None, value: Array, lo: Array, hi: Array, dtype: 
                 index=index, outside=float(wrong.mean()),
             )  # fmt: skip
     return _numbers(c, value, lo, hi)
+
+
+def _clearly_inside(c: Array, value: Array, lo: Array, hi: Array) -> Comparison | None:
+    """The pass of arrays that are well within their bounds, in a third of the time; None where a closer look is due.
+
+    A NaN, an infinity, an empty bound or an error near its bound makes the largest ratio something else than a number
+    below 0.999, or the smallest negative.
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        difference = c - value
+        room = np.where(difference > 0, hi, lo)
+        room -= value
+        ratio = difference / room
+        worst = int(ratio.argmax())
+        index = tuple(int(i) for i in np.unravel_index(worst, ratio.shape))
+        if not (ratio[index] < 0.999 and ratio.min() >= 0.0):
+            return None
+    return Comparison(
+        "pass", ratio=float(ratio[index]), error=float(abs(difference[index])), bound=float(abs(room[index])),
+        index=index, candidate=float(c[index]), golden=float(value[index]),
+    )  # fmt: skip
 
 
 def _numbers(c: Array, value: Array, lo: Array, hi: Array) -> Comparison:

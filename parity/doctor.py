@@ -37,7 +37,7 @@ def _checks() -> Iterator[tuple[bool, str, int]]:
                     versions = target.describe(kind, name, []).versions
                     yield True, f"{kind} {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())), OK
                 except ParityError as e:
-                    yield False, f"{e.message}" + (f" (hint: {e.hint})" if e.hint and "doctor" not in e.hint else ""), CONFIG
+                    yield False, e.message, CONFIG
     for name in system.names():
         yield from _system(name)
     yield _writable(system.root() / "reports")

@@ -64,9 +64,18 @@ def rounded_up(x: Array) -> Array:
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
-    """A compressed .npz, the same bytes for the same arrays."""
+    """An .npz, the same bytes for the same arrays; each array compressed where that makes it a fifth smaller.
+
+    Values are mostly noise below their first bits: deflating them saves nothing and costs more than judging them.
+    """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k.replace("/", "|"): np.ascontiguousarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as z:
+        for name, array in arrays.items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+            member = zipfile.ZipInfo(name.replace("/", "|") + ".npy")  # with the format's first date, not today's
+            smaller = len(zlib.compress(data.getvalue())) < 0.8 * len(data.getvalue())
+            z.writestr(member, data.getvalue(), zipfile.ZIP_DEFLATED if smaller else zipfile.ZIP_STORED)
     return buffer.getvalue()
 
 

@@ -123,7 +123,10 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         done += len(part)
         progress(system.name, done, len(paths))
     manifest = _manifest(what, spec, artifact, versions, anchor_versions, made)
-    return golden.commit(what.root, system.name, manifest, made.files), manifest
+    try:
+        return golden.commit(what.root, system.name, manifest, made.files), manifest
+    except OSError as e:
+        raise ConfigError(f"goldens can't be written to {what.root}: {e.strerror}", "name another: --out DIR") from None
 
 
 def _agree(

@@ -330,6 +330,6 @@ def find(wanted: Sequence[str]) -> list[System]:
             found.append(load(Path(name)))
         else:
             close = difflib.get_close_matches(name, names(), n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"systems: {', '.join(names()) or 'none here'}"
-            raise ConfigError(f"unknown system {name!r}", f"{hint}; or name a folder that holds a {FILE}")
+            hint = f"did you mean {close[0]!r}? Or" if close else f"systems: {', '.join(names()) or 'none here'}; or"
+            raise ConfigError(f"unknown system {name!r}", f"{hint} name a folder that holds a {FILE}")
     return found

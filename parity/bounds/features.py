@@ -170,7 +170,7 @@ def _cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) 
     # The same holds for the rounding of elements that are equal anyhow, at a logarithm's floor or in a flat spectrum.
     least = x.value.min(axis=-1, keepdims=True, initial=np.inf)
     with np.errstate(invalid="ignore"):
-        equal = ~shared & (x.value <= least + 4.0 * U * np.abs(least))
+        equal = ~shared & (x.value <= least + 4.0 * U * (1.0 + np.abs(least)))
     equal &= np.count_nonzero(equal, axis=-1, keepdims=True) > 2
     rounding = np.where(equal, half, np.inf).min(axis=-1, keepdims=True, initial=np.inf)
     together += np.abs(equal @ matrix.T) * np.where(np.isfinite(rounding), rounding, 0.0)

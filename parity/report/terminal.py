@@ -210,7 +210,7 @@ def _at(row: Row) -> str:
     if v.outcome in NOT_COMPARED:
         return v.message
     alone = " (isolated)" if v.path == "isolated" and row.cumulative is not None else ""
-    return f"{shorten(v.clip, 18)} {', '.join(place(v))}".rstrip() + alone
+    return f"{shorten(v.clip, 15 if alone else 18)} {', '.join(place(v))}".rstrip() + alone
 
 
 def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:

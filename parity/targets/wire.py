@@ -27,6 +27,10 @@ class WireError(Exception):
     """What came over the pipe is not a message."""
 
 
+def _writable(data: bytes | bytearray) -> bytearray:
+    return data if isinstance(data, bytearray) else bytearray(data)
+
+
 def encode(message: Any) -> list[bytes | memoryview]:
     """The parts of a message, to be written one after another."""
     arrays: list[np.ndarray[Any, Any]] = []
@@ -48,7 +52,7 @@ def encode(message: Any) -> list[bytes | memoryview]:
     return [len(text).to_bytes(8, "little"), text, *(a.reshape(-1).view(np.uint8).data for a in arrays)]
 
 
-def decode(read: Callable[[int], bytes]) -> Any:
+def decode(read: Callable[[int], bytes | bytearray]) -> Any:
     """The next message from `read(n)`, which returns exactly n bytes. WireError for anything else."""
     size = int.from_bytes(read(8), "little")
     if size > MAX_JSON:
@@ -67,7 +71,7 @@ def decode(read: Callable[[int], bytes]) -> Any:
         total += n
         if total > MAX_ARRAYS:
             raise WireError(f"arrays of over {MAX_ARRAYS} bytes")
-        arrays.append(np.frombuffer(bytearray(read(n)), dtype=dtype).reshape(shape))
+        arrays.append(np.frombuffer(_writable(read(n)), dtype=dtype).reshape(shape))
 
     def whole_again(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,0 +1,5 @@
+from parity.testing import BackendConformance
+
+
+class TestLibrosaConformance(BackendConformance):
+    spec = "librosa"

@@ -1,0 +1,5 @@
+from parity.testing import BackendConformance
+
+
+class TestTfSignalConformance(BackendConformance):
+    spec = "tf_signal"

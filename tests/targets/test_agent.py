@@ -1,0 +1,159 @@
+"""The far side: what it answers, what it makes of features and outputs, and how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity import frontend as fe
+from parity import system as systems
+from parity.errors import ConfigError, ModelError
+from parity.protocols import Artifact, Port, Tensor
+from parity.targets import agent, wire
+from tests.plugins_for_tests import rig
+
+
+@pytest.fixture(scope="module")
+def onnx() -> Artifact:
+    return next(a for a in systems.load(rig.SYSTEM).artifacts if a.format == "onnx")
+
+
+def test_an_artifact_survives_the_way_over(onnx: Artifact) -> None:
+    (sent,) = [wire.decode(io.BytesIO(b"".join(wire.encode(dataclasses.asdict(onnx)))).read)]
+    assert agent.artifact_from_plain(sent) == onnx
+
+
+@pytest.mark.parametrize(
+    ("declared", "shape"),
+    [(Tensor(shape=(None, 1, 98, 50), dtype="float32"), (98, 50)), (None, (98, 50))],
+)
+def test_features_that_fit(declared: Tensor | None, shape: tuple[int, int], onnx: Artifact) -> None:
+    agent.check_shape(onnx, declared, np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(97, 50), (98, 40), (50, 98), (4900,), (1, 98, 50)])
+def test_features_that_do_not_fit_are_named_in_frames_and_bands(shape: tuple[int, ...], onnx: Artifact) -> None:
+    with pytest.raises(ModelError, match="takes 98 frames of 50 bands") as error:
+        agent.check_shape(onnx, None, np.zeros(shape, np.float32))
+    assert str(list(shape)) in error.value.message
+    assert "system.toml" in str(error.value.hint)
+
+
+def test_a_network_that_takes_another_tensor_is_named(onnx: Artifact) -> None:
+    declared = Tensor(shape=(1, 98, 50, 1), dtype="float32")
+    with pytest.raises(ModelError, match=r"input of shape \[1, 98, 50, 1\].*\[1, 1, 98, 50\] in its layout 'N1TF'"):
+        agent.check_shape(onnx, declared, np.zeros((98, 50), np.float32))
+
+
+def test_features_are_quantized_for_an_integer_input_and_outputs_turned_back(onnx: Artifact) -> None:
+    whole = Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=0.5, zero_point=-3)
+    x = agent.to_input(np.array([[0.0, 0.6], [-70.0, 90.0]], np.float32), onnx, whole)
+    assert x.dtype == np.int8
+    assert x.reshape(-1).tolist() == [-3, -2, -128, 127]
+    back = agent.from_output(x, onnx.input, whole)
+    assert back.dtype == np.float32
+    assert back.tolist() == [[0.0, 0.5], [-62.5, 65.0]]
+
+
+def test_integer_features_and_float_networks_are_left_alone(onnx: Artifact) -> None:
+    features = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    same = agent.to_input(features, onnx, Tensor(shape=(1, 1, 2, 2), dtype="uint8", scale=0.1))
+    assert same.dtype == np.uint8
+    assert same.reshape(-1).tolist() == [0, 1, 2, 3]
+    logits = agent.from_output(np.zeros((1, 3), np.float32), Port(name="x", layout="NC"), None)
+    assert logits.shape == (3,)
+
+
+def test_an_output_that_does_not_fit_its_layout_is_named(onnx: Artifact) -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": "onnxrt"}))
+    crooked = dataclasses.replace(onnx, taps={"model/logits": Port(name="logits", layout="NCTF")})
+    list(far.handle({"do": "open", "artifact": dataclasses.asdict(crooked), "threads": 1}))
+    run = {"do": "run", "model": onnx.path, "inputs": [np.zeros((98, 50), np.float32)], "taps": [["model/logits"]]}
+    with pytest.raises(ModelError, match="model/logits has 2 axes"):
+        list(far.handle(run))
+    list(far.handle({"do": "close"}))
+
+
+def test_a_model_with_other_names_is_a_model_error(onnx: Artifact) -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": "onnxrt"}))
+    other = dataclasses.replace(onnx, input=Port(name="audio", layout="N1TF"))
+    with pytest.raises(ModelError, match="no input 'audio'") as error:
+        list(far.handle({"do": "open", "artifact": dataclasses.asdict(other), "threads": 1}))
+    assert "'features'" in str(error.value.hint)
+
+
+def test_only_the_taps_that_were_asked_for_come_back(onnx: Artifact) -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": "onnxrt"}))
+    list(far.handle({"do": "open", "artifact": dataclasses.asdict(onnx), "threads": 1}))
+    x = np.zeros((98, 50), np.float32)
+    wanted = [["model/logits"], ["model/input", "model/relu1", "model/of-another-system"]]
+    first, second = far.handle({"do": "run", "model": onnx.path, "inputs": [x, x], "taps": wanted})
+    assert sorted(first["taps"]) == ["model/logits"]
+    assert sorted(second["taps"]) == ["model/input", "model/relu1"]
+    assert second["taps"]["model/relu1"].ndim == 3
+    np.testing.assert_array_equal(second["taps"]["model/input"], x)
+
+
+def test_a_backend_is_asked_before_any_work() -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "backend", "spec": "librosa"}))
+    recipe = fe.to_plain(systems.load(rig.SYSTEM).frontend)
+    scaled = {**recipe, "input": {**recipe["input"], "scale": "int16"}}
+    (reply,) = far.handle({"do": "describe", "questions": [{"frontend": recipe}, {"frontend": scaled}]})
+    able, unable = reply["answers"]
+    assert "features/spectrum" in able["taps"]
+    assert unable == {"unsupported": "librosa has no int16 input scale"}
+
+
+def test_a_plugin_with_options_that_it_does_not_know() -> None:
+    with pytest.raises(ConfigError, match="speed"):
+        list(agent.Agent().handle({"do": "load", "kind": "runtime", "spec": "onnxrt:speed=high"}))
+
+
+def talk(sent: bytes) -> tuple[int, list[dict[str, Any]], str]:
+    """An agent of its own that is told `sent`, then nothing more."""
+    done = subprocess.run(
+        [sys.executable, "-m", "parity.targets.agent"], input=sent, capture_output=True, timeout=60, check=False,
+        cwd=rig.ROOT, env=rig.environment(),
+    )  # fmt: skip
+    stream = io.BytesIO(done.stdout)
+    replies = []
+    while stream.tell() < len(done.stdout):
+        replies.append(wire.decode(stream.read))
+    return done.returncode, replies, done.stderr.decode()
+
+
+def test_it_ends_when_nobody_is_there_any_more() -> None:
+    assert talk(b"") == (0, [], "")
+
+
+def test_errors_come_back_as_messages_and_it_goes_on() -> None:
+    requests = [
+        {"do": "load", "kind": "backend", "spec": "nunpy"},
+        {"do": "load", "kind": "backend", "spec": "numpy"},
+        {"do": "features", "frontend": {}, "clips": [], "taps": []},
+        {"do": "describe", "questions": []},
+    ]
+    code, replies, _ = talk(b"".join(bytes(part) for r in requests for part in wire.encode(r)))
+    assert code == 0
+    unknown, loaded, failed, described = replies
+    assert unknown["error"] == "ConfigError"
+    assert "did you mean 'numpy'?" in unknown["hint"]
+    assert set(loaded["versions"]) == {"numpy", "python"}
+    assert failed["failed"].startswith("TypeError: ")
+    assert described == {"answers": []}
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 64, (5).to_bytes(8, "little") + b"hello", b"\x01"])
+def test_what_is_no_message_ends_it(garbage: bytes) -> None:
+    _, replies, _ = talk(garbage)
+    assert replies == []
