@@ -186,7 +186,7 @@ def test_a_known_gap_of_what_was_not_selected_is_left_alone(local: LocalTarget, 
 def test_a_known_gap_covers_its_failure_and_no_other(local: LocalTarget, tmp_path: Path) -> None:
     fields = 'tap = "features/compressed"\nbackend = "faulty.*"\n'
     root = gapped(rig.goldens(tmp_path / "golden", ONE), GAP + fields)
-    only = 'faulty.backends:Double:tap=features/compressed'
+    only = "faulty.backends:Double:tap=features/compressed"
     covered = rig.run(local, root, tmp_path / "reports", backends=(only,))
     assert rig.failing(covered) == []
     assert covered.exit_code == 0

@@ -68,7 +68,11 @@ def system(folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("o
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in system.toml"
         text = text.replace(old, new)
     (folder / "system.toml").write_text(text, encoding="utf-8")
-    files = {"onnx": ["commands-cnn.onnx"], "tflite": ["commands-cnn.tflite"], "torch": ["weights.safetensors", "model.py"]}
+    files = {
+        "onnx": ["commands-cnn.onnx"],
+        "tflite": ["commands-cnn.tflite"],
+        "torch": ["weights.safetensors", "model.py"],
+    }
     for name in (f for kind in formats for f in files[kind]):
         shutil.copyfile(SYSTEM / name, folder / name)
     return folder
@@ -76,7 +80,12 @@ def system(folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("o
 
 def run(local: LocalTarget, golden: Path, reports: Path, **selection: Any) -> Run:
     """A run in this process; commands-cnn, numpy and onnxrt unless told otherwise."""
-    wanted: dict[str, Any] = {"systems": (str(SYSTEM),), "backends": ("numpy",), "runtimes": ("onnxrt",), "golden": golden}
+    wanted: dict[str, Any] = {
+        "systems": (str(SYSTEM),),
+        "backends": ("numpy",),
+        "runtimes": ("onnxrt",),
+        "golden": golden,
+    }
     done, _ = pipeline.run(Selection(**(wanted | selection)), local, reports)
     return done
 

@@ -1,4 +1,17 @@
-from parity.protocols import Artifact
+"""TensorFlow Lite: the conformance suite with every resolver, and quantized models of others."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity import registry
+from parity.errors import ConfigError, ModelError
+from parity.protocols import Artifact, Port
+from parity.taps import MODEL_INPUT
 from parity.testing import RuntimeConformance
 from tests.runtimes.models import commands_cnn
 
@@ -8,3 +21,56 @@ class TestTfliteConformance(RuntimeConformance):
 
     def artifact(self) -> Artifact:
         return commands_cnn("tflite")
+
+
+class TestTfliteBuiltinConformance(TestTfliteConformance):
+    spec = "tflite:resolver=builtin"
+
+
+class TestTfliteReferenceConformance(TestTfliteConformance):
+    spec = "tflite:resolver=reference"
+
+
+def published(path: Path, tensor: str, output: str, layout: str, dtype: str, shape: tuple[int, int]) -> Artifact:
+    return Artifact(
+        system="published", format="tflite", precision=dtype, path=str(path), shape=shape,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(), input=Port(name=tensor, layout=layout, dtype=dtype),
+        taps={"model/softmax": Port(name=output, layout="NC", dtype=dtype)},
+    )  # fmt: skip
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("resolver", ["xnnpack", "builtin", "reference"])
+@pytest.mark.parametrize(("word", "right"), [("yes", [0, 5, 250, 1]), ("no", [26, 26, 26, 178])])
+def test_the_published_uint8_model_gives_its_published_answers(
+    data: Path, word: str, right: list[int], resolver: str
+) -> None:
+    folder = data / "micro_speech"
+    features = np.load(folder / f"golden_simple_{word}_49x43_uint8.npy", allow_pickle=False)
+    model = folder / "micro_speech_simple_uint8.tflite"
+    artifact = published(model, *names_of(model), "NTF1", "uint8", (49, 43))
+    with registry.create("runtime", f"tflite:resolver={resolver}").open(artifact) as session:
+        got = session.run({artifact.input.name: features.reshape(1, 49, 43, 1)}, frozenset({"model/softmax"}))
+        assert session.tensors[MODEL_INPUT].dtype == "uint8"
+    assert got["model/softmax"].reshape(-1).tolist() == right
+
+
+def names_of(model: Path) -> tuple[str, str]:
+    """The names of a model's only input and output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(model))
+    return interpreter.get_input_details()[0]["name"], interpreter.get_output_details()[0]["name"]
+
+
+def test_a_tensor_that_isnt_there_is_a_model_error_that_names_those_that_are() -> None:
+    a = commands_cnn("tflite")
+    wrong = Artifact(**{**vars(a), "taps": {**a.taps, "model/relu9": Port(name="relu9", layout="NTFC")}})
+    with pytest.raises(ModelError, match="no tensor 'relu9'") as e, registry.create("runtime", "tflite").open(wrong):
+        pass
+    assert "logits" in (e.value.hint or "")
+
+
+def test_an_unknown_resolver_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="no resolver 'wild'"):
+        registry.create("runtime", "tflite:resolver=wild")

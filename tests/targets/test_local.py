@@ -151,8 +151,9 @@ def test_what_failed_is_not_tried_again_and_the_rest_of_the_jobs_goes_on(golden:
     for result in (first, second):
         assert isinstance(result.activations["", "faulty.runtimes:Aborts", "float32"], Failure)
         assert not isinstance(result.activations["", "onnxrt", "float32"], Failure)
-    assert first.activations["", "faulty.runtimes:Aborts", "float32"] == (
-        second.activations["", "faulty.runtimes:Aborts", "float32"]
+    assert (
+        first.activations["", "faulty.runtimes:Aborts", "float32"]
+        == (second.activations["", "faulty.runtimes:Aborts", "float32"])
     )
 
 
@@ -266,4 +267,6 @@ def test_a_target_can_be_closed_twice(tmp_path: Path) -> None:
     local.describe("backend", "numpy", [])
     local.close()
     local.close()
-    assert psutil.Process().children() == [] or all("agent" not in " ".join(c.cmdline()) for c in psutil.Process().children())
+    assert psutil.Process().children() == [] or all(
+        "agent" not in " ".join(c.cmdline()) for c in psutil.Process().children()
+    )

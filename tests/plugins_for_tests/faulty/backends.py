@@ -72,7 +72,9 @@ class Shifted(_Arrays):
     """A frame late, from the frames on."""
 
     def spoil(self, arrays: dict[Tap, Array], clip: Clip) -> Mapping[Tap, Array]:
-        return {t: a if t == "features/audio" else np.ascontiguousarray(np.roll(a, 1, axis=0)) for t, a in arrays.items()}
+        return {
+            t: a if t == "features/audio" else np.ascontiguousarray(np.roll(a, 1, axis=0)) for t, a in arrays.items()
+        }
 
 
 class Transposed(_Arrays):

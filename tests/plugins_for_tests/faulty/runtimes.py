@@ -111,7 +111,10 @@ class LeavesChildren(_Faulty):
     """Answers rightly, and leaves two processes behind, one of which ignores being asked to end."""
 
     def spoil(self, taps: Taps) -> Taps:
-        for code in ("import time; time.sleep(100000)", "import signal, time; signal.signal(15, 1); time.sleep(100000)"):
+        for code in (
+            "import time; time.sleep(100000)",
+            "import signal, time; signal.signal(15, 1); time.sleep(100000)",
+        ):
             subprocess.Popen([sys.executable, "-c", code])
         return taps
 

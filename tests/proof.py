@@ -1,0 +1,183 @@
+"""`make proof`: a line for each figure that the project claims and no test holds: requirement, figure, met or not.
+
+Everything is measured when it is printed. Needs speech in PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAIRS = [f"--backend={b}" for b in ("librosa", "numpy", "tf_signal")] + [
+    f"--runtime={r}" for r in ("torch", "onnxrt", "tflite")
+]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure: what is asked for, what was measured, whether it is met (None: not measured here)."""
+
+    requirement: str
+    figure: str
+    met: bool | None
+
+
+def parity(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    command = [sys.executable, "-m", "parity", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def run(*arguments: str, reports: Path) -> dict[str, Any]:
+    """A run's record."""
+    done = parity("run", "--format=json", f"--report={reports}", *arguments)
+    if not done.stdout:
+        raise SystemExit(f"parity run {' '.join(arguments)} failed:\n{done.stderr}")
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def help_time() -> Line:
+    """Median time of `parity --help`."""
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        parity("--help")
+        times.append(time.perf_counter() - start)
+    median = statistics.median(times)
+    return Line("`parity --help` under 0.15 s (median of 15)", f"{median:.3f} s", median < 0.15)
+
+
+def sizes() -> Iterator[Line]:
+    """What is committed stays small."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = {f: (ROOT / f).stat().st_size for f in listed.split("\0") if f and (ROOT / f).is_file()}
+    golden = sum(n for f, n in files.items() if f.startswith("golden/")) / 1e6
+    yield Line("golden/ under 25 MB", f"{golden:.1f} MB", golden < 25)
+    name, largest = max(files.items(), key=lambda item: item[1])
+    yield Line("no committed file over 5 MB", f"{largest / 1e6:.2f} MB ({name})", largest < 5e6)
+
+
+def committed(reports: Path) -> Line:
+    """The nine pairs on the committed goldens."""
+    record = run(*PAIRS, reports=reports)
+    return Line("9 pairs on the committed goldens exit 0", f"exit {record['exit_code']}", record["exit_code"] == 0)
+
+
+def recorded(speech: Path, work: Path) -> Line:
+    """Goldens recorded from 100 spoken clips, then the nine pairs on them."""
+    clips = work / "hundred"
+    clips.mkdir()
+    every = sorted(speech.glob("*/*.flac"))
+    for i, path in enumerate(every[:: len(every) // 100][:100]):
+        (clips / f"{i:03}-{path.parent.name}.flac").symlink_to(path)
+    done = parity("golden", "record", "--system=commands-cnn", f"--audio={clips}", f"--out={work / 'golden'}")
+    if done.returncode != 0:
+        return Line("9 pairs on goldens recorded from 100 clips exit 0", done.stderr.strip(), False)
+    record = run(*PAIRS, f"--golden={work / 'golden'}", reports=work)
+    tally = {o: sum(s["counts"].get(o, 0) for s in record["summaries"]) for o in ("pass", "fail", "missing", "error")}
+    figure = (
+        f"exit {record['exit_code']}: {tally['pass']} taps of clips pass, {sum(tally.values()) - tally['pass']} don't"
+    )
+    return Line("9 pairs on goldens recorded from 100 clips exit 0", figure, record["exit_code"] == 0)
+
+
+def held_out(speech: Path, work: Path) -> Iterator[Line]:
+    """Clips of speakers that the network never heard: labels, false alarms and head-room."""
+    folder = work / "held-out"
+    train = ROOT / "reference_models" / "commands-cnn" / "train.py"
+    command = [sys.executable, str(train), "--data", str(speech), "--held-out-folder", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    record = run(
+        *PAIRS, f"--audio={folder}", "--labels-from=folders", "--layers=60", "--examples=200", "--seed=1", reports=work
+    )
+    accuracies = {p["accuracy"] for p in record["labels"]["pairs"]}
+    clips = record["labels"]["pairs"][0]["clips"]
+    differ = [d["clip"] for d in record["labels"]["differ"]]
+    figure = f"{', '.join(f'{a:.2%}' for a in sorted(accuracies))} on {clips} clips, {len(differ)} labels differ"
+    yield Line("same accuracy on all 9 pairs, unheard speakers", figure + (f": {differ}" if differ else ""), not differ)
+    judged = failed = 0
+    worst: dict[tuple[str, str], float] = {}
+    for s in record["summaries"]:
+        judged += sum(s["counts"].get(o, 0) for o in ("pass", "fail"))
+        failed += sum(n for o, n in s["counts"].items() if o in ("fail", "missing", "error"))
+        ratio = s["worst"].get("ratio")
+        if ratio is not None:
+            key = (s["path"], s["tap"])
+            worst[key] = max(worst.get(key, 0.0), ratio)
+    yield Line("no false alarm on unheard speakers", f"{failed} of {judged} comparisons (tap, clip, pair)", failed == 0)
+    examples = record["examples"]
+    failing = [e["pair"] for e in examples if e["failed"]]
+    largest = max((e["worst_ratio"] or 0.0 for e in examples), default=0.0)
+    figure = f"{examples[0]['count']} clips a pair, largest error over bound {largest:.2f}, {len(failing)} pairs fail"
+    yield Line("no false alarm on drawn clips", figure, not failing)
+    for (path, tap), ratio in sorted(worst.items()):
+        if path in ("features", "isolated", "cumulative") and tap != "features/audio":
+            yield Line(f"{tap}, {path}: largest error over bound below 1", f"{ratio:.3f}", ratio < 1)
+
+
+def bounds_and_defects(speech: Path) -> Line:
+    """Share of 100 spoken clips on which a gain of 1.001 is out of the derived bound at the last stage."""
+    import soundfile
+
+    from parity import system
+    from parity.backends import reference
+    from parity.bounds.features import bounds
+    from parity.protocols import Clip
+
+    frontend = system.load(ROOT / "reference_models" / "commands-cnn").frontend
+    seen = total = 0
+    for path in sorted(speech.glob("*/*.flac"))[::29][:100]:
+        samples, rate = soundfile.read(path, dtype="float32")
+        x = bounds(frontend, reference.oracle(frontend, Clip("", samples, rate, "")))[frontend.output]
+        louder = reference.oracle(frontend, Clip("", samples * np.float32(1.001), rate, ""))[frontend.output]
+        seen += bool(((louder < x.lo) | (louder > x.hi)).any())
+        total += 1
+    return Line(
+        "a gain of 1.001 is seen at features/compressed", f"{seen} of {total} spoken clips", seen >= 0.94 * total
+    )
+
+
+def lines() -> Iterator[Line]:
+    """Every line, cheap ones first."""
+    yield help_time()
+    yield from sizes()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        yield committed(work)
+        if "PARITY_DATA" not in os.environ:
+            yield Line("figures on real speech", "PARITY_DATA is not set", None)
+            return
+        speech = Path(os.environ["PARITY_DATA"]) / "speech_commands"
+        yield recorded(speech, work)
+        yield from held_out(speech, work)
+        yield bounds_and_defects(speech)
+
+
+def main() -> None:
+    """Print the table; exit 1 when a figure isn't met."""
+    table = Table("requirement", "figure", "met", box=None, pad_edge=False)
+    missed = 0
+    for line in lines():
+        missed += line.met is False
+        table.add_row(line.requirement, line.figure, {True: "yes", False: "NO", None: "not measured"}[line.met])
+    Console(width=140).print(table, markup=False)
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
