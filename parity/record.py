@@ -95,6 +95,8 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
     anchor_taps: frozenset[str] = frozenset()
     anchor_versions: Mapping[str, str] = {}
     if what.anchor is not None:
+        if registry.parse(what.anchor)[0] == "reference":
+            raise ConfigError("'reference' is the oracle itself: it can prove nothing", "name another, or --unanchored")
         answer, anchor_versions = _ask(target, "backend", what.anchor, system.frontend)
         if isinstance(answer, Unsupported):
             raise ConfigError(f"{what.anchor} can't be the anchor: {answer.reason}", "name another, or --unanchored")

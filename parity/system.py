@@ -55,7 +55,7 @@ class _File:
     name: str
     description: str = ""
     labels: tuple[str, ...]
-    frontend: Mapping[str, Mapping[str, Any]]
+    frontend: Mapping[str, Any]
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
     artifacts: tuple[_Artifact, ...]

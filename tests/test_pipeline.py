@@ -210,7 +210,7 @@ def test_a_cut_model_file_is_a_configuration_error(size: int, local: LocalTarget
     folder = rig.system(tmp_path / "system")
     model = folder / "commands-cnn.onnx"
     model.write_bytes(model.read_bytes()[: min(size, model.stat().st_size - 1)])
-    with pytest.raises(ConfigError, match="ONNX Runtime can't load .*commands-cnn.onnx"):
+    with pytest.raises(ConfigError, match=r"ONNX Runtime can't load .*commands-cnn.onnx"):
         pipeline.run(selected(golden, systems=(str(folder),)), local, tmp_path / "reports")
     assert rig.left_over(tmp_path / "reports") == []
 

@@ -62,7 +62,7 @@ def judgement(run: Run) -> tuple[str, str]:
     if failing:
         fed = sum(_only_features(run, p) for p in failing)
         only = f" ({fed} only because of features)" if fed else ""
-        why.append(f"{len(failing)} of {count(len(found), 'pair')} {'fails' if len(failing) == 1 else 'fail'}{only}")
+        why.append(f"{_sides(failing)} {'fails' if len(failing) == 1 else 'fail'}{only}")
     if beaten := sum(bool(e.get("failed")) for e in run.examples):
         why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
     if unmet := len(run.gaps.get("unmet", ())):
@@ -85,6 +85,13 @@ def _only_features(run: Run, pair: Pair) -> bool:
     return bool(causes) and all(cause is not None and cause.path == "features" for cause in causes)
 
 
+def _sides(found: Sequence[Pair]) -> str:
+    """`3 backends and 9 pairs`; nothing is left out of the first line that was compared."""
+    backends, networks = sum(not p.runtime for p in found), sum(bool(p.runtime) for p in found)
+    words = [count(n, noun) for n, noun in ((backends, "backend"), (networks, "pair")) if n]
+    return " and ".join(words) or count(0, "pair")
+
+
 def counts(run: Run) -> list[str]:
     """The numbers of a run: systems, pairs, clips, skipped, known gaps, near ties."""
     sizes = []
@@ -95,7 +102,7 @@ def counts(run: Run) -> list[str]:
     low, high = min(sizes, default=0), max(sizes, default=0)
     each = " each" if len(sizes) > 1 else ""
     words = [
-        count(len(sizes), "system"), f"{count(len(compared(run)), 'pair')} compared",
+        count(len(sizes), "system"), f"{_sides(compared(run))} compared",
         (count(high, "clip") if low == high else f"{low} to {high} clips") + each,
         f"{sum(len(names) for _, names in not_compared(run))} skipped or unsupported",
         count(len(run.gaps.get("met", ())), "known gap"),

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.plugins_for_tests import rig
 
 from parity.targets.local import LocalTarget
+from tests.plugins_for_tests import rig
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.plugins_for_tests import rig
 
 from parity import localize
 from parity.targets.local import LocalTarget
+from tests.plugins_for_tests import rig
 
 PLANTED = [
     ("faulty.backends:SymmetricHann", "features/windowed", "fail"),

@@ -143,7 +143,7 @@ def test_no_rules_at_all_is_a_configuration_error(local: LocalTarget, tmp_path: 
 def test_a_rule_without_a_reason_is_refused(why: str, local: LocalTarget, tmp_path: Path) -> None:
     rule = f'[[tolerance]]\ntap = "model/*"\nof_rms = 1.0\n{why}\n'
     root = with_rules(rig.goldens(tmp_path / "golden", ONE), lambda t: rule + t)
-    with pytest.raises(ConfigError, match="reason|why"):
+    with pytest.raises(ConfigError, match=r"reason|why"):
         rig.run(local, root, tmp_path / "reports")
 
 

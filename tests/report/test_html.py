@@ -96,7 +96,7 @@ def test_every_outcome_is_a_word() -> None:
 def test_what_a_reader_looks_for() -> None:
     text = Page(html.render(mixed())).text
     for words in (
-        "4 of 7 pairs fail (1 only because of features)", "3 skipped or unsupported",
+        "1 backend and 3 pairs fail (1 only because of features)", "3 skipped or unsupported",
         "frame 12, 0.125 s, bin 14 = 438 Hz",
         "14900 times the bound", "follows from features/spectrum of librosa", "needs pymicro-features",
         "no model for tflm",

@@ -28,15 +28,15 @@ def first(of: Run) -> str:
 
 def test_the_first_line_of_a_pass() -> None:
     assert first(run(*whole("numpy"))) == (
-        "PASS: everything compared is within bounds; 1 system, 2 pairs compared, 18 clips, "
+        "PASS: everything compared is within bounds; 1 system, 1 backend and 1 pair compared, 18 clips, "
         "0 skipped or unsupported, 0 known gaps."
     )
 
 
 def test_the_first_line_of_a_failure() -> None:
     assert first(mixed()) == (
-        "FAIL: 4 of 7 pairs fail (1 only because of features), 1 pair out of bounds on generated examples, "
-        "1 known gap matched no failure; 1 system, 7 pairs compared, 18 clips, 3 skipped or unsupported, 1 known gap, "
+        "FAIL: 1 backend and 3 pairs fail (1 only because of features), 1 pair out of bounds on generated examples, "
+        "1 known gap matched no failure; 1 system, 3 backends and 4 pairs compared, 18 clips, 3 skipped or unsupported, 1 known gap, "
         "2 near ties."
     )
 
@@ -51,8 +51,8 @@ def test_the_first_line_of_a_failure() -> None:
         (run(verdict("pass", "features/spectrum"), exit_code=4), "INCOMPLETE: a target"),
         (run(verdict("pass", "features/spectrum"), exit_code=1), "FAIL: a regression"),
         (run(verdict("gap", "features/spectrum", gap="x")), "PASS: everything compared is within bounds, or a"),
-        (run(verdict("missing", "features/spectrum")), "FAIL: 1 of 1 pair fails;"),
-        (run(verdict("error", "features/spectrum"), exit_code=2), "FAIL: 1 of 1 pair fails;"),
+        (run(verdict("missing", "features/spectrum")), "FAIL: 1 backend fails;"),
+        (run(verdict("error", "features/spectrum"), exit_code=2), "FAIL: 1 backend fails;"),
     ],
 )
 def test_judgements(of: Run, start: str) -> None:

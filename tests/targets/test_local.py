@@ -184,7 +184,7 @@ def test_a_worker_killed_between_two_jobs_is_started_again(golden: Path) -> None
 def test_a_plugin_that_cannot_be_loaded_is_a_configuration_error(
     spec: str, cause: str, golden: Path, tmp_path: Path
 ) -> None:
-    with rig.target(2.0) as local, pytest.raises(ConfigError, match="loaded|imported") as error:
+    with rig.target(2.0) as local, pytest.raises(ConfigError, match=r"loaded|imported") as error:
         rig.run(local, golden, tmp_path / "reports", runtimes=(spec, "onnxrt"))
     assert cause in error.value.message
     assert spec in error.value.message

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parity import frontend as fe
+from parity import system
+from parity.errors import ConfigError
+
+PORT = {"name": "x", "layout": "N1TF"}
+GOOD: dict[str, Any] = {
+    "name": "tiny",
+    "labels": ["no", "yes"],
+    "frontend": {
+        "input": {"rate": 16000, "length": 16032},
+        "frame": {"length": 512, "hop": 160},
+        "window": {"name": "hann"},
+        "spectrum": {"n_fft": 512},
+        "filterbank": {"kind": "mel", "bands": 50, "fmax": 8000, "scale": "htk", "norm": "slaney"},
+        "compress": {"kind": "log", "base": "10", "offset": 1e-6},
+    },
+    "model": {"shape": [98, 50], "taps": ["model/relu", "model/logits"]},
+    "decision": {"source": "model/logits"},
+    "artifacts": [
+        {"format": "onnx", "file": "m.onnx", "input": PORT, "taps": {"model/logits": {"name": "y", "layout": "NC"}}},
+        {"format": "tflite", "precision": "int8", "file": "absent.tflite", "input": PORT,
+         "taps": {"model/logits": {"name": "y", "layout": "NC", "dtype": "int8"}}},
+    ],
+}  # fmt: skip
+
+
+def toml(value: Any) -> str:
+    """A TOML value on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{k}" = {toml(v)}' for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+
+
+Load = Callable[[dict[str, Any]], system.System]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def write_and_load(data: dict[str, Any]) -> system.System:
+        (tmp_path / "m.onnx").write_bytes(b"model")
+        (tmp_path / "system.toml").write_text("\n".join(f"{k} = {toml(v)}" for k, v in data.items()))
+        return system.load(tmp_path)
+
+    return write_and_load
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with the value at a dotted path set, or taken out where it is `...`."""
+    data = copy.deepcopy(GOOD)
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split("/")]
+    here: Any = data
+    for p in parents:
+        here = here[p]
+    if value is ...:
+        del here[last]
+    else:
+        here[last] = value
+    return data
+
+
+def test_a_good_file_is_read_whole(load: Load, tmp_path: Path) -> None:
+    s = load(GOOD)
+    assert (s.name, s.labels, s.folder) == ("tiny", ("no", "yes"), tmp_path)
+    assert s.frontend.output == "features/compressed"
+    assert s.frontend.filterbank == fe.Mel(bands=50, fmax=8000.0, scale="htk", norm="slaney")
+    (artifact,) = s.artifacts
+    assert (artifact.path, artifact.shape, artifact.precision) == (str(tmp_path / "m.onnx"), (98, 50), "float32")
+    assert artifact.sha256 == "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+    assert s.not_built == ("tflite int8: absent.tflite is not built",)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("lables", ""), ("frontend/inptu", "frontend"), ("frontend/input/rat", "frontend.input"),
+        ("frontend/frame/lenght", "frontend.frame"), ("frontend/window/periodik", "frontend.window"),
+        ("frontend/spectrum/nfft", "frontend.spectrum"), ("frontend/filterbank/band", "frontend.filterbank"),
+        ("frontend/compress/offest", "frontend.compress"), ("model/shap", "model"), ("decision/sauce", "decision"),
+        ("artifacts/1/fromat", "artifacts[1]"), ("artifacts/0/input/nam", "artifacts[0].input"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_refused_with_its_place_and_the_likely_one(load: Load, path: str, place: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        load(changed(path, 1 if path != "frontend/inptu" else {"rate": 1}))
+    word = path.rsplit("/")[-1]
+    assert repr(word) in e.value.message
+    assert f"system.toml: {place}" in e.value.message
+    assert "did you mean" in (e.value.hint or "")
+
+
+def test_an_unknown_key_of_a_tap_is_refused_with_its_place(load: Load) -> None:
+    data = changed("artifacts/0/taps", {"model/logits": {"name": "y", "layuot": "NC"}})
+    with pytest.raises(ConfigError, match=r"artifacts\[0\]\.taps\.model/logits: unknown key 'layuot'"):
+        load(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("name", "a/b", "name: 'a/b' can't be a file's name"),
+        ("name", ..., "missing required field `name`"),
+        ("labels", [], "labels: labels are one or more"),
+        ("labels", ["yes", "yes"], "labels: labels are one or more"),
+        ("labels", "yes", "labels: expected `array`"),
+        ("artifacts", [], "artifacts: no model"),
+        ("artifacts", {"format": "onnx"}, "artifacts: expected a list of tables"),
+        ("artifacts", [3], "artifacts: expected a list of tables"),
+        ("artifacts/0/taps", 3, "artifacts[0].taps: expected `object`"),
+        ("artifacts/0/taps", {}, "artifacts[0].taps: no 'model/logits'"),
+        ("artifacts/0/input", {"name": "x", "layout": "TF"}, "artifacts[0].input.layout: no batch axis"),
+        ("artifacts/0/taps/model/x", None, None),
+        ("artifacts/0/format", "torch", "artifacts[0].network: PyTorch weights need the code"),
+        ("frontend", 3, "frontend: expected `object`"),
+        ("frontend/input", ..., "frontend: no [frontend.input]"),
+        ("frontend/input", 3, "frontend.input: expected"),
+        ("frontend/input/rate", "16k", "frontend.input.rate: expected `int`"),
+        ("frontend/input/rate", 0, "frontend.input.rate: 0 Hz"),
+        ("frontend/frame/hop", 0, "frontend.frame.hop: 0 is not"),
+        ("frontend/frame/length", 1024, "frontend.spectrum.n_fft: an FFT of 512 is shorter"),
+        ("frontend/window/length", 600, "frontend.window.length: 600 doesn't fit"),
+        ("frontend/window/name", "kaiser", "frontend.window.name: invalid enum value 'kaiser'"),
+        ("frontend/input/fit", "refuse", None),
+        ("frontend/input", {"rate": 16000, "fit": "refuse"}, "frontend.input.fit: 'refuse' needs a length"),
+        ("frontend/filterbank/kind", "gammatone", "frontend.filterbank: kind is 'gammatone'"),
+        ("frontend/filterbank/kind", ..., "frontend.filterbank: kind is None"),
+        ("frontend/filterbank/fmax", 9000, "frontend.filterbank: 0 to 9000 Hz is not within 0 to 8000 Hz"),
+        ("frontend/filterbank/fmin", 8000, "is not within"),
+        ("frontend/filterbank/bands", 0, "frontend.filterbank.bands: 0"),
+        ("frontend/filterbank", {"kind": "pool", "size": 0}, "frontend.filterbank.size: 0"),
+        ("frontend/compress/offset", -1e-6, "frontend.compress: offset and floor"),
+        ("frontend/compress", {"kind": "db", "amin": 0}, "frontend.compress: amin is above 0"),
+        ("frontend/compress", {"kind": "db", "top_db": -1}, "frontend.compress: amin is above 0, top_db 0 or more"),
+        ("frontend/cepstrum", {"count": 51}, "frontend.cepstrum.count: 51 coefficients of 50 bands"),
+        ("frontend/normalize", {"mean": [0.0, 1.0], "spread": [1.0]}, "frontend.normalize.mean: 2 values for 50 bands"),
+        ("frontend/normalize", {"mean": [0.0], "spread": [0.0]}, "frontend.normalize.spread: a spread of 0"),
+        ("frontend/quantize", {"dtype": "int8", "scale": 0}, "frontend.quantize.scale: 0 is not above 0"),
+        ("frontend/input/length", 100, "input.length: 100 samples give no frame of 512"),
+        ("model/taps", ["features/x", "model/logits"], "model.taps: 'features/x' is not a tap of a network"),
+        ("model/taps", ["model/input", "model/logits"], "model.taps: 'model/input' is not"),
+        ("decision/source", "model/other", "decision.source: 'model/other' is not in model.taps"),
+        ("model/shape", [98, 40], "the network takes 40 bands; the frontend gives 50"),
+        ("model/shape", [98], "model.shape"),
+    ],
+)  # fmt: skip
+def test_what_doesnt_fit_is_refused_with_its_place(load: Load, path: str, value: Any, message: str | None) -> None:
+    if message is None:  # these fit
+        value = value if value is not None else {"name": "x", "layout": "NC"}
+        data = changed(path, value) if "taps/" not in path else changed("artifacts/0/taps", {
+            "model/logits": {"name": "y", "layout": "NC"}, "model/relu": value})  # fmt: skip
+        load(data)
+        return
+    with pytest.raises(ConfigError) as e:
+        load(changed(path, value))
+    assert message in e.value.message
+    assert e.value.hint
+
+
+def test_a_cepstrum_needs_a_logarithm(load: Load) -> None:
+    data = changed("frontend/compress", ...)
+    data["frontend"]["cepstrum"] = {"count": 13}
+    with pytest.raises(ConfigError, match=r"frontend\.cepstrum: needs \[compress\]"):
+        load(data)
+
+
+def test_a_mapped_tap_that_isnt_listed_is_refused(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"artifacts\[0\]\.taps: 'model/relu' is not in model\.taps"):
+        load(changed("model/taps", ["model/logits"]) | {"artifacts": [
+            {**GOOD["artifacts"][0], "taps": {"model/logits": PORT, "model/relu": PORT}}]})  # fmt: skip
+
+
+def test_another_number_of_frames_names_them_and_the_length_that_mends_it(load: Load) -> None:
+    with pytest.raises(ConfigError) as e:
+        load(changed("frontend/input/length", 16000))
+    assert "takes 98 frames; 16000 samples give 97" in e.value.message
+    assert e.value.hint == "set frontend.input.length = 16032"
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 40), st.integers(1, 50), st.booleans(), st.sampled_from(("drop", "pad")), st.integers(1, 9)
+)
+def test_the_length_that_mends_it_is_the_fewest_samples_that_do(
+    wanted: int, length: int, hop: int, center: bool, last: Any, more: int
+) -> None:
+    frontend = fe.Frontend(
+        input=fe.Input(rate=100), frame=fe.Frame(length=length, hop=hop, center=center, last=last),
+        window=fe.Window(name="hann"), spectrum=fe.Spectrum(n_fft=64),
+    )  # fmt: skip
+    needed = system._needed(frontend, wanted)
+    if frontend.frames(1) > wanted:
+        return  # centering alone gives more frames than that
+    assert frontend.frames(needed) == wanted
+    assert needed == 1 or frontend.frames(needed - 1) < wanted
+
+
+def test_any_number_of_frames_fits_a_network_that_takes_any(load: Load) -> None:
+    data = changed("frontend/input/length", 20000)
+    data["model"]["shape"] = ["any", 50]
+    assert load(data).artifacts[0].shape == (None, 50)
+
+
+def test_a_file_that_isnt_there_or_isnt_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no .*system\.toml"):
+        system.load(tmp_path)
+    (tmp_path / "system.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        system.load(tmp_path)
+    (tmp_path / "system.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        system.load(tmp_path)
+
+
+def test_systems_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    load(GOOD)
+    folder = tmp_path / "reference_models" / "tiny"
+    folder.mkdir(parents=True)
+    for name in ("system.toml", "m.onnx"):
+        (tmp_path / name).rename(folder / name)
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir(folder / "deeper")
+    assert system.root() == tmp_path
+    assert system.names() == ["tiny"]
+    assert [s.name for s in system.find([])] == ["tiny"]
+    assert [s.name for s in system.find(["tiny"])] == ["tiny"]
+    assert [s.name for s in system.find([str(folder)])] == ["tiny"]
+    with pytest.raises(ConfigError, match="unknown system 'tinny'") as e:
+        system.find(["tinny"])
+    assert "did you mean 'tiny'?" in (e.value.hint or "")
+
+
+def test_every_committed_system_loads(project: Path) -> None:
+    for path in (project / "reference_models").glob("*/system.toml"):
+        assert system.load(path).name == path.parent.name
