@@ -37,11 +37,26 @@ def name_of(path: Path, folder: Path) -> str:
     return path.name if path == folder else path.relative_to(folder).as_posix()
 
 
+def _is_text(name: str) -> bool:
+    """A name of stray bytes can't be written into any record."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read(path: Path, name: str, frontend: Frontend) -> Clip:
     """A clip as the recipe takes it. AudioError says what doesn't fit and how to mend it."""
     import soundfile
 
-    if path.stat().st_size == 0:
+    if not _is_text(str(path)):
+        raise AudioError(f"the name of {str(path)!a} is not UTF-8, so that no report can show it", "rename it")
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise AudioError(f"{path} can't be read: {e.strerror}", "check its name and its permissions") from None
+    if size == 0:
         raise AudioError(f"{path} is empty", "record it again, or take it out of the folder")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -298,6 +299,7 @@ def init(folder: Path) -> None:
 
 def main() -> NoReturn:
     """Entry point: every error becomes a line and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as tidily as by Ctrl-C
     try:
         cli.main(standalone_mode=False)
         code = 0

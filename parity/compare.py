@@ -80,7 +80,8 @@ def _clearly_inside(c: Array, value: Array, lo: Array, hi: Array) -> Comparison 
         ratio = difference / room
         worst = int(ratio.argmax())
         index = tuple(int(i) for i in np.unravel_index(worst, ratio.shape))
-        if not (ratio[index] < 0.999 and ratio.min() >= 0.0):
+        # The last two: an element equal to its golden has ratio 0 even where the bound leaves the golden out.
+        if not (ratio[index] < 0.999 and ratio.min() >= 0.0 and (lo <= value).all() and (value <= hi).all()):
             return None
     return Comparison(
         "pass", ratio=float(ratio[index]), error=float(abs(difference[index])), bound=float(abs(room[index])),
@@ -94,7 +95,7 @@ def _numbers(c: Array, value: Array, lo: Array, hi: Array) -> Comparison:
         room = np.where(difference > 0, hi - value, value - lo)
         error = np.abs(difference)
     same = (c == value) | np.isnan(difference)  # NaN: equal infinities, or NaN in both; judged above
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(same | np.isinf(room), 0.0, error / room)
     ratio = np.where(np.isnan(ratio), np.inf, ratio)
     worst = int(ratio.argmax())

@@ -313,8 +313,11 @@ def commit(root: Path, system: str, manifest: Mapping[str, Any], files: Mapping[
 def _sweep(root: Path) -> None:
     named = set()
     for path in root.glob(f"*/{MANIFEST}"):
-        for entry in json.loads(path.read_bytes())["clips"]:
-            named |= {entry["features"]["file"], entry["model"]["file"]}
+        try:
+            for entry in json.loads(path.read_bytes())["clips"]:
+                named |= {entry["features"]["file"], entry["model"]["file"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # another system's manifest is damaged: what it names can't be told
     for path in [*root.glob("features/*/*.npz"), *root.glob("*/*.npz")]:
         if path.relative_to(root).as_posix() not in named:
             path.unlink()

@@ -69,14 +69,15 @@ def run(
         raise NothingCompared(f"nothing to compare: {reasons}", "see `parity list` for what is there")
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
     found = {p.system.name: sources.source(p, selection, target) for p in runnable}
-    record = Recorder(reports, new_name(reports))
     summary = Run(
-        name=record.final.name, started=started, command=command, skipped=skipped,
+        name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
     )  # fmt: skip
     times, tally = _Times(), LabelTally()
+    record = Recorder(reports, new_name(reports))
     try:
+        summary.name = record.final.name
         for p in runnable:
             source = found[p.system.name]
             summary.systems[p.system.name] = _about(p, source)

@@ -54,9 +54,21 @@ def _specs(kind: registry.Kind, asked: Sequence[str]) -> list[str]:
     return [name for name, p in registry.plugins(kind).items() if not p.missing and name != "reference"]
 
 
+def _each_once(systems: Sequence[System]) -> list[System]:
+    """ConfigError where two systems have one name: goldens, rules and reports go by it."""
+    by_folder = {s.folder.resolve(): s for s in systems}
+    by_name: dict[str, System] = {}
+    for s in by_folder.values():
+        if (other := by_name.setdefault(s.name, s)) is not s:
+            raise ConfigError(
+                f"two systems are called {s.name!r}: {other.folder} and {s.folder}", "rename one in its system.toml"
+            )
+    return list(by_name.values())
+
+
 def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
     """Plans, what is skipped, and the versions of every plugin, as its target tells."""
-    systems = system.find(selection.systems)
+    systems = _each_once(system.find(selection.systems))
     backends, runtimes = _specs("backend", selection.backends), _specs("runtime", selection.runtimes)
     for kind, specs in (("backend", backends), ("runtime", runtimes)):
         if not specs:

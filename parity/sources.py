@@ -60,7 +60,8 @@ def golden_root(selection: Selection, of: system.System) -> Path:
 
 def rules_for(selection: Selection, of: system.System) -> policy.Policy:
     """The policy of a system: beside its goldens, beside its system.toml, or the project's."""
-    return policy.load([golden_root(selection, of), of.folder, system.root() / "golden"])
+    named = [] if selection.golden is None else [selection.golden]
+    return policy.load([*named, of.folder / "golden", of.folder, system.root() / "golden"])
 
 
 def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -314,7 +315,7 @@ def test_accuracy_by_folders(reports: Path, tmp_path: Path) -> None:
     rig.wav(tmp_path / "wavs" / "stop" / "is-no-stop.wav")
     done = run(reports, "--audio", tmp_path / "wavs", "--labels-from", "folders")
     assert done.returncode == 0, done.stderr  # accuracy is no verdict
-    assert "80.0 %" in done.stdout
+    assert re.search(r"onnxrt float32 +5 +80(\.0)? %", done.stdout)
 
 
 NAMES = ("a b.wav", 'it\'s "quoted".wav', "<script>alert(1)<&>.wav", "[bold]x[/bold].wav", "ümlaut ñ 語.wav", "-v.wav")
@@ -340,12 +341,8 @@ def test_odd_names_of_clips_and_folders(tmp_path: Path) -> None:
 def test_a_clip_whose_name_is_no_text(reports: Path, tmp_path: Path) -> None:
     whole = rig.wav(tmp_path / "wavs" / "yes.wav").read_bytes()
     Path(os.fsdecode(os.fsencode(tmp_path / "wavs") + b"/\xff\xfe.wav")).write_bytes(whole)
-    done = run(reports, "--audio", tmp_path / "wavs")
-    if done.returncode == 0:
-        assert len(rig.left_over(reports)) == 1
-    else:
-        rig.refused(done, 3, "name")
-        assert rig.left_over(reports) == []
+    rig.refused(run(reports, "--audio", tmp_path / "wavs"), 3, "is not UTF-8", "rename it")
+    assert rig.left_over(reports) == []
 
 
 # ---- What is written and printed ----
@@ -386,8 +383,8 @@ def test_the_table_says_it_in_the_first_line_and_where_the_report_is(golden: Pat
 
 
 def test_a_reader_that_goes_away(golden: Path, reports: Path) -> None:
-    command = [sys.executable, "-m", "parity", "run", "--backend", "numpy", "--runtime", "onnxrt", "--golden", str(golden),
-               "--report", str(reports), "--format", "json"]  # fmt: skip
+    command = [sys.executable, "-m", "parity", "run", "--backend", "numpy", "--runtime", "onnxrt", "--format", "json",
+               "--golden", str(golden), "--report", str(reports)]  # fmt: skip
     with subprocess.Popen(
         command, cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

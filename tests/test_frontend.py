@@ -29,7 +29,9 @@ OTHERS = {"filterbank": fe.Pool(size=6), "compress": fe.Decibel()}
 
 def another(value: Any, hint: Any) -> Any:
     """A value of a field that is not `value`."""
-    literals = [a for h in (hint, *get_args(hint)) for a in get_args(h) if isinstance(a, str | int) and not isinstance(a, type)]
+    literals = [
+        a for h in (hint, *get_args(hint)) for a in get_args(h) if isinstance(a, str | int) and not isinstance(a, type)
+    ]
     if isinstance(value, bool):
         return not value
     if isinstance(value, str) and literals:

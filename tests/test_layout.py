@@ -36,7 +36,8 @@ def test_what_pytorch_and_tensorflow_call_an_image_is_the_same_at_a_tap() -> Non
 
 
 @pytest.mark.parametrize(
-    ("order", "text"), [("NXT", "unknown axis 'X'"), ("NTT", "'T' stands twice"), ("TF", "no batch axis"), ("", "no batch axis")]
+    ("order", "text"),
+    [("NXT", "unknown axis 'X'"), ("NTT", "'T' stands twice"), ("TF", "no batch axis"), ("", "no batch axis")],
 )
 def test_a_layout_that_is_none_is_explained(order: str, text: str) -> None:
     assert text in (layout.problem(order) or "")

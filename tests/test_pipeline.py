@@ -187,6 +187,17 @@ def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path:
     ]  # fmt: skip
 
 
+def test_a_system_named_twice_is_run_once_and_two_of_one_name_are_refused(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    twice = (str(rig.SYSTEM), str(rig.SYSTEM / "system.toml"))
+    done, _ = pipeline.run(selected(golden, systems=twice), local, tmp_path / "reports")
+    assert sum(sum(s.counts.values()) for s in done.summaries if s.tap == "features/audio") == len(rig.CLIPS)
+    twin = rig.system(tmp_path / "twin")
+    with pytest.raises(ConfigError, match="two systems are called 'commands-cnn'"):
+        pipeline.run(selected(golden, systems=(str(rig.SYSTEM), str(twin))), local, tmp_path / "reports")
+
+
 def test_nothing_selected_is_not_a_pass(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
     with pytest.raises(NothingCompared, match="no model in int8 that onnxrt can run"):
         pipeline.run(selected(golden, precisions=("int8",)), local, tmp_path / "reports")

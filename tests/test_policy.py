@@ -29,7 +29,9 @@ def test_the_first_rule_that_matches_counts() -> None:
     ]  # fmt: skip
     p = Policy(rules)
 
-    def width(tap: str, candidate: str = "tflite", path: str = "cumulative", precision: str = "float32", name: str = "a") -> float:
+    def width(
+        tap: str, candidate: str = "tflite", path: str = "cumulative", precision: str = "float32", name: str = "a"
+    ) -> float:
         return p.require(name, candidate, path, precision, tap).absolute
 
     assert width("model/logits", "onnxrt") == 1.0
@@ -85,7 +87,15 @@ def test_a_rule_widens_a_derived_bound_and_never_narrows_it() -> None:
 def test_a_gap_covers_what_it_names_and_is_remembered() -> None:
     gap = Gap(kind="kernel", reason="r", outcome="fail", system="kws", tap="model/logits", runtime="tflm")
     p = Policy(gaps=[Gap(kind="model", reason="x", outcome="fail", system="other", tap="*"), gap])
-    what = {"system": "kws", "backend": "numpy", "runtime": "tflm", "precision": "int8", "path": "isolated", "tap": "model/logits", "clip": "a"}
+    what = {
+        "system": "kws",
+        "backend": "numpy",
+        "runtime": "tflm",
+        "precision": "int8",
+        "path": "isolated",
+        "tap": "model/logits",
+        "clip": "a",
+    }
     assert p.gap(**what | {"runtime": "onnxrt"}) is None
     assert p.used_gaps == set()
     assert p.gap(**what) is gap

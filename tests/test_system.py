@@ -189,7 +189,12 @@ def test_another_number_of_frames_names_them_and_the_length_that_mends_it(load: 
 
 
 @given(
-    st.integers(1, 60), st.integers(1, 40), st.integers(1, 50), st.booleans(), st.sampled_from(("drop", "pad")), st.integers(1, 9)
+    st.integers(1, 60),
+    st.integers(1, 40),
+    st.integers(1, 50),
+    st.booleans(),
+    st.sampled_from(("drop", "pad")),
+    st.integers(1, 9),
 )
 def test_the_length_that_mends_it_is_the_fewest_samples_that_do(
     wanted: int, length: int, hop: int, center: bool, last: Any, more: int

@@ -13,7 +13,20 @@ def test_names_that_follow_the_grammar(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "model", "model/", "logits", "Model/x", "model/X", "model/a/b", "model/_x", "other/x", "model/x\n", " model/x"]
+    "name",
+    [
+        "",
+        "model",
+        "model/",
+        "logits",
+        "Model/x",
+        "model/X",
+        "model/a/b",
+        "model/_x",
+        "other/x",
+        "model/x\n",
+        " model/x",
+    ],
 )
 def test_names_that_dont(name: str) -> None:
     assert not taps.is_tap(name)

@@ -18,8 +18,12 @@ class TestLibrosaConformance(BackendConformance):
 
 @pytest.mark.parametrize("scale", ["htk", "slaney"])
 @pytest.mark.parametrize("norm", ["none", "slaney"])
-@pytest.mark.parametrize(("n_fft", "bands", "fmin", "fmax"), [(512, 40, 0.0, 8000.0), (2048, 128, 0.0, 8000.0), (400, 13, 125.0, 3800.0)])
-def test_the_oracles_mel_bank_is_librosas(scale: str, norm: str, n_fft: int, bands: int, fmin: float, fmax: float) -> None:
+@pytest.mark.parametrize(
+    ("n_fft", "bands", "fmin", "fmax"), [(512, 40, 0.0, 8000.0), (2048, 128, 0.0, 8000.0), (400, 13, 125.0, 3800.0)]
+)
+def test_the_oracles_mel_bank_is_librosas(
+    scale: str, norm: str, n_fft: int, bands: int, fmin: float, fmax: float
+) -> None:
     s = fe.Mel(bands=bands, fmin=fmin, fmax=fmax, scale=scale, norm=norm)  # type: ignore[arg-type]
     theirs = librosa.filters.mel(
         sr=16000, n_fft=n_fft, n_mels=bands, fmin=fmin, fmax=fmax, htk=scale == "htk", dtype=np.float64,

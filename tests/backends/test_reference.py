@@ -120,7 +120,11 @@ def test_pooling_averages_what_is_left_in_the_last_group() -> None:
 
 def test_quantizing_rounds_and_clips_as_it_says() -> None:
     x = np.array([-1e9, -2.5, -0.5, 0.5, 1.5, 2.4, 1e9])
-    ways = {"half-even": [-128, -2, 0, 0, 2, 2, 127], "half-away": [-128, -3, -1, 1, 2, 2, 127], "floor": [-128, -3, -1, 0, 1, 2, 127]}
+    ways = {
+        "half-even": [-128, -2, 0, 0, 2, 2, 127],
+        "half-away": [-128, -3, -1, 1, 2, 2, 127],
+        "floor": [-128, -3, -1, 0, 1, 2, 127],
+    }
     for rounding, right in ways.items():
         s = fe.Quantize(dtype="int8", scale=1.0, rounding=rounding)  # type: ignore[arg-type]
         assert reference.quantize(x, s).tolist() == right, rounding

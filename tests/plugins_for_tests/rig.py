@@ -27,6 +27,8 @@ PLUGINS = Path(__file__).parent
 SYSTEM = ROOT / "reference_models" / "commands-cnn"
 # Two words with inner layers among the committed goldens, and one without.
 CLIPS = ("no-en-gb-m3.flac", "on-en-gb-midlands-m5.flac", "yes-en-us-f2.flac")
+OWNER = "TESTED_BY"
+"""Every process that a test starts, and what that starts, has this variable with the pid of the test's process."""
 FAILED = ("fail", "missing", "error")
 
 
@@ -34,7 +36,7 @@ def environment(**more: str) -> dict[str, str]:
     """The environment of a process whose workers find the fake plugins."""
     path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH", "")]))
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PARITY_RUN", "_PARITY"))}
-    return clean | {"PYTHONPATH": path} | more
+    return clean | {"PYTHONPATH": path, OWNER: str(os.getpid())} | more
 
 
 @contextmanager

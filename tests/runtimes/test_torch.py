@@ -102,7 +102,10 @@ class Trap:
 @pytest.mark.parametrize("network", ["absent.py:Rude", "model.py:Absent"])
 def test_no_network_is_a_model_error(rude: Artifact, tmp_path: Path, network: str) -> None:
     wrong = dataclasses.replace(rude, network=f"{tmp_path}/{network}")
-    with pytest.raises(ModelError, match=r"no network|has no 'Absent'"), registry.create("runtime", "torch").open(wrong):
+    with (
+        pytest.raises(ModelError, match=r"no network|has no 'Absent'"),
+        registry.create("runtime", "torch").open(wrong),
+    ):
         pass
 
 

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from parity import audio, golden, record
+from parity import frontend as fe
+from parity.bounds.features import Interval
+from parity.errors import GoldenError
+from parity.expected import features_of
+from parity.protocols import Artifact, Port
+from parity.signals import Signal, render
+from parity.system import Decision, System
+
+FRONTEND = fe.Frontend(
+    input=fe.Input(rate=8000, length=800), frame=fe.Frame(length=64, hop=32), window=fe.Window(name="hann"),
+    spectrum=fe.Spectrum(n_fft=64), filterbank=fe.Mel(bands=8, fmax=4000.0, scale="htk", norm="none"),
+    compress=fe.Log(base="10", offset=1e-6),
+)  # fmt: skip
+ARTIFACT = Artifact(
+    system="tiny", format="onnx", precision="float32", path="m.onnx", sha256="0" * 64, shape=(24, 8),
+    input=Port(name="x", layout="N1TF"), taps={"model/logits": Port(name="y", layout="NC")},
+)  # fmt: skip
+SIGNALS = {
+    "a": Signal(kind="tone", rate=8000, length=800),
+    "b b": Signal(kind="white", rate=8000, length=700, level_dbfs=-20.0),
+}
+
+
+def tiny(folder: Path, name: str = "tiny", frontend: fe.Frontend = FRONTEND) -> System:
+    return System(
+        name=name, folder=folder, description="", frontend=frontend, labels=("no", "yes"), taps=("model/logits",),
+        decision=Decision(), reference=None, artifacts=(ARTIFACT,), not_built=(),
+    )  # fmt: skip
+
+
+def sounds(folder: Path) -> Path:
+    (folder / "clips").mkdir(parents=True, exist_ok=True)
+    for name, signal in SIGNALS.items():
+        soundfile.write(folder / "clips" / f"{name}.wav", render(signal), signal.rate, subtype="FLOAT")
+    return folder / "clips"
+
+
+def made(system: System, clips: Path, root: Path, shift: float = 0.0) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """A manifest and its files, as `parity golden record` makes them; logits move by `shift`."""
+    what = record.Recording(system=system, folder=clips, root=root)
+    made = record._Set()
+    for i, path in enumerate(audio.find(clips)):
+        clip = audio.read(path, audio.name_of(path, clips), system.frontend)
+        intervals, _ = features_of(clip, system.frontend)
+        record._add(made, what, path, clip, intervals, {"model/logits": np.array([i + shift, 2.5])})
+    return record._manifest(what, "torch", ARTIFACT, {"torch": "2"}, {}, made), made.files
+
+
+def recorded(system: System, clips: Path, root: Path, shift: float = 0.0) -> golden.GoldenSet:
+    golden.commit(root, system.name, *made(system, clips, root, shift))
+    return golden.load(root, system)
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> tuple[System, Path, Path]:
+    return tiny(tmp_path), sounds(tmp_path), tmp_path / "golden"
+
+
+def logits(found: golden.GoldenSet) -> list[float]:
+    return [float(found.read(e).model["model/logits"][0]) for e in found.clips]
+
+
+def test_what_was_recorded_is_read_again_and_verifies(kit: tuple[System, Path, Path]) -> None:
+    system, clips, root = kit
+    found = recorded(*kit)
+    assert list(found.verify()) == []
+    assert [e["name"] for e in found.clips] == ["a.wav", "b b.wav"]
+    assert logits(found) == [0.0, 1.0]
+    for entry in found.clips:
+        expected = found.read(entry)
+        exact, fed = features_of(audio.read(clips / entry["name"], entry["name"], FRONTEND), FRONTEND)
+        np.testing.assert_array_equal(expected.reference, fed)
+        assert expected.features.keys() == exact.keys() == set(FRONTEND.taps)
+        for tap, x in exact.items():
+            kept = expected.features[tap]
+            assert np.all(kept.lo <= x.lo), tap
+            assert np.all(kept.hi >= x.hi), tap
+            room = np.maximum(x.hi - x.lo, 1e-30)
+            assert np.all(kept.hi - kept.lo <= 1.3 * room + 2.0**-22 * np.abs(x.value)), f"{tap}: stored much wider"
+
+
+def test_the_same_recording_gives_the_same_bytes(kit: tuple[System, Path, Path]) -> None:
+    assert made(*kit)[1] == made(*kit)[1]
+
+
+def test_the_manifest_says_what_every_array_is(kit: tuple[System, Path, Path]) -> None:
+    found = recorded(*kit)
+    assert found.manifest["frontend_digest"] == FRONTEND.digest
+    arrays = found.clips[0]["features"]["arrays"]
+    assert {"dtype": "float32", "shape": [24, 8], "unit": "log10(FS²)"}.items() <= arrays["features/compressed"].items()
+    assert not arrays.keys() & {"features/audio", "features/frames", "features/windowed"}
+    assert set(found.clips[0]["regenerated"]) == {"features/audio", "features/frames", "features/windowed"}
+
+
+class Crash(BaseException):
+    """The power is gone: nothing catches it."""
+
+
+def crashing(real: Callable[..., Any], at: int) -> Callable[..., Any]:
+    calls = iter(range(10_000))
+
+    def call(*arguments: Any, **more: Any) -> Any:
+        if next(calls) == at:
+            raise Crash
+        return real(*arguments, **more)
+
+    return call
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_a_crash_at_any_step_leaves_one_whole_set(
+    step: str, kit: tuple[System, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, clips, root = kit
+    manifest, files = made(system, clips, root, shift=7.0)
+    for k in range(100):
+        recorded(*kit)
+        with monkeypatch.context() as m:
+            m.setattr(os, step, crashing(getattr(os, step), k))
+            try:
+                golden.commit(root, "tiny", manifest, files)
+                crashed = False
+            except Crash:
+                crashed = True
+        found = golden.load(root, system)
+        assert list(found.verify()) == [], f"crashed at {step} {k}"
+        assert logits(found) == ([0.0, 1.0] if crashed else [7.0, 8.0]), f"crashed at {step} {k}"
+        assert not list(root.rglob("*.part"))
+        if not crashed:
+            break
+    assert k >= 3, "files and manifest are written one by one"
+
+
+def test_a_crash_while_old_files_are_taken_away_leaves_the_new_set_whole(
+    kit: tuple[System, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, clips, root = kit
+    recorded(*kit)
+    real = Path.unlink
+
+    def crash(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".npz":
+            raise Crash
+        real(path, missing_ok)
+
+    with monkeypatch.context() as m, pytest.raises(Crash):
+        m.setattr(Path, "unlink", crash)
+        recorded(system, clips, root, shift=7.0)
+    found = golden.load(root, system)
+    assert list(found.verify()) == []
+    assert logits(found) == [7.0, 8.0]
+
+
+def test_what_no_manifest_names_goes_and_what_another_system_names_stays(
+    kit: tuple[System, Path, Path], tmp_path: Path
+) -> None:
+    system, clips, root = kit
+    recorded(*kit)
+    other = recorded(tiny(tmp_path, "other"), clips, root)
+    before = {p for p in root.rglob("*.npz") if "tiny" not in p.parts}
+    recorded(system, clips, root, shift=7.0)
+    assert list(other.verify()) == []
+    assert {p for p in root.rglob("*.npz") if "tiny" not in p.parts} == before, "features are shared by one recipe"
+    assert len(list((root / "tiny").glob("*.npz"))) == 2
+    (root / "other" / "manifest.json").write_text("{")
+    recorded(system, clips, root, shift=8.0)  # what the damaged set needs is not taken away
+    assert before <= set(root.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("part", ["clip", "features", "model"])
+def test_an_altered_byte_is_an_error_that_names_the_file(part: str, kit: tuple[System, Path, Path]) -> None:
+    found = recorded(*kit)
+    entry = found.clips[0]
+    path = found.root / entry[part]["file"]
+    data = bytearray(path.read_bytes())
+    for i in range(0, len(data), max(1, len(data) // 7)):
+        path.write_bytes(bytes([*data[:i], data[i] ^ 1, *data[i + 1 :]]))
+        with pytest.raises(GoldenError, match=r"was altered") as e:
+            found.read(entry)
+        assert path.name in e.value.message
+    assert any("was altered" in problem for problem in found.verify())
+    path.unlink()
+    with pytest.raises(GoldenError, match="can't be read: No such file"):
+        found.read(entry)
+
+
+@pytest.mark.parametrize("file", ["../secret.npz", "/etc/hostname", "tiny/../../secret.npz"])
+def test_a_file_outside_the_set_is_never_opened(file: str, kit: tuple[System, Path, Path]) -> None:
+    found = recorded(*kit)
+    (found.root.parent / "secret.npz").write_bytes(b"x")
+    with pytest.raises(GoldenError, match="lies outside"):
+        found.file({"file": file, "sha256": golden.sha256(b"x")})
+
+
+def test_a_link_that_leads_outside_is_never_opened(kit: tuple[System, Path, Path]) -> None:
+    found = recorded(*kit)
+    (found.root.parent / "secret.npz").write_bytes(b"x")
+    (found.root / "link.npz").symlink_to(found.root.parent / "secret.npz")
+    with pytest.raises(GoldenError, match="lies outside"):
+        found.file({"file": "link.npz", "sha256": golden.sha256(b"x")})
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "text"),
+    [
+        ("window", {"periodic": False}, "frontend.window.periodic was True, is False"),
+        ("compress", {"offset": 1e-5}, "frontend.compress.offset was 1e-06, is 1e-05"),
+        ("filterbank", None, "frontend.filterbank.bands was 8, is None"),
+    ],
+)
+def test_another_recipe_names_the_setting(
+    stage: str, values: dict[str, Any] | None, text: str, kit: tuple[System, Path, Path], tmp_path: Path
+) -> None:
+    recorded(*kit)
+    changed = dataclasses.replace(getattr(FRONTEND, stage), **values) if values is not None else None
+    with pytest.raises(GoldenError, match="of another recipe") as e:
+        golden.load(kit[2], tiny(tmp_path, frontend=dataclasses.replace(FRONTEND, **{stage: changed})))
+    assert text in e.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no goldens of tiny"), ("", "can't be read"), ("[]", "can't be read"), ("{}", "can't be read"),
+        ('{"format": 99}', "has format 99, this parity reads 1"), ("[" * 100_000, "can't be read"),
+        ('{"format": 1, "clips": [{"name": "a"}]}', "can't be read"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_isnt_one(text: str | None, message: str, kit: tuple[System, Path, Path]) -> None:
+    system, _, root = kit
+    recorded(*kit)
+    path = root / "tiny" / "manifest.json"
+    path.write_text(text) if text is not None else path.unlink()
+    with pytest.raises(GoldenError, match=message) as e:
+        golden.load(root, system)
+    assert "parity golden record --system tiny" in (e.value.hint or "")
+
+
+ROOMS = hnp.arrays(
+    np.float64, 20,
+    elements=st.floats(0.0, allow_nan=False, allow_infinity=True) | st.sampled_from((0.0, 1e-46, 1e-40, 2.0**-149, 3e38, 1e300)),
+)  # fmt: skip
+
+
+@given(ROOMS)
+def test_a_bound_is_rounded_up_never_down_and_by_an_eighth_at_most(room: np.ndarray[Any, Any]) -> None:
+    up = golden.rounded_up(room)
+    assert up.dtype == np.float32
+    assert np.all(up >= room)
+    normal = (room > 1e-37) & (room < 1e38)
+    assert np.all(up[normal] <= room[normal] * 1.125)
+    assert np.all(up[room == 0.0] == 0.0)
+
+
+@given(st.data())
+def test_an_interval_survives_storage_at_least_as_wide(data: st.DataObject) -> None:
+    value = data.draw(hnp.arrays(np.float64, 6, elements=st.floats(-1e6, 1e6) | st.just(-np.inf)))
+    below, above = (data.draw(hnp.arrays(np.float64, 6, elements=st.floats(0.0, 1e3))) for _ in range(2))
+    x = Interval(value, value - below, np.where(np.isinf(value), -30.0, value + above))
+    tap = "features/spectrum"
+    kept = golden.unpack_features(golden.unpack(golden.pack(golden.pack_features({tap: x})), Path("x")))[tap]
+    np.testing.assert_array_equal(kept.value, value.astype(np.float32))
+    assert np.all(kept.lo <= x.lo)
+    assert np.all(kept.hi >= x.hi)
+
+
+def test_an_array_file_is_read_without_pickle() -> None:
+    # pack can't write one either, so this is NumPy's own file of an object.
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(GoldenError, match="can't be read"):
+        golden.unpack(buffer.getvalue(), Path("x.npz"))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255), st.booleans())
+def test_a_damaged_array_file_raises_nothing_else(at: int, value: int, cut: bool) -> None:
+    whole = golden.pack({"model/x": np.arange(12.0).reshape(3, 4), "model/y": np.zeros(500, np.float32)})
+    at %= len(whole)
+    damaged = whole[:at] if cut else whole[:at] + bytes([value]) + whole[at + 1 :]
+    try:
+        golden.unpack(damaged, Path("x.npz"))
+    except GoldenError as e:
+        assert "x.npz can't be read" in e.message
+
+
+def test_file_names_are_safe_and_tell_contents_apart() -> None:
+    name = golden.slug("../weird dir/ü?.wav", b"one", ".npz")
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert name != golden.slug("../weird dir/ü?.wav", b"two", ".npz")
+    assert len(golden.slug("x" * 500, b"", ".npz")) < 100
+    assert golden.slug("....wav", b"", ".npz").startswith("clip-")
