@@ -8,13 +8,13 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_run"]
 
 if TYPE_CHECKING:
-    from parity.report.records import load_run
+    from parity.records import load_run
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: `import parity` and `parity --help` must stay light.
     if name == "load_run":
-        from parity.report.records import load_run
+        from parity.records import load_run
 
         return load_run
     raise AttributeError(f"module 'parity' has no attribute {name!r}")

@@ -189,7 +189,7 @@ class GoldenSet:
         return data
 
     def read(self, entry: Mapping[str, Any], regenerate: frozenset[Tap] = REGENERATED_TAPS) -> Expected:
-        """A clip with what is right for it; `regenerate` names the taps that are wanted of those kept as digests only."""
+        """A clip with what is right for it; `regenerate` names the wanted ones of the taps kept as digests only."""
         self.file(entry["clip"])
         frontend = self.system.frontend
         clip = audio.read(self.root / entry["clip"]["file"], entry["name"], frontend)

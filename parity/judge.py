@@ -17,7 +17,7 @@ from parity.errors import GoldenError
 from parity.expected import Expected
 from parity.policy import Policy
 from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Tap
-from parity.report.records import Verdict
+from parity.records import Verdict
 from parity.system import System
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
 

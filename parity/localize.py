@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from parity.report.records import Run, TapSummary, Verdict, severity
+from parity.records import Run, TapSummary, Verdict, severity
 from parity.taps import is_feature
 
 FAILED = frozenset({"fail", "missing", "error"})

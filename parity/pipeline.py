@@ -17,7 +17,8 @@ from parity.judge import Judge
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
 from parity.protocols import Failure, Job, JobResult, Outputs, Target
-from parity.report.records import Recorder, Run, new_name
+from parity.records import Recorder, Run, new_name
+from parity.report import html, junit
 from parity.sources import Progress, Source
 from parity.taps import DECISION_TAPS, MODEL_INPUT
 
@@ -94,7 +95,7 @@ def run(
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
         summary.exit_code = exit_code(summary)
-        return summary, record.finish(summary)
+        return summary, record.finish(summary, (junit.write, html.write))
     except BaseException:
         record.abandon()
         raise

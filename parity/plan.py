@@ -9,7 +9,7 @@ from pathlib import Path
 from parity import registry, system
 from parity.errors import ConfigError
 from parity.protocols import Artifact, Tap, Target, Unsupported
-from parity.report.records import Skipped
+from parity.records import Skipped
 from parity.system import System
 
 

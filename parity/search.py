@@ -16,7 +16,7 @@ from parity.judge import Judge
 from parity.plan import Plan, Selection
 from parity.policy import Policy
 from parity.protocols import Clip, Target
-from parity.report.records import Verdict, severity
+from parity.records import Verdict, severity
 from parity.signals import Signal, describe, render
 
 try:

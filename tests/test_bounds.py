@@ -40,7 +40,7 @@ def exact_of(clip: Clip, frontend: fe.Frontend) -> dict[Tap, Interval]:
 
 
 def jittered(frontend: fe.Frontend, clip: Clip, seed: int) -> dict[Tap, Array]:
-    """Another correct float32 implementation: constants and results each half an ulp to a whole one off, as they fall."""
+    """Another correct float32 implementation: constants and results an ulp off, as they fall."""
     random = np.random.default_rng(seed)
     x: Array = clip.samples.astype(np.float64)
     out: dict[Tap, Array] = {}

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from parity.localize import first_failures, flow, follows_from, number, pairs, place, title
-from parity.report.records import Run, Verdict
+from parity.records import Run, Verdict
 
 from .report.made import FEATURES, HOSTILE, TAPS, hostile, mixed, run, verdict, whole
 

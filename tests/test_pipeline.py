@@ -13,8 +13,8 @@ import pytest
 from parity import load_run, pipeline
 from parity.errors import ConfigError, GoldenError, NothingCompared
 from parity.plan import Selection
+from parity.records import Run, Skipped, TapSummary, Verdict, read_run, read_verdicts
 from parity.report import html
-from parity.report.records import Run, Skipped, TapSummary, Verdict, read_run, read_verdicts
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 

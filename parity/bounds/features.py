@@ -161,11 +161,14 @@ def _decibel(value: Array, s: fe.Decibel, x: Interval) -> Interval:
 def _cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -> Interval:
     matrix = reference.dct_matrix(s, x.value.shape[-1])
     half = np.maximum(x.hi - x.value, x.value - x.lo)
-    shared = np.zeros(half.shape, bool)
-    if isinstance(c := frontend.compress, fe.Decibel) and c.top_db is not None:
+    shared, threshold = np.zeros(half.shape, bool), 0.0
+    if isinstance(c := frontend.compress, fe.Decibel) and c.top_db is not None and x.value.size:
         # Clamped elements are all at one threshold and share its error: that part goes through the sum linearly.
-        shared = x.value <= x.value.max(initial=-np.inf) - c.top_db
-    free = CEPSTRUM * np.sqrt(np.square(np.where(shared, 0.0, half)) @ np.square(matrix).T)
+        # Those that rounding may lift above it err each for itself as well.
+        top = x.value.max()
+        shared, threshold = x.value <= top - c.top_db, max(x.hi.max() - top, top - x.lo.max())
+    own_half = np.where(shared, np.maximum(half - threshold, 0.0), half)
+    free = CEPSTRUM * np.sqrt(np.square(own_half) @ np.square(matrix).T)
     together = np.abs(np.where(shared, half, 0.0) @ matrix.T)
     # The same holds for the rounding of elements that are equal anyhow, at a logarithm's floor or in a flat spectrum.
     least = x.value.min(axis=-1, keepdims=True, initial=np.inf)

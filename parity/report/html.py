@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures, follows_from, number, pairs, place
 from parity.localize import title_of as name_of
+from parity.records import Run, TapSummary
 from parity.report import terminal
-from parity.report.records import Run, TapSummary
 from parity.report.terminal import WORDS, by_label, clean, columns_of, same_confusion
 
 _SHADES = {"pass": "pass", "gap": "gap", "fail": "fail", "missing": "fail", "error": "fail"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from parity.localize import NOT_COMPARED, flow, number, place, title_of
-from parity.report.records import Run, TapSummary
+from parity.records import Run, TapSummary
 from parity.report.terminal import clean, judgement
 
 _PATHS = ("features", "isolated", "cumulative")

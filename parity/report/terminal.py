@@ -14,7 +14,7 @@ from rich.text import Text
 
 from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, follows_from, number, pairs, place, title
 from parity.localize import title_of as name_of
-from parity.report.records import Run, TapSummary, Verdict
+from parity.records import Run, TapSummary, Verdict
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""

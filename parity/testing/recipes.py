@@ -76,7 +76,7 @@ RECIPES: dict[str, fe.Frontend] = {
 
 @st.composite
 def frontends(draw: st.DrawFn) -> fe.Frontend:
-    """Consistent recipes: a usual one with any few settings changed. A plugin supports some, and must refuse the rest."""
+    """Consistent recipes: a usual one with any few settings changed. A plugin supports some and refuses the rest."""
 
     def one(usual: Any, *others: Any) -> Any:
         return draw(st.sampled_from((*[usual] * 3 * (1 + len(others)), *others)))

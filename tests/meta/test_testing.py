@@ -116,8 +116,8 @@ class Wordless(NumpyBackend):
 
 @pytest.mark.parametrize(
     ("plugin", "test"),
-    [(Refuses, "test_supports_something"), (Wordless, "test_supports_answers_for_any_recipe"), (Wordless, "test_versions"),
-     (Wordless, "test_taps_are_the_recipes_and_hold_its_output")],
+    [(Refuses, "test_supports_something"), (Wordless, "test_supports_answers_for_any_recipe"),
+     (Wordless, "test_versions"), (Wordless, "test_taps_are_the_recipes_and_hold_its_output")],
 )  # fmt: skip
 def test_a_backend_that_says_too_little_is_caught(plugin: type[NumpyBackend], test: str) -> None:
     class Suite(BackendConformance):

@@ -19,7 +19,7 @@ import soundfile
 from parity import pipeline
 from parity.plan import Selection
 from parity.protocols import Array
-from parity.report.records import Run
+from parity.records import Run
 from parity.targets.local import LocalTarget
 
 ROOT = Path(__file__).parents[2]

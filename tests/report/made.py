@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parity.report.records import Run, Skipped, TapSummary, Verdict
+from parity.records import Run, Skipped, TapSummary, Verdict
 
 TAPS = [
     "features/spectrum", "features/filterbank", "features/compressed", "model/input", "model/relu1", "model/logits",

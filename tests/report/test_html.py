@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from parity.records import Skipped
 from parity.report import html
-from parity.report.records import Skipped
 
 from .made import hostile, mixed, run, verdict, whole
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from parity.records import Run, Skipped
 from parity.report import junit
-from parity.report.records import Run, Skipped
 
 from .made import hostile, mixed, run, summary, verdict, whole
 

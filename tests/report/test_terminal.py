@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from parity.records import Run, Skipped
 from parity.report import terminal
-from parity.report.records import Run, Skipped
 
 from .made import TAPS, hostile, mixed, run, verdict, whole
 

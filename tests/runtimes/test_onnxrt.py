@@ -60,7 +60,7 @@ def test_a_layer_that_isnt_there_is_a_model_error() -> None:
     wrong = Artifact(**{**vars(a), "taps": {**a.taps, "model/relu9": Port(name="/relu9", layout="NC")}})
     with (
         registry.create("runtime", "onnxrt").open(wrong) as session,
-        pytest.raises(ModelError, match="relu9|can't load"),
+        pytest.raises(ModelError, match=r"relu9|can't load"),
     ):
         session.run({"features": np.zeros((1, 1, 98, 50), np.float32)}, frozenset({"model/relu9"}))
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from parity import golden as goldens
 from parity import system as systems
 from parity.errors import ConfigError
+from parity.plan import Plan
 from parity.protocols import Failure, Job
-from parity.report.records import Run
+from parity.records import Run
 from parity.sources import from_goldens, job_of
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
@@ -134,12 +136,8 @@ def test_a_backend_that_fails_costs_its_pairs_only(plugin: str, cause: str, gold
 
 def job(golden: Path) -> Job:
     system = systems.load(rig.SYSTEM)
-    from parity import golden as goldens
-
-    (part,) = from_goldens(goldens.load(golden, system), False).chunks
+    (part,) = from_goldens(goldens.load(golden, system), frozenset()).chunks
     onnx = next(a for a in system.artifacts if a.format == "onnx")
-    from parity.plan import Plan
-
     return job_of(Plan(system, {"numpy": frozenset()}, [("faulty.runtimes:Aborts", onnx), ("onnxrt", onnx)]), part)
 
 
@@ -151,10 +149,8 @@ def test_what_failed_is_not_tried_again_and_the_rest_of_the_jobs_goes_on(golden:
     for result in (first, second):
         assert isinstance(result.activations["", "faulty.runtimes:Aborts", "float32"], Failure)
         assert not isinstance(result.activations["", "onnxrt", "float32"], Failure)
-    assert (
-        first.activations["", "faulty.runtimes:Aborts", "float32"]
-        == (second.activations["", "faulty.runtimes:Aborts", "float32"])
-    )
+    key = "", "faulty.runtimes:Aborts", "float32"
+    assert first.activations[key] == second.activations[key]
 
 
 @pytest.mark.usefixtures("alone")
@@ -191,41 +187,34 @@ def test_a_plugin_that_cannot_be_loaded_is_a_configuration_error(
     assert rig.left_over(tmp_path / "reports") == []
 
 
-def start(golden: Path, reports: Path, runtime: str, *more: str) -> subprocess.Popen[str]:
+def start(golden: Path, reports: Path, runtime: str, told: Path) -> subprocess.Popen[str]:
     """`parity run` on its way, with a runtime that hangs."""
     arguments = ["run", "--system", "commands-cnn", "--backend", "numpy", "--runtime", "onnxrt", "--runtime", runtime,
-                 "--golden", str(golden), "--report", str(reports), *more]  # fmt: skip
+                 "--golden", str(golden), "--report", str(reports)]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "parity", *arguments],
-        cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=rig.ROOT, env=rig.environment(TELL_HANGING=str(told)), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-
-
-def workers(of: psutil.Process, count: int) -> list[psutil.Process]:
-    """The workers of a run, once so many are there and none computes any more."""
-
-    def waiting() -> bool:
-        found = of.children(recursive=True)
-        return len(found) == count and sum(sum(p.cpu_times()[:2]) for p in found) > 0
-
-    assert until(waiting)
-    return of.children(recursive=True)
 
 
 def gone(processes: list[psutil.Process]) -> bool:
     return until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes))
 
 
-def hanging(reports: Path, process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """The workers of a run that is in the middle of its work."""
-    assert until(lambda: any(p.name.endswith(".part") for p in reports.glob(".*"))), process.communicate(timeout=5)
-    return workers(psutil.Process(process.pid), count)
+def hanging(process: subprocess.Popen[str], told: Path) -> list[psutil.Process]:
+    """The workers of a run whose runtime hangs."""
+    assert until(told.exists), process.communicate(timeout=5)
+    found = psutil.Process(process.pid).children(recursive=True)
+    assert len(found) == 3
+    return found
 
 
 @pytest.mark.usefixtures("alone")
 def test_workers_end_when_the_run_is_killed(golden: Path, tmp_path: Path) -> None:
-    with start(golden, tmp_path, "faulty.runtimes:Hangs") as process:
-        found = hanging(tmp_path, process, 3)
+    told = tmp_path / "hangs"
+    with start(golden, tmp_path / "reports", "faulty.runtimes:Hangs", told) as process:
+        found = hanging(process, told)
         process.kill()
         process.communicate()
         assert gone(found)
@@ -241,19 +230,20 @@ def test_workers_end_when_the_run_is_killed(golden: Path, tmp_path: Path) -> Non
 )
 @pytest.mark.usefixtures("alone")
 def test_ctrl_c_leaves_nothing_behind(runtime: str, number: signal.Signals, golden: Path, tmp_path: Path) -> None:
-    with start(golden, tmp_path, runtime) as process:
+    told = tmp_path / "hangs"
+    with start(golden, tmp_path / "reports", runtime, told) as process:
         if "import" in runtime:
             assert until(lambda: len(psutil.Process(process.pid).children()) == 3)
             found = psutil.Process(process.pid).children(recursive=True)
         else:
-            found = hanging(tmp_path, process, 3)
+            found = hanging(process, told)
         os.kill(process.pid, number)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert said.strip().splitlines()[-1] == "interrupted"
         assert "Traceback" not in said
         assert gone(found)
-    assert rig.left_over(tmp_path) == []
+    assert rig.left_over(tmp_path / "reports") == []
 
 
 def test_what_a_plugin_prints_does_not_reach_stdout(golden: Path, tmp_path: Path) -> None:

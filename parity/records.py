@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,15 +177,13 @@ class Recorder:
         """A summary a tap and pair, in the order in which they were first seen."""
         return list(self._summaries.values())
 
-    def finish(self, run: Run) -> Path:
-        """Write what is left and give the folder its name; returns it."""
-        from parity.report import html, junit
-
+    def finish(self, run: Run, reports: Iterable[Callable[[Path, Run], None]]) -> Path:
+        """Write what is left and each of `reports`, then give the folder its name; returns it."""
         self._lines.close()
         run.summaries = self.summaries
         (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
-        junit.write(self._folder, run)
-        html.write(self._folder, run)
+        for write in reports:
+            write(self._folder, run)
         os.replace(self._folder, self.final)
         return self.final
 
