@@ -306,11 +306,15 @@ def commit(root: Path, system: str, manifest: Mapping[str, Any], files: Mapping[
             write_atomic(root / name, data)
     path = root / system / MANIFEST
     write_atomic(path, (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
-    _sweep(root)
+    _sweep(root, system)
     return path
 
 
-def _sweep(root: Path) -> None:
+_OURS = re.compile(r".+-[0-9a-f]{8}\.npz")
+
+
+def _sweep(root: Path, system: str) -> None:
+    """Take away arrays that no manifest names any more: only files that are named as ours, where ours are."""
     named = set()
     for path in root.glob(f"*/{MANIFEST}"):
         try:
@@ -318,6 +322,6 @@ def _sweep(root: Path) -> None:
                 named |= {entry["features"]["file"], entry["model"]["file"]}
         except (OSError, ValueError, KeyError, TypeError):
             return  # another system's manifest is damaged: what it names can't be told
-    for path in [*root.glob("features/*/*.npz"), *root.glob("*/*.npz")]:
-        if path.relative_to(root).as_posix() not in named:
+    for path in [*root.glob("features/" + "[0-9a-f]" * 16 + "/*.npz"), *(root / system).glob("*.npz")]:
+        if _OURS.fullmatch(path.name) and path.relative_to(root).as_posix() not in named:
             path.unlink()

@@ -124,6 +124,20 @@ def test_equal_bands_round_alike_in_a_cepstrum() -> None:
         assert judge(exact_of(clip, frontend), dict(got), frontend) == {}, clip.name
 
 
+def test_bands_that_rounding_lifts_above_top_db_err_each_for_itself() -> None:
+    # Bands of an offset hold nothing but rounding; clamped in the oracle, they are not in float32 (1.18 bounds off).
+    frontend = fe.Frontend(
+        input=fe.Input(rate=16000), frame=fe.Frame(length=512, hop=160), window=fe.Window(name="hann"),
+        spectrum=fe.Spectrum(n_fft=512, exponent=1),
+        filterbank=fe.Mel(bands=40, fmax=8000.0, scale="htk", norm="none"), compress=fe.Decibel(),
+        cepstrum=fe.Cepstrum(count=13),
+    )  # fmt: skip
+    for dc in (0.572, -0.649, 0.3, 1.0, 1e-3):
+        clip = clip_of(Signal(kind="dc", dc=dc, length=673))
+        (got,) = NumpyBackend().features([clip], frontend, frozenset(frontend.taps))
+        assert judge(exact_of(clip, frontend), dict(got), frontend) == {}, clip.name
+
+
 SPEECH = tuple(
     clip_of(Signal(kind="pink", level_dbfs=level, seed=seed, fade=2000, noise_dbfs=level - 30.0))
     for seed, level in enumerate((-3.0, -12.0, -20.0, -30.0))
@@ -181,6 +195,15 @@ def test_a_window_in_half_precision_is_seen_at_every_tap() -> None:
         for tap in frontend.taps[3:]:
             x = got[tap] = reference.stage(frontend, tap, x).astype(np.float32)
         assert judge(exact, got, frontend).keys() == got.keys(), clip.name
+
+
+def test_a_filter_bank_in_half_precision_is_seen_where_it_multiplies() -> None:
+    frontend = RECIPES["mfcc"]
+    for clip in SPEECH:
+        exact = exact_of(clip, frontend)
+        half = reference.bank(frontend).astype(np.float16).astype(np.float32)
+        got = {"features/filterbank": exact["features/spectrum"].value.astype(np.float32) @ half.T}
+        assert judge(exact, got, frontend), clip.name
 
 
 def test_quantized_features_may_move_by_their_rounding_edge_only() -> None:

@@ -86,7 +86,7 @@ def test_doctor() -> None:
     assert done.returncode == 0, done.stdout
     assert all(line.startswith("ok") for line in done.stdout.splitlines())
     assert "runtime onnxrt: onnxruntime" in done.stdout
-    assert "goldens of commands-cnn: 19 clips" in done.stdout
+    assert re.search(r"goldens of commands-cnn: \d+ clips", done.stdout)
 
 
 def test_doctor_of_a_project_that_is_ill(tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ def test_examples_without_a_fault_pass(golden: Path, reports: Path) -> None:
 
 
 def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -> None:
-    arguments = ["--golden", golden, "--examples", "30", "--format", "json"]
+    arguments: list[str | Path] = ["--golden", golden, "--examples", "30", "--format", "json"]
     done = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                       *arguments)  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -445,7 +445,16 @@ def test_golden_verify_names_what_was_altered(tmp_path: Path) -> None:
 def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
     for name in rig.CLIPS:
         rig.wav(tmp_path / "wavs" / name.replace("flac", "wav"), rig.clip(name.removesuffix(".flac")))
-    record = ["golden", "record", "--system", "commands-cnn", "--audio", tmp_path / "wavs", "--runtime", "onnxrt"]
+    record: list[str | Path] = [
+        "golden",
+        "record",
+        "--system",
+        "commands-cnn",
+        "--audio",
+        tmp_path / "wavs",
+        "--runtime",
+        "onnxrt",
+    ]
     done = rig.parity(*record, "--out", tmp_path / "golden")
     assert done.returncode == 0, done.stderr
     assert "3 clips recorded" in done.stdout

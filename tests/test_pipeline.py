@@ -240,7 +240,14 @@ def test_a_report_that_fails_leaves_nothing(
 
 def made(*outcomes: str, **more: Any) -> Run:
     def summary(outcome: Any) -> TapSummary:
-        what = {"system": "s", "backend": "b", "runtime": "", "precision": "", "target": "local", "path": "features"}
+        what: dict[str, Any] = {
+            "system": "s",
+            "backend": "b",
+            "runtime": "",
+            "precision": "",
+            "target": "local",
+            "path": "features",
+        }
         worst = Verdict(**what, tap="features/audio", clip="c", outcome=outcome)
         return TapSummary(**what, tap="features/audio", counts={outcome: 1}, near_ties=0, worst=worst)
 

@@ -195,6 +195,7 @@ class LocalTarget:
         self._workers: dict[tuple[str, str], Worker] = {}
         self._locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
+        self._unloadable: dict[tuple[str, str], str] = {}
         self._closing = False
         self._failed: dict[tuple[str, str, str], Failure] = {}
         self._pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="parity")
@@ -239,15 +240,19 @@ class LocalTarget:
     def _started(self, key: tuple[str, str], dead: Worker | None) -> Worker:
         if dead is not None:
             dead.close()
+        if key in self._unloadable:  # a load that hangs would take its limit each time
+            raise WorkerDiedError(self._unloadable[key])
         start = time.perf_counter()
         fresh = self._workers[key] = Worker(*key, self._limit)
         try:
             if self._closing:
                 raise WorkerDiedError("stopped")
             fresh.load()
-        except BaseException:
+        except BaseException as e:
             del self._workers[key]
             fresh.close()
+            if isinstance(e, WorkerDiedError):
+                self._unloadable[key] = str(e)
             raise
         self.timings.append({"stage": "load", "plugin": key[1], "seconds": time.perf_counter() - start})
         return fresh

@@ -59,8 +59,9 @@ class BackendConformance:
             assert judged.outcome == "pass", text
 
     def drawn(self, strategy: st.SearchStrategy[Any], examples: int, test: Callable[[Any], None]) -> None:
-        """Run `test` on drawn values."""
-        quiet = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+        """Run `test` on drawn values: `examples` of them, times more under a Hypothesis profile of over 100."""
+        count = examples * max(1, settings().max_examples // 100)
+        quiet = settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
 
         @quiet
         @given(strategy)

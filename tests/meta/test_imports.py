@@ -31,8 +31,8 @@ LOADED = "\nimport sys; print('LOADED', *sorted({name.partition('.')[0] for name
 def loaded(code: str, folder: Path) -> set[str]:
     """Top-level modules in a fresh process after `code`."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code + LOADED], cwd=folder, capture_output=True, text=True, timeout=300, check=True,
-        env=os.environ | {"COVERAGE_PROCESS_START": ""},
+        [sys.executable, "-P", "-c", code + LOADED], cwd=folder, capture_output=True, text=True, timeout=300,
+        check=True, env=os.environ | {"COVERAGE_PROCESS_START": ""},
     )  # fmt: skip
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("LOADED")]
     return set(line.split()[1:])
@@ -77,8 +77,8 @@ def test_run_imports_no_framework_where_it_judges(project: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "module",
-    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "protocols", "frontend", "taps", "layout",
-     "registry", "errors"],
+    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "protocols", "frontend", "taps",
+     "layout", "registry", "errors"],
 )  # fmt: skip
 def test_the_far_side_needs_numpy_and_the_standard_library_only(module: str, tmp_path: Path) -> None:
     before = loaded("pass", tmp_path)  # what a virtual environment's own .pth files import
