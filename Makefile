@@ -10,10 +10,10 @@ run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
 
 test: $(DEV)/.ready
-	$(DEV)/bin/python -m pytest -n 2 --dist loadgroup
+	$(DEV)/bin/python -m pytest -n 2 --dist loadgroup --ignore tests/benchmarks
 
 unit: $(DEV)/.ready
-	$(DEV)/bin/python -m pytest -m "not slow" -n 2
+	$(DEV)/bin/python -m pytest -n 2 -m "not slow" --ignore tests/benchmarks
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff check .

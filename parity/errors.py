@@ -76,6 +76,12 @@ class AnchorError(ParityError):
     exit_code = MISMATCH
 
 
+def named(name: object) -> type[ParityError]:
+    """The class of that name, as a worker tells it; ParityError itself for a name that isn't one."""
+    found = globals().get(name) if isinstance(name, str) else None
+    return found if isinstance(found, type) and issubclass(found, ParityError) else ParityError
+
+
 def worst(codes: Iterable[int]) -> int:
     """The exit code that wins when several apply (0 when there are none)."""
     found = set(codes)

@@ -17,7 +17,7 @@ from parity.judge import Judge
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
 from parity.protocols import Failure, Job, JobResult, Outputs, Target
-from parity.records import Recorder, Run, new_name
+from parity.records import Recorder, Run, Skipped, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
 from parity.taps import DECISION_TAPS, MODEL_INPUT
@@ -75,6 +75,13 @@ def run(
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
     )  # fmt: skip
+    for p in runnable:
+        skipped += [
+            Skipped(
+                system=p.system.name, reason=f"no golden holds {tap}: parity golden record --system {p.system.name}"
+            )
+            for tap in found[p.system.name].unheld
+        ]
     times, tally = _Times(), LabelTally()
     record = Recorder(reports, new_name(reports))
     try:

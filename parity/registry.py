@@ -92,6 +92,8 @@ def find(kind: Kind, spec: str) -> Plugin:
     name, _ = parse(spec)
     known = plugins(kind)
     if name not in known:
+        if (first := name.partition(":")[0]) in known and ":" in name:
+            raise ConfigError(f"{spec!r} is no option of {kind} {first!r}", f"write {first}:key=value,key=value")
         if ":" in name:
             return Plugin(name, kind, name)
         close = difflib.get_close_matches(name, known, n=1)

@@ -32,6 +32,8 @@ class Source:
     chunks: Iterator[list[Expected]]
     anchor: dict[str, Any]
     labels: Sequence[str] | None = None
+    unheld: Sequence[Tap] = ()
+    """Taps of the network that no golden of the set holds: they can't be judged."""
 
 
 def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -68,7 +70,9 @@ def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
     """Clips and arrays as recorded."""
     entries = goldens.clips
     chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
-    return Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"])
+    held = {tap for e in entries for tap in e["model"]["arrays"]}
+    unheld = [tap for tap in goldens.system.taps if tap not in held]
+    return Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"], unheld)
 
 
 def judged_live(p: Plan, clips: Iterable[Clip], target: Target, layers: int) -> Iterator[list[Expected]]:

@@ -20,6 +20,8 @@ import parity as package
 from parity import cli, load_run
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 COMMANDS = ("doctor", "golden", "init", "list", "models", "run")
 
 

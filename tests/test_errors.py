@@ -49,3 +49,11 @@ def test_the_worst_is_one_of_them_and_none_comes_before_it(codes: list[int]) -> 
     worst = errors.worst(iter(codes))
     assert worst in codes
     assert all(errors.PRECEDENCE.index(worst) <= errors.PRECEDENCE.index(c) for c in codes)
+
+
+@pytest.mark.parametrize(("name", "cls"), [
+    ("ModelError", errors.ModelError), ("worst", errors.ParityError), ("Iterable", errors.ParityError),
+    ("nonsense", errors.ParityError), (3, errors.ParityError),
+])  # fmt: skip
+def test_a_name_from_a_worker_is_looked_up_in_the_tree_only(name: object, cls: type) -> None:
+    assert errors.named(name) is cls

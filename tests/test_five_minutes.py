@@ -14,6 +14,8 @@ from parity import load_run
 from parity import system as systems
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 WORDS = ("yes-en-us-f2", "no-en-gb-m3", "up-en-gb-scotland-f3", "silence")
 LABELS = 'labels = ["unknown", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]'
 MINE = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from parity.records import Run, Skipped, TapSummary, Verdict, read_run, read_ver
 from parity.report import html
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
+
+pytestmark = pytest.mark.slow  # whole commands and worker processes
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +293,17 @@ def test_a_run_is_json_and_nothing_else(local: LocalTarget, golden: Path, tmp_pa
     json.loads((folder / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
     for line in (folder / "verdicts.jsonl").read_text(encoding="utf-8").splitlines():
         json.loads(line, parse_constant=refuse)
+
+
+def test_a_tap_that_no_golden_holds_is_listed(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    root = tmp_path / "golden"
+    shutil.copytree(golden, root)
+    path = root / "commands-cnn" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for entry in manifest["clips"]:
+        entry["model"]["arrays"].pop("model/relu3", None)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    run, _ = pipeline.run(selected(root), local, tmp_path)
+    assert [s.reason for s in run.skipped if "relu3" in s.reason] == [
+        "no golden holds model/relu3: parity golden record --system commands-cnn"
+    ]

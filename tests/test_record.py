@@ -19,6 +19,8 @@ from parity.protocols import Array
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalTarget]:

@@ -90,3 +90,9 @@ def test_an_entry_point_is_a_plugin_and_cant_replace_a_built_in_one(monkeypatch:
 def test_versions_are_read_without_an_import() -> None:
     assert registry.plugins("backend")["numpy"].versions() == {"numpy": importlib.metadata.version("numpy")}
     assert registry.Plugin("x", "backend", "x:X", (("nope", "no-such-distribution"),)).versions() == {}
+
+
+def test_an_option_without_a_value_after_a_known_name_says_how_to_write_it() -> None:
+    with pytest.raises(ConfigError) as e:
+        registry.find("runtime", "onnxrt:opt")
+    assert e.value.hint == "write onnxrt:key=value,key=value"

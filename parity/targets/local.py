@@ -117,7 +117,7 @@ class Worker:
                 self.kill()
                 raise WorkerDiedError(f"its answer can't be read: {e}") from None
             if "error" in reply:
-                raise getattr(errors, reply["error"])(reply["message"], reply["hint"])
+                raise errors.named(reply["error"])(reply["message"], reply["hint"])
             if "failed" in reply:
                 raise WorkerDiedError(reply["failed"])
             yield reply
@@ -156,28 +156,18 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)  # it leads a group of its own
 
-    def wait(self, seconds: float) -> None:
-        """Give it so long to end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=seconds)
-
     @property
     def alive(self) -> bool:
         """Whether it can take requests."""
         return self._process.poll() is None
 
-    def hang_up(self) -> None:
-        """Tell an idle process that there is nothing more to do: it ends by itself."""
+    def close(self) -> None:
+        """End the process and wait for it; nothing that it started stays."""
+        self.kill()
+        self._process.wait()
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-
-    def close(self) -> None:
-        """End the process, now if need be, and wait for it; nothing that it started stays."""
-        self.hang_up()
-        self.wait(0.5)
-        self.kill()
-        self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._selector.close()
@@ -210,14 +200,9 @@ class LocalTarget:
     def close(self) -> None:
         """End every worker."""
         self._closing = True
-        # Workers first: a thread that waits for an answer is freed by its worker's end. Idle ones end by themselves.
-        for key, worker in list(self._workers.items()):
-            if self._locks[key].locked():
-                worker.kill()
-            else:
-                worker.hang_up()
+        # Workers first: a thread that waits for an answer is freed by its worker's end. They hold nothing worth saving.
         for worker in list(self._workers.values()):
-            worker.wait(0.5)
+            worker.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers.values():
             worker.close()

@@ -10,6 +10,8 @@ from parity import localize
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 PLANTED = [
     ("faulty.backends:SymmetricHann", "features/windowed", "fail"),
     ("faulty.with_librosa:SymmetricHann", "features/spectrum", "fail"),

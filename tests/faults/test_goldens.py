@@ -15,6 +15,8 @@ from parity.errors import CONFIG, GOLDEN, ConfigError, GoldenError
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 ONE = ("yes-en-us-f2.flac",)
 
 

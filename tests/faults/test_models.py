@@ -12,6 +12,8 @@ from onnx import numpy_helper
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 LAYERS = ("relu1", "relu2", "relu3", "relu4", "relu5", "logits")
 TAPS = ["model/relu1", "model/relu2", "model/relu3", "model/relu4", "model/relu5", "model/pool5", "model/logits"]
 

@@ -36,8 +36,8 @@ def test_the_first_line_of_a_pass() -> None:
 def test_the_first_line_of_a_failure() -> None:
     assert first(mixed()) == (
         "FAIL: 1 backend and 3 pairs fail (1 only because of features), 1 pair out of bounds on generated examples, "
-        "1 known gap matched no failure; 1 system, 3 backends and 4 pairs compared, 18 clips, 3 skipped or unsupported, 1 known gap, "
-        "2 near ties."
+        "1 known gap matched no failure; 1 system, 3 backends and 4 pairs compared, 18 clips, 3 skipped or "
+        "unsupported, 1 known gap, 2 near ties."
     )
 
 

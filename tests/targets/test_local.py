@@ -24,6 +24,8 @@ from parity.sources import from_goldens, job_of
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
+pytestmark = pytest.mark.slow  # whole commands and worker processes
+
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
