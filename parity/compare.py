@@ -75,11 +75,13 @@ def _clearly_inside(c: Array, value: Array, lo: Array, hi: Array) -> Comparison 
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         difference = c - value
-        room = np.where(difference > 0, hi, lo)
-        room -= value
-        ratio = difference / room
-        worst = int(ratio.argmax())
-        index = tuple(int(i) for i in np.unravel_index(worst, ratio.shape))
+        if not difference.any():  # copies: audio, frames, what a network was fed with
+            ratio, room, index = difference, value - lo, (0,) * c.ndim
+        else:
+            room = np.where(difference > 0, hi, lo)
+            room -= value
+            ratio = difference / room
+            index = tuple(int(i) for i in np.unravel_index(ratio.argmax(), ratio.shape))
         # The last two: an element equal to its golden has ratio 0 even where the bound leaves the golden out.
         if not (ratio[index] < 0.999 and ratio.min() >= 0.0 and (lo <= value).all() and (value <= hi).all()):
             return None

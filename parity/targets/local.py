@@ -55,6 +55,10 @@ _ENVIRONMENT = {
 }
 
 
+AHEAD = 2
+"""Jobs that are computed while one is judged."""
+
+
 class WorkerDiedError(Exception):
     """A worker can't answer any more; the text says how it ended."""
 
@@ -189,6 +193,8 @@ class LocalTarget:
         self._closing = False
         self._failed: dict[tuple[str, str, str], Failure] = {}
         self._pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="parity")
+        # These threads only wait: for a job's features, then for its activations.
+        self._flow = ThreadPoolExecutor(AHEAD + 1, thread_name_prefix="parity-job")
         self.timings: list[dict[str, Any]] = []
 
     def __enter__(self) -> LocalTarget:
@@ -204,6 +210,7 @@ class LocalTarget:
         for worker in list(self._workers.values()):
             worker.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._flow.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
@@ -269,11 +276,11 @@ class LocalTarget:
             future.result()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
-        """Results in the order of the jobs; while one is judged the next is computed."""
-        ahead: deque[_Running] = deque()
+        """Results in the order of the jobs; while one is judged the next two are computed."""
+        ahead: deque[Future[JobResult]] = deque()
         for job in jobs:
-            ahead.append(_Running(self, job))
-            if len(ahead) > 1:
+            ahead.append(self._flow.submit(_Running(self, job).result))
+            if len(ahead) > AHEAD:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
