@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from parity.frontend import Frontend
 from parity.protocols import Array, Clip
 
 SUFFIXES = frozenset({".wav", ".flac"})
+_STREAMED = 0x7FFF0000
+"""A size from here on stands for an unknown one in a WAV file's header."""
 
 
 def digest(samples: Array, rate: int) -> str:
@@ -46,6 +49,31 @@ def _is_text(name: str) -> bool:
     return True
 
 
+def _cut_short(path: Path) -> str | None:
+    """What a truncated WAV file lacks, in words: libsndfile silently gives what is left. None for any other file."""
+    with path.open("rb") as f:
+        head = f.read(12)
+        order = {b"RIFF": "<", b"RIFX": ">"}.get(head[:4])
+        if order is None or head[8:] != b"WAVE":
+            return None
+        one, unit = 1, "bytes of sound"
+        while len(chunk := f.read(8)) == 8:
+            name, size = struct.unpack(f"{order}4sI", chunk)
+            start = f.tell()
+            if name == b"data":
+                there = path.stat().st_size - start
+                # Who writes to a pipe can't know the size: 0, 0xFFFFFFFF (FFmpeg) or just below 0x80000000 (SoX).
+                if size >= _STREAMED or size <= there:
+                    return None
+                return f"its header says {size // one} {unit}, {there // one} are there"
+            if name == b"fmt " and size >= 16:
+                _, channels, _, _, block, bits = struct.unpack(f"{order}HHIIHH", f.read(16).ljust(16, b"\0"))
+                if block and block * 8 == channels * bits:  # else compressed
+                    one, unit = block, "samples"
+            f.seek(start + size + size % 2)
+    return None
+
+
 def read(path: Path, name: str, frontend: Frontend) -> Clip:
     """A clip as the recipe takes it. AudioError says what doesn't fit and how to mend it."""
     import soundfile
@@ -59,9 +87,12 @@ def read(path: Path, name: str, frontend: Frontend) -> Clip:
     if size == 0:
         raise AudioError(f"{path} is empty", "record it again, or take it out of the folder")
     try:
+        cut = _cut_short(path)
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError, TypeError) as e:
         raise AudioError(f"{path} can't be read as audio: {e}", "is it a WAV or FLAC file, and whole?") from None
+    if cut is not None:
+        raise AudioError(f"{path}: {cut}: truncated", "copy it again from where it was recorded")
     if samples.shape[1] != 1:
         raise AudioError(
             f"{path} has {samples.shape[1]} channels; a clip is mono",

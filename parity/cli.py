@@ -14,9 +14,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from parity import __version__
-from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, ParityError
+from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, NOTHING, ParityError
 
 if TYPE_CHECKING:
+    from parity.system import System
     from parity.targets.local import LocalTarget
 
 PATH = click.Path(path_type=Path)
@@ -109,8 +110,7 @@ def run(**options: Any) -> None:
     from parity.plan import Selection
     from parity.report import terminal
 
-    if options["labels_from"] and options["audio"] is None:
-        raise click.UsageError("--labels-from needs --audio: the goldens' folders are not labels")
+    _combination(options)
     selection = Selection(
         systems=options["systems"], backends=options["backends"], runtimes=options["runtimes"],
         precisions=options["precisions"], audio=options["audio"], golden=options["golden"],
@@ -120,13 +120,35 @@ def run(**options: Any) -> None:
     reports = options["report"] or system.root() / "reports"
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
         done, folder = pipeline.run(selection, target, reports, _command(), step)
-    if options["form"] == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
-    else:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-        terminal.show(done, console, options["verbose"])
-        console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+    try:
+        if options["form"] == "json":
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
+        else:
+            console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+            terminal.show(done, console, options["verbose"])
+            console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # rich makes the one of the other
+        # Whoever read our output has gone; the verdict stands.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(done.exit_code)
+
+
+def _combination(options: dict[str, Any]) -> None:
+    """Refuse options that would be overlooked."""
+    context = click.get_current_context()
+
+    def given(name: str) -> bool:
+        return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+    if options["labels_from"] and options["audio"] is None:
+        raise click.UsageError("--labels-from needs --audio: the goldens' folders are not labels")
+    if options["golden"] is not None and options["audio"] is not None:
+        raise click.UsageError("--audio judges without goldens: take --golden away")
+    if given("layers") and options["audio"] is None:
+        raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
+    if given("seed") and not options["examples"]:
+        raise click.UsageError("--seed needs --examples")
 
 
 def _shown(path: Path) -> str:
@@ -146,6 +168,13 @@ def _golden_root(out: Path | None) -> Path:
     from parity import system
 
     return out or system.root() / "golden"
+
+
+def _golden_of(where: Path | None, found: System) -> Path:
+    """Where a system's goldens are: as named, beside its system.toml, or the project's."""
+    from parity import plan, sources
+
+    return sources.golden_root(plan.Selection(golden=where), found)
 
 
 @golden.command()
@@ -197,7 +226,7 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
 
     problems = 0
     for found in system.find(systems):
-        opened = goldens.load(_golden_root(where), found)
+        opened = goldens.load(_golden_of(where, found), found)
         for problem in opened.verify():
             problems += 1
             click.echo(f"{found.name}: {problem}", err=True)
@@ -215,7 +244,7 @@ def show(systems: tuple[str, ...], where: Path | None) -> None:
     from parity import inventory, system
 
     for found in system.find(systems):
-        inventory.show_golden(goldens.load(_golden_root(where), found))
+        inventory.show_golden(goldens.load(_golden_of(where, found), found))
 
 
 @cli.group()
@@ -243,7 +272,9 @@ def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:
     path = found.folder / script
     if not path.is_file():
         raise ConfigError(f"{name} has no {script}", f"its folder is {found.folder}")
-    sys.exit(subprocess.run([sys.executable, str(path), *arguments], check=False).returncode)
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    code = subprocess.run([sys.executable, str(path), *arguments], env=quiet | os.environ, check=False).returncode
+    sys.exit(CONFIG if code == NOTHING else code)  # argparse's 2 is a wrong option
 
 
 _PASS = {"ignore_unknown_options": True, "help_option_names": []}

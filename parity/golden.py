@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ import numpy as np
 
 from parity import audio, compare
 from parity import frontend as fe
+from parity import system as systems
 from parity.bounds.features import Interval, bounds
 from parity.errors import GoldenError
 from parity.expected import Expected, network_input, regenerated, stored
@@ -195,18 +197,47 @@ class GoldenSet:
         clip = audio.read(self.root / entry["clip"]["file"], entry["name"], frontend)
         if clip.sha256 != entry["samples_sha256"]:
             raise GoldenError(f"clip {entry['name']} no longer gives the samples it was recorded from", "record again")
-        features = unpack_features(unpack(self.file(entry["features"]), self.root / entry["features"]["file"]))
+        kept = unpack(self.file(entry["features"]), self.root / entry["features"]["file"])
+        model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
+        if (problem := self._holds(kept, model)) is not None:
+            raise GoldenError(f"the golden of {entry['name']} holds {problem}", how_to_record(self.root, self.system))
+        features = unpack_features(kept)
         if regenerate:
             first = regenerated(clip, frontend, regenerate)
             features = bounds(frontend, first) | features
-        model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
         output = frontend.output
         return Expected(clip, features, network_input(features[output].value, frontend), model)
 
+    def _holds(self, features: Mapping[str, Array], model: Mapping[Tap, Array]) -> str | None:
+        """What a clip's arrays lack, or have too much of, in words."""
+        taps = [t for t in self.system.frontend.taps if t not in REGENERATED_TAPS]
+        for name in (*taps, *(f"{t}:above" for t in taps)):
+            if name not in features:
+                return f"no {name}"
+        if (source := self.system.decision.source) not in model:
+            return f"no {source}, which decides"
+        strange = sorted(n for n in features if n.partition(":")[0] not in taps)
+        return f"{strange[0]}, which its recipe doesn't store" if strange else None
+
+    def _decision(self, entry: Mapping[str, Any], logits: Array) -> str | None:
+        """What is wrong with a clip's recorded decision, in words."""
+        choice = compare.decide(logits, tuple(self.manifest["labels"]))
+        if choice is None:
+            return "its logits don't fit the manifest's labels, or aren't finite"
+        recorded = entry.get("decision")
+        if recorded == {"label": choice.label, "margin": choice.margin}:
+            return None
+        return f"its decision is recorded as {recorded}; its logits decide {choice.label!r} by {choice.margin!r}"
+
     def verify(self) -> Iterator[str]:
-        """Check every digest and that the oracle still computes what was recorded; yields a line a problem."""
+        """Check that all is there, every digest, each decision, and that the oracle still computes what was recorded.
+
+        Yields a line a problem.
+        """
         from parity.expected import features_of
 
+        if not self.clips:
+            yield "it has no clips"
         for entry in self.clips:
             try:
                 expected = self.read(entry)
@@ -220,7 +251,12 @@ class GoldenSet:
             except GoldenError as e:
                 yield f"{entry['name']}: {e.message}"
                 continue
+            if (problem := self._decision(entry, expected.model[self.system.decision.source])) is not None:
+                yield f"{entry['name']}: {problem}"
             now, _ = features_of(expected.clip, self.system.frontend)
+            if entry["regenerated"].keys() != now.keys() & REGENERATED_TAPS:
+                yield f"{entry['name']}: the manifest has no digest of {', '.join(sorted(REGENERATED_TAPS))}, or others"
+                continue
             for tap, digest in entry["regenerated"].items():
                 if regenerated_digest(now[tap].value) != digest:
                     yield f"{entry['name']}: the oracle makes another {tap}"
@@ -279,10 +315,20 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "its digest differs"
 
 
+def how_to_record(root: Path, system: System) -> str:
+    """The command that records the goldens of a system under `root`, as it can be typed here."""
+    project = systems.root()
+    inside = system.folder.resolve().parent == (project / "reference_models").resolve()
+    named = system.folder.name if inside else str(system.folder)
+    own = root.resolve() == (project / "golden").resolve()
+    where = "" if own else f" --audio DIR --out {shlex.quote(str(root))}"
+    return f"parity golden record --system {shlex.quote(named)}{where}"
+
+
 def load(root: Path, system: System) -> GoldenSet:
     """The goldens of a system under `root`. GoldenError where there are none, or they were made for another recipe."""
     path = root / system.name / MANIFEST
-    again = f"record them: parity golden record --system {system.name}"
+    again = f"record them: {how_to_record(root, system)}"
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:

@@ -77,10 +77,7 @@ def run(
     )  # fmt: skip
     for p in runnable:
         skipped += [
-            Skipped(
-                system=p.system.name, reason=f"no golden holds {tap}: parity golden record --system {p.system.name}"
-            )
-            for tap in found[p.system.name].unheld
+            Skipped(system=p.system.name, reason=f"no golden holds {tap}") for tap in found[p.system.name].unheld
         ]
     times, tally = _Times(), LabelTally()
     record = Recorder(reports, new_name(reports))
@@ -129,7 +126,7 @@ def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
     progress: Progress, tally: LabelTally | None,
 ) -> None:  # fmt: skip
-    judge = Judge(p.system, rules, target.name, source.labels)
+    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
     pending: list[list[Expected]] = []
     done = 0
     progress(p.system.name, 0, source.total)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from parity import registry, system
 from parity.errors import ConfigError
-from parity.protocols import Artifact, Tap, Target, Unsupported
+from parity.protocols import Artifact, Description, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.system import System
 
@@ -79,51 +82,113 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
     versions: dict[str, Mapping[str, str]] = {}
     by_name = bool(selection.systems)
     for spec in backends:
-        told = target.describe("backend", spec, [p.system.frontend for p in plans])
+        told = _describe(target, "backend", spec, [p.system.frontend for p in plans], selection.backends, skipped)
+        if told is None:
+            continue
         versions[spec] = told.versions
         for plan, answer in zip(plans, told.answers, strict=True):
             if isinstance(answer, Unsupported):
                 asked = by_name and bool(selection.backends)
                 skipped.append(Skipped(system=plan.system.name, backend=spec, reason=answer.reason, asked=asked))
             else:
-                plan.backends[spec] = answer
+                plan.backends[spec] = _complete(spec, plan, answer)
     artifacts = [(p, a) for p in plans for a in p.system.artifacts if _wanted(a, selection.precisions)]
     for spec in runtimes:
-        told = target.describe("runtime", spec, [a for _, a in artifacts])
+        told = _describe(target, "runtime", spec, [a for _, a in artifacts], selection.runtimes, skipped)
+        if told is None:
+            continue
         versions[spec] = told.versions
-        found: set[str] = set()
+        found: dict[tuple[str, str], Artifact] = {}
         for (plan, artifact), answer in zip(artifacts, told.answers, strict=True):
-            if not isinstance(answer, Unsupported):
+            if isinstance(answer, Unsupported):
+                continue
+            key = (plan.system.name, artifact.precision)
+            if (first := found.setdefault(key, artifact)) is artifact:
                 plan.models.append((spec, artifact))
-                found.add(plan.system.name)
+                continue
+            # A pair is (backend, runtime, precision): a second file would stand in the first one's place.
+            reason = f"{spec} already runs the {first.format} file in {first.precision}, so not {artifact.format}"
+            skipped.append(Skipped(system=key[0], runtime=spec, precision=key[1], reason=reason, asked=True))
         for plan in plans:
-            if plan.system.name not in found:
+            if plan.system.name not in {name for name, _ in found}:
                 of = f" in {', '.join(selection.precisions)}" if selection.precisions else ""
                 asked = by_name and bool(selection.runtimes)
                 reason = f"{plan.system.name} has no model{of} that {spec} can run"
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         skipped += [Skipped(system=plan.system.name, reason=reason) for reason in plan.system.not_built]
-    return plans, skipped, versions
+    return plans, _asked(selection, plans, skipped), versions
+
+
+def _describe(
+    target: Target, kind: str, spec: str, questions: Sequence[Any], named: Sequence[str], skipped: list[Skipped]
+) -> Description | None:
+    """What a plugin says of itself. One that is installed but broken is skipped, unless it was named."""
+    try:
+        return target.describe(kind, spec, questions)
+    except ConfigError as e:
+        if named:
+            raise
+        skipped.append(Skipped(system="*", reason=e.message, **{kind: spec}))  # type: ignore[arg-type]
+        return None
+
+
+def _complete(spec: str, plan: Plan, taps: frozenset[Tap]) -> frozenset[Tap]:
+    """The taps that a backend declares. ConfigError where the features themselves aren't among them."""
+    frontend = plan.system.frontend
+    if frontend.output not in taps or not taps <= set(frontend.taps):
+        raise ConfigError(
+            f"backend {spec!r} declares {', '.join(sorted(taps)) or 'no taps'} for {plan.system.name}",
+            f"its taps() must be stages of the recipe, and {frontend.output} among them",
+        )
+    return taps
+
+
+def _asked(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) -> list[Skipped]:
+    """What is skipped; what was named and is compared nowhere counts as asked for."""
+    used = {b for p in plans if p.models for b in p.backends} | {r for p in plans for r, _ in p.models}
+    out = [
+        msgspec.structs.replace(
+            s, asked=s.asked or (name in (*selection.backends, *selection.runtimes) and name not in used)
+        )
+        for s in skipped
+        for name in [s.backend or s.runtime]
+    ]
+    found = {a.precision for p in plans for _, a in p.models}
+    missing = [q for q in selection.precisions if q not in found]
+    return out + [Skipped(system="*", precision=q, reason=f"no model in {q}", asked=True) for q in missing]
 
 
 def _wanted(artifact: Artifact, precisions: Sequence[str]) -> bool:
     return not precisions or artifact.precision in precisions
 
 
-def reference(plan: Plan) -> tuple[str, Artifact]:
+Ask = Callable[[str, Sequence[Artifact]], Sequence[object]]
+"""Asks a runtime which of some artifacts it supports: an `Unsupported` where not."""
+
+
+def asking(target: Target) -> Ask:
+    """Asks where the runtime would run."""
+    return lambda spec, artifacts: target.describe("runtime", spec, artifacts).answers
+
+
+def reference(plan: Plan, ask: Ask) -> tuple[str, Artifact]:
     """Runtime and model that activations are judged against where there is no golden.
 
-    The one that system.toml names, if it is installed; else the first of the run's own.
+    The one that system.toml names, if it is installed and its file is built; else the first of the run's own.
+    ConfigError where the named one can run none of the system's files.
     """
-    wanted = plan.system.reference
-    if wanted is not None:
-        name, _ = registry.parse(wanted)
-        known = registry.plugins("runtime").get(name)
-        if known is None or not known.missing:
-            for artifact in plan.system.artifacts:
-                if artifact.format == name or (known is None and artifact.precision == "float32"):
-                    return wanted, artifact
+    wanted, artifacts = plan.system.reference, plan.system.artifacts
+    known = None if wanted is None else registry.plugins("runtime").get(registry.parse(wanted)[0])
+    if wanted is not None and (known is None or not known.missing):
+        registry.find("runtime", wanted)
+        fits = [a for a, t in zip(artifacts, ask(wanted, artifacts), strict=True) if not isinstance(t, Unsupported)]
+        if fits:
+            return wanted, next((a for a in fits if a.precision == "float32"), fits[0])
+        if not plan.system.not_built:  # else its file may be among those
+            raise ConfigError(
+                f"model.reference names {wanted!r}, which can run no file of {plan.system.name}", "name another"
+            )
     if not plan.models:
         raise ConfigError(f"{plan.system.name} has no model to judge by", "install a runtime: see `parity list`")
     return next((m for m in plan.models if m[1].precision == "float32"), plan.models[0])

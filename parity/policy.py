@@ -5,6 +5,7 @@ Neither can be used without a reason, and no rule for a tap is an error, not a d
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A known failure. It fails the run when it starts to pass, or matches nothing that the run selected."""
+    """A known failure. It fails the run when none of what it matches fails any more, or it matches nothing selected.
+
+    It covers numbers out of bounds, and labels: never a wrong dtype or shape, or a NaN.
+    """
 
     kind: Literal["converter", "kernel", "quantizer", "recipe", "model"]
     reason: str
@@ -51,6 +55,8 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     precision: str = "*"
     path: str = "*"
     clip: str = "*"
+    max_ratio: float | None = None
+    """Error over bound up to which it is the known failure, and not a worse one."""
 
 
 class _Tolerances(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,12 +109,12 @@ class Policy:
         return found
 
     def gap(self, **what: str) -> Gap | None:
-        """The known gap that covers a verdict; remembers that it was met."""
-        for i, g in enumerate(self.gaps):
-            if all(fnmatchcase(value, getattr(g, key)) for key, value in what.items()):
-                self.used_gaps.add(i)
-                return g
-        return None
+        """The known gap that a verdict falls under, if there is one."""
+        return next((g for g in self.gaps if all(fnmatchcase(v, getattr(g, k)) for k, v in what.items())), None)
+
+    def met(self, gap: Gap) -> None:
+        """Remember that a gap covered a failure."""
+        self.used_gaps.add(next(i for i, g in enumerate(self.gaps) if g is gap))
 
 
 def half_width(rule: Rule, value: Array) -> Array:
@@ -143,6 +149,9 @@ def load(folders: Sequence[Path]) -> Policy:
     for where, entries in ((tolerances, rules), (gaps, known := _read(gaps, _Gaps).gap if gaps else [])):
         for entry in entries:
             reason = entry.why if isinstance(entry, Rule) else entry.reason
+            widths = [getattr(entry, name, None) for name in ("absolute", "relative", "of_rms", "max_ratio")]
+            if not all(w is None or math.isfinite(w) for w in widths):
+                raise ConfigError(f"{where}: the entry for {entry.tap!r} has a width that is no number", "say how wide")
             if not reason.strip():
                 raise ConfigError(f"{where}: the entry for {entry.tap!r} gives no reason", "say what was measured")
     if tolerances is None and folders:

@@ -57,14 +57,14 @@ def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> d
     """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` sums it up."""
     found = {
         "cpu": cpu(),
-        "os": f"{platform.system()} {platform.release()}",
+        "os": platform.system(),
         "python": sys.version.split()[0],
         "parity": parity.__version__,
         "numpy": np.__version__,
         "threads": threads,
         "plugins": {spec: dict(sorted(v.items())) for spec, v in sorted(plugins.items())},
     }
-    # The kernel's release and the number of cores don't change a single-threaded result.
-    stable = {k: v for k, v in found.items() if k != "os"} | {"cpu": {**cpu(), "cores": 0}}
+    # The number of cores doesn't change a single-threaded result.
+    stable = found | {"cpu": {**cpu(), "cores": 0}}
     found["fingerprint"] = hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
     return found

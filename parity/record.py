@@ -6,6 +6,7 @@ doesn't describe what really ran, and nothing is recorded.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,9 +59,11 @@ def _recorder(what: Recording, target: Target) -> tuple[str, Artifact, Mapping[s
     """The runtime that activations are recorded from: as asked for, or the system's reference."""
     if what.runtime is None:
         try:
-            spec, artifact = plan.reference(Plan(what.system))
+            spec, artifact = plan.reference(Plan(what.system), plan.asking(target))
         except ConfigError:  # the one that system.toml names isn't there: any other that is installed
-            spec, artifact = plan.reference(Plan(what.system, models=_installed(what.system, target)))
+            spec, artifact = plan.reference(
+                Plan(what.system, models=_installed(what.system, target)), plan.asking(target)
+            )
     else:
         spec = what.runtime
         registry.find("runtime", spec)
@@ -87,6 +90,26 @@ def _spread(total: int, count: int) -> set[int]:
     return {int(i) for i in np.linspace(0, max(0, total - 1), min(count, total)).round()}
 
 
+def _first_nan(taps: Taps) -> str | None:
+    """The first tap that holds a NaN. Infinities may be right: the logarithm of zero is one."""
+    return next((t for t, a in taps.items() if np.isnan(a).any()), None)
+
+
+def _names(what: Recording, paths: Sequence[Path]) -> dict[Path, str]:
+    """The name of each clip: a file of the set that is recorded over keeps the name it was recorded under."""
+    try:
+        entries = json.loads((what.root / what.system.name / golden.MANIFEST).read_bytes())["clips"]
+        old = {(what.root / e["clip"]["file"]).resolve(): str(e["name"]) for e in reversed(entries)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        old = {}  # no set there, or one that can't be read: it is replaced
+    named = {p: old.get(p.resolve()) or audio.name_of(p, what.folder) for p in paths}
+    seen: dict[str, Path] = {}
+    for path, name in named.items():
+        if (first := seen.setdefault(name, path)) != path:
+            raise ConfigError(f"{first} and {path} would both be recorded as {name!r}", "rename or remove one of them")
+    return named
+
+
 def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Record a set; returns its manifest's path and the manifest. AnchorError where the anchor disagrees."""
     system = what.system
@@ -101,13 +124,20 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         if isinstance(answer, Unsupported):
             raise ConfigError(f"{what.anchor} can't be the anchor: {answer.reason}", "name another, or --unanchored")
         anchor_taps = answer
+    named = _names(what, paths)
     inner = _spread(len(paths), what.layers)
     made = _Set()
     done = 0
     for part in chunked(enumerate(paths), CHUNK):
-        clips = [audio.read(p, audio.name_of(p, what.folder), system.frontend) for _, p in part]
+        clips = [audio.read(p, named[p], system.frontend) for _, p in part]
         numbers = [i for i, _ in part]
         oracle = [features_of(c, system.frontend) for c in clips]
+        for clip, (intervals, _) in zip(clips, oracle, strict=True):
+            if (tap := _first_nan({t: intervals[t].value for t in system.frontend.taps})) is not None:
+                raise ConfigError(
+                    f"the oracle gives NaN at {tap} for {clip.name}",
+                    "nothing was recorded; has the recipe a logarithm of zero, or a clip without sound?",
+                )
         job = Job(
             system=system.name, frontend=system.frontend, clips=clips,
             backends=[what.anchor] if what.anchor is not None else [], models=[(spec, artifact)],
@@ -121,6 +151,11 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         if isinstance(outputs, Failure):
             raise ModelError(f"{spec} failed while recording: {outputs.reason}", "record from another: --runtime")
         for (_, path), clip, (intervals, _), output in zip(part, clips, oracle, outputs, strict=True):
+            inner_taps = {t: output.taps[t] for t in system.taps if t in output.taps and t != system.decision.source}
+            if (tap := _first_nan(inner_taps)) is not None:
+                raise ModelError(
+                    f"{spec} gives NaN at {tap} for {clip.name}", "nothing was recorded; look at the model's weights"
+                )
             _add(made, what, path, clip, intervals, output.taps)
         done += len(part)
         progress(system.name, done, len(paths))
@@ -189,12 +224,18 @@ def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, ta
     entry["regenerated"] = {
         t: golden.regenerated_digest(x.value) for t, x in intervals.items() if t in REGENERATED_TAPS
     }
-    choice = compare.decide(model[system.decision.source], system.labels)
+    source = system.decision.source
+    logits = model[source]
+    if logits.size != len(system.labels):
+        raise ModelError(
+            f"{system.name} has {len(system.labels)} labels but {logits.size} logits at {source}",
+            "mend `labels` in system.toml: one for each output, in order",
+        )
+    choice = compare.decide(logits, system.labels)
     if choice is None:
         raise ModelError(
-            f"{system.name} has {len(system.labels)} labels; {system.decision.source} has "
-            f"{model[system.decision.source].size} finite or other values for {clip.name}",
-            "mend `labels` in system.toml",
+            f"{source} has logits that aren't finite (NaN or infinite) for {clip.name}",
+            "nothing was recorded; look at the model's weights",
         )
     entry["decision"] = {"label": choice.label, "margin": choice.margin}
     made.clips.append(entry)

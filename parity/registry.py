@@ -10,6 +10,7 @@ import difflib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,7 +115,12 @@ def create(kind: Kind, spec: str) -> Any:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as e:  # ValueError: an empty name
         raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", f"see `parity list`; {plugin.where}") from e
+    options = parse(spec)[1]
+    known = list(inspect.signature(cls).parameters)
+    if unknown := [o for o in options if o not in known]:
+        has = f"its options: {', '.join(known)}" if known else "it has none"
+        raise ConfigError(f"{kind} {plugin.name!r} has no option {unknown[0]!r}", has)
     try:
-        return cls(**parse(spec)[1])
+        return cls(**options)
     except TypeError as e:
         raise ConfigError(f"{kind} {spec!r}: {e}", "see the plugin's options in the README") from None

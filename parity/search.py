@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from parity import audio, sources
+from parity import audio, plan, sources
 from parity.errors import MissingExtra, ParityError
 from parity.frontend import Frontend
 from parity.judge import Judge
@@ -79,13 +79,14 @@ class _Examples:
 
     def __init__(self, p: Plan, target: Target, rules: Policy) -> None:
         self._plan, self._target = p, target
-        self._judge = Judge(p.system, rules, target.name)
+        self._own_judge = plan.reference(p, plan.asking(target))
+        self._judge = Judge(p.system, rules, target.name, own_judge=self._own_judge)
         self.count = 0
         self.worst: dict[tuple[str, str, str], Verdict] = {}
         self.failing: dict[tuple[str, str, str], Verdict] = {}
 
     def verdicts(self, clip: Clip) -> list[Verdict]:
-        (part,) = sources.judged_live(self._plan, [clip], self._target, layers=1)
+        (part,) = sources.judged_live(self._plan, [clip], self._target, 1, self._own_judge)
         (result,) = self._target.run([sources.job_of(self._plan, part)])
         return [j.verdict for j in self._judge.judge(result, part, self._plan.backends)]
 

@@ -32,6 +32,10 @@ class Source:
     chunks: Iterator[list[Expected]]
     anchor: dict[str, Any]
     labels: Sequence[str] | None = None
+    own_judge: tuple[str, Artifact] | None = None
+    """Where there is no golden: the runtime and model that stand in for it."""
+    root: Path | None = None
+    """Where the goldens are."""
     unheld: Sequence[Tap] = ()
     """Taps of the network that no golden of the set holds: they can't be judged."""
 
@@ -72,12 +76,15 @@ def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
     chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
     held = {tap for e in entries for tap in e["model"]["arrays"]}
     unheld = [tap for tap in goldens.system.taps if tap not in held]
-    return Source(len(entries), chunks, dict(goldens.manifest["anchor"]), goldens.manifest["labels"], unheld)
+    anchor, labels = dict(goldens.manifest["anchor"]), goldens.manifest["labels"]
+    return Source(len(entries), chunks, anchor, labels, root=goldens.root, unheld=unheld)
 
 
-def judged_live(p: Plan, clips: Iterable[Clip], target: Target, layers: int) -> Iterator[list[Expected]]:
-    """The oracle and the reference runtime, worked out now, a chunk at a time."""
-    spec, artifact = plan.reference(p)
+def judged_live(
+    p: Plan, clips: Iterable[Clip], target: Target, layers: int, judge: tuple[str, Artifact]
+) -> Iterator[list[Expected]]:
+    """The oracle and the reference runtime `judge`, worked out now, a chunk at a time."""
+    spec, artifact = judge
     seen = 0
     for part in chunked(clips, CHUNK):
         made = [(c, *features_of(c, p.system.frontend)) for c in part]
@@ -118,8 +125,8 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
     if selection.audio is not None:
         paths = audio.find(selection.audio)
         clips = audio.folder_clips(selection.audio, p.system.frontend)
-        spec, _ = plan.reference(p)
-        anchor = {"live": f"float64 oracle; activations judged by {spec}"}
-        return Source(len(paths), judged_live(p, clips, target, selection.layers), anchor)
+        judge = plan.reference(p, plan.asking(target))
+        anchor = {"live": f"features judged by the float64 oracle, activations by {judge[0]}"}
+        return Source(len(paths), judged_live(p, clips, target, selection.layers, judge), anchor, own_judge=judge)
     regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
     return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)

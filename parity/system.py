@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ from parity.errors import ConfigError
 from parity.protocols import Artifact, Port, Tap
 
 FILE = "system.toml"
+_MOST = 2**31
+"""No recipe takes so many samples, bins or bands: a larger number is a slip."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +137,24 @@ def read_frontend(path: Path, data: Mapping[str, Any], place: str = "frontend") 
             raise ConfigError(f"{_where(path, here)}: kind is {kind!r}", f"kind is one of {names}")
         stages[name] = _convert(path, here, {k: v for k, v in values.items() if k != "kind"}, cls)
     frontend = fe.Frontend(**stages)
+    for name, stage in stages.items():
+        _refuse_absurd(path, f"{place}.{name}", stage)
     problem = _inconsistent(frontend)
     if problem is not None:
         raise ConfigError(f"{_where(path, place)}.{problem}", "the stages of a recipe must fit together")
     return frontend
+
+
+def _refuse_absurd(path: Path, place: str, stage: fe.Stage) -> None:
+    """NaN and infinities slip through every comparison below; huge sizes would only fail far from here."""
+    for f in dataclasses.fields(stage):
+        value = getattr(stage, f.name)
+        for i, x in enumerate(value if isinstance(value, tuple) else (value,)):
+            here = _where(path, f"{place}.{f.name}[{i}]" if isinstance(value, tuple) else f"{place}.{f.name}")
+            if isinstance(x, float) and not math.isfinite(x):
+                raise ConfigError(f"{here}: {x} is not a number to compute with", "write a finite number")
+            if isinstance(x, int) and abs(x) > _MOST:
+                raise ConfigError(f"{here}: {x} is more than {_MOST}", "sizes are in samples, bins or bands")
 
 
 def _inconsistent(f: fe.Frontend) -> str | None:
@@ -262,8 +279,12 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
             fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
     if file.decision.source not in file.model.taps:
         fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    seen: dict[tuple[str, str], str] = {}
     for i, a in enumerate(file.artifacts):
         here = f"artifacts[{i}]"
+        if (first := seen.setdefault((a.format, a.precision), here)) != here:
+            fail(here, f"{a.format} {a.precision} stands at {first} already",
+                 "give one of them another precision (any word that tells them apart), or take it out")  # fmt: skip
         if file.decision.source not in a.taps:
             fail(f"{here}.taps", f"no {file.decision.source!r}", "map the tap that decides")
         for tap, port in a.taps.items():
@@ -283,6 +304,10 @@ def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
     if file.model.shape is None:
         return
     wanted, bands = file.model.shape
+    if wanted != "any" and not 1 <= wanted <= _MOST:
+        raise ConfigError(
+            f"{_where(path, 'model.shape')}: {wanted} is not a number of frames", "write a number, or 'any'"
+        )
     if bands != frontend.bands:
         raise ConfigError(
             f"{path}: the network takes {bands} bands; the frontend gives {frontend.bands}",

@@ -100,6 +100,8 @@ def test_a_gap_covers_what_it_names_and_is_remembered() -> None:
     assert p.gap(**what | {"runtime": "onnxrt"}) is None
     assert p.used_gaps == set()
     assert p.gap(**what) is gap
+    assert p.used_gaps == set(), "the gap may not cover what was found there"
+    p.met(gap)
     assert p.used_gaps == {1}, "the caller can tell the gap that matched nothing"
 
 

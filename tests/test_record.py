@@ -187,7 +187,7 @@ def test_one_bad_clip_records_nothing(local: LocalTarget, wavs: Path, tmp_path: 
 
 def test_labels_that_do_not_fit_the_logits_record_nothing(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
     folder = rig.system(tmp_path / "system", ('"stop", "go"', '"stop"'))
-    with pytest.raises(ModelError, match="has 10 labels; model/logits has 11"):
+    with pytest.raises(ModelError, match="has 10 labels but 11 logits at model/logits"):
         make(local, wavs, tmp_path / "golden", folder)
     assert not (tmp_path / "golden").exists()
 

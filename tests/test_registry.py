@@ -71,8 +71,12 @@ def test_a_class_that_isnt_there_is_a_configuration_error(spec: str) -> None:
 
 
 def test_options_that_a_plugin_doesnt_know_are_refused() -> None:
-    with pytest.raises(ConfigError, match="numpy:speed=high"):
+    with pytest.raises(ConfigError, match="backend 'numpy' has no option 'speed'") as e:
         registry.create("backend", "numpy:speed=high")
+    assert e.value.hint == "it has none"
+    with pytest.raises(ConfigError, match="runtime 'torch' has no option 'speed'") as e:
+        registry.create("runtime", "torch:speed=high")
+    assert e.value.hint == "its options: dtype"
 
 
 def test_an_entry_point_is_a_plugin_and_cant_replace_a_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,13 +95,35 @@ class _OnnxSession:
             reason = (str(e).strip().splitlines() or [type(e).__name__])[-1]
             raise ModelError(f"ONNX Runtime can't load {self._artifact.path}: {reason}", "export it again") from None
 
+    def _with_inner(self) -> Any:
+        """The session that gives inner tensors too. ModelError names the taps whose tensors aren't there."""
+        wanted = sorted({n for n in self._names.values() if n not in self._own})
+        try:
+            return self._load(with_outputs(self._model, wanted))
+        except ModelError:
+            # The file alone was loaded, so that it is one of the names.
+            missing = {n for n in wanted if not self._loads(with_outputs(self._model, [n]))}
+            if not missing:
+                raise
+        which = ", ".join(f"{n!r} for {t}" for t, n in self._names.items() if n in missing)
+        raise ModelError(
+            f"{self._artifact.path} has no tensor {which}",
+            f"its own outputs are {', '.join(map(repr, sorted(self._own)))}; name an inner tensor as Netron shows it",
+        )
+
+    def _loads(self, model: bytes) -> bool:
+        try:
+            self._load(model)
+        except ModelError:
+            return False
+        return True
+
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         own = sorted(t for t in taps if self._names[t] in self._own)
         inner = sorted(taps - set(own))
         out = dict(zip(own, self._session.run([self._names[t] for t in own], dict(inputs)), strict=True)) if own else {}
         if inner:
             if self._inner is None:
-                wanted = {n for t, n in self._names.items() if n not in self._own}
-                self._inner = self._load(with_outputs(self._model, sorted(wanted)))
+                self._inner = self._with_inner()
             out |= zip(inner, self._inner.run([self._names[t] for t in inner], dict(inputs)), strict=True)
         return out

@@ -42,6 +42,12 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
             and all(w in (None, n) for w, n in zip(declared.shape, tensor.shape, strict=True))
         ):
             return
+        if (takes := _other_frames(declared, tensor, artifact.input.layout)) is not None:
+            raise ModelError(
+                f"{artifact.path} takes {takes} frames; this clip gives {features.shape[0]}",
+                f"set frontend.input.length ({takes} frames) in system.toml, or model.shape = [{takes}, {bands}] and "
+                "parity says how many samples that takes",
+            )
         wanted = [n if n is not None else "any" for n in declared.shape]
         raise ModelError(
             f"{artifact.path} takes an input of shape {wanted}; the frontend's features {list(features.shape)} "
@@ -55,8 +61,20 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
     )
 
 
+def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
+    """The frames that a network takes where that is all that doesn't fit."""
+    if "T" not in names or len(declared.shape) != tensor.ndim:
+        return None
+    time = names.index("T")
+    rest = [w in (None, n) for i, (w, n) in enumerate(zip(declared.shape, tensor.shape, strict=True)) if i != time]
+    return declared.shape[time] if all(rest) else None
+
+
 def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
-    """Features as the network's own input tensor; quantized by its scale where it takes integers."""
+    """Features as the network's own input tensor; quantized by its scale where it takes integers and they are floats.
+
+    Features of an integer recipe are fed as they are. ModelError where they can't become the input without loss.
+    """
     x = layout.native(features, artifact.input.layout)
     if declared is None or declared.dtype == x.dtype.name:
         return x
@@ -65,7 +83,22 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return np.clip(np.rint(x / np.float32(declared.scale)) + declared.zero_point, info.min, info.max).astype(
             declared.dtype
         )
-    return x.astype(declared.dtype)
+    if np.issubdtype(np.dtype(declared.dtype), np.integer) and not np.can_cast(x.dtype, declared.dtype):
+        raise ModelError(
+            f"{artifact.path} takes {declared.dtype}; the frontend's features are {x.dtype.name}",
+            "quantize them as the network was trained: [frontend.quantize] in system.toml",
+        )
+    with np.errstate(over="ignore"):  # float16: an infinity is judged as one
+        return x.astype(declared.dtype)
+
+
+def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
+    """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
+    if x.dtype == features.dtype:
+        return layout.time_major(x, artifact.input.layout)
+    return from_output(x, artifact.input, declared if np.issubdtype(features.dtype, np.floating) else None).astype(
+        features.dtype
+    )
 
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
@@ -146,8 +179,7 @@ class Agent:
                 except ValueError as e:
                     raise ModelError(f"{artifact.path}: {tap} has {e}", "mend its layout in system.toml") from None
             if MODEL_INPUT in wanted:
-                # What the network was really fed with, turned back.
-                out[MODEL_INPUT] = from_output(x, artifact.input, declared)
+                out[MODEL_INPUT] = from_input(x, features, artifact, declared)
             yield {"taps": out, "seconds": seconds}
 
 

@@ -70,6 +70,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+class PluginRaisedError(WorkerDiedError):
+    """The plugin raised something of its own; its process lives on."""
+
+
 class Worker:
     """A process with one plugin in it; one request at a time."""
 
@@ -123,7 +127,7 @@ class Worker:
             if "error" in reply:
                 raise errors.named(reply["error"])(reply["message"], reply["hint"])
             if "failed" in reply:
-                raise WorkerDiedError(reply["failed"])
+                raise PluginRaisedError(reply["failed"])
             yield reply
 
     def _read(self, n: int, deadline: float) -> bytearray:
@@ -298,12 +302,14 @@ class LocalTarget:
         return self._pool.submit(work, *arguments)
 
     def _guarded(self, key: tuple[str, str, str], work: Callable[[Worker], list[ClipOutput]]) -> Outputs:
-        """The outputs of `work`, or the failure that it ends in; what failed once isn't tried again."""
+        """The outputs of `work`, or the failure that it ends in; what died once isn't tried again."""
         kind, spec, _ = key
         with self._lock(kind, spec):
             if key not in self._failed:
                 try:
                     return work(self._ready(kind, spec))
+                except PluginRaisedError as e:  # by what it was given, perhaps: the next may do
+                    return Failure(spec, str(e))
                 except WorkerDiedError as e:
                     self._failed[key] = Failure(spec, str(e))
             return self._failed[key]
@@ -346,7 +352,7 @@ class LocalTarget:
                 for reply in worker.requests(request, len(inputs)):
                     out.append(ClipOutput(reply["taps"], reply["seconds"]))
             except WorkerDiedError as e:
-                raise WorkerDiedError(f"{e} (at clip {job.clips[len(out)].name})") from None
+                raise type(e)(f"{e} (at clip {job.clips[len(out)].name})") from None
             return out
 
         return self._guarded(("runtime", spec, artifact.path), work)

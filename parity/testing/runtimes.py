@@ -144,9 +144,14 @@ class RuntimeConformance:
         folder = Path(a.path).parent
         with suppress(ConfigError):
             found = system.load(folder)
-            spec, trained = plan.reference(plan.Plan(found))
+            spec, trained = plan.reference(plan.Plan(found), _supported)
             return spec, trained, policy.load(_rules(folder))
         pytest.skip(f"no system.toml with an installed reference runtime beside {a.path}")
+
+
+def _supported(spec: str, artifacts: Sequence[Artifact]) -> list[object]:
+    plugin = registry.create("runtime", spec)
+    return [plugin.supports(a) for a in artifacts]
 
 
 def _rules(folder: Path) -> Sequence[Path]:

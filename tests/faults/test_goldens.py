@@ -161,8 +161,8 @@ def test_a_known_gap_that_passes_fails(local: LocalTarget, tmp_path: Path) -> No
     root = gapped(rig.goldens(tmp_path / "golden", ONE), GAP + 'tap = "model/relu2"\npath = "isolated"\n')
     done = rig.run(local, root, tmp_path / "reports")
     assert done.exit_code == 1
-    assert rig.failing(done) == [("model/relu2", "fail")]
-    assert "now passes: measured on a bad day" in rig.messages(done, "fail")
+    assert rig.failing(done) == []
+    assert done.gaps == {"met": [], "unmet": ["commands-cnn model/relu2: measured on a bad day"]}
 
 
 @pytest.mark.parametrize(
@@ -186,16 +186,34 @@ def test_a_known_gap_of_what_was_not_selected_is_left_alone(local: LocalTarget, 
 
 
 def test_a_known_gap_covers_its_failure_and_no_other(local: LocalTarget, tmp_path: Path) -> None:
-    fields = 'tap = "features/compressed"\nbackend = "faulty.*"\n'
+    fields = 'tap = "features/filterbank"\nbackend = "faulty.*"\n'
     root = gapped(rig.goldens(tmp_path / "golden", ONE), GAP + fields)
-    only = "faulty.backends:Double:tap=features/compressed"
-    covered = rig.run(local, root, tmp_path / "reports", backends=(only,))
+    covered = rig.run(
+        local, root, tmp_path / "reports", backends=("faulty.backends:OneUlpTooMuch:tap=features/filterbank",)
+    )
     assert rig.failing(covered) == []
     assert covered.exit_code == 0
     assert [s.worst.gap for s in covered.summaries if s.worst.outcome == "gap"] == ["measured on a bad day"]
     wider = rig.run(local, root, tmp_path / "reports", backends=("faulty.backends:SlaneyScale",))
     assert wider.exit_code == 1
-    assert rig.failing(wider)[0] == ("features/filterbank", "fail")
+    assert rig.failing(wider)[0] == ("features/compressed", "fail")
+
+
+@pytest.mark.parametrize("fault", ["Double", "NotANumber", "Empty", "Missing"])
+def test_a_known_gap_never_covers_what_has_no_size(fault: str, local: LocalTarget, tmp_path: Path) -> None:
+    root = gapped(rig.goldens(tmp_path / "golden", ONE), GAP + 'tap = "features/filterbank"\nbackend = "faulty.*"\n')
+    done = rig.run(local, root, tmp_path / "reports", backends=(f"faulty.backends:{fault}:tap=features/filterbank",))
+    assert done.exit_code == 1
+    assert [t for t, _ in rig.failing(done)] == ["features/filterbank"]
+    assert len(done.gaps["unmet"]) == 1
+
+
+def test_a_known_gap_covers_no_worse_failure_than_it_says(local: LocalTarget, tmp_path: Path) -> None:
+    gap = GAP + 'tap = "*"\nbackend = "faulty.*"\nmax_ratio = 2.0\n'
+    root = gapped(rig.goldens(tmp_path / "golden", ONE), gap)
+    done = rig.run(local, root, tmp_path / "reports", backends=("faulty.backends:Magnitude",))
+    assert done.exit_code == 1
+    assert rig.failing(done)[0] == ("features/spectrum", "fail")
 
 
 def test_a_gap_with_an_unknown_key_or_kind_is_refused(local: LocalTarget, tmp_path: Path) -> None:
