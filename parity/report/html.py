@@ -13,8 +13,8 @@ from markupsafe import Markup
 from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures, follows_from, number, pairs, place
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary
-from parity.report import terminal
-from parity.report.terminal import WORDS, by_label, clean, columns_of, same_confusion
+from parity.report import wording
+from parity.report.wording import WORDS, by_label, clean, columns_of, same_confusion
 
 _SHADES = {"pass": "pass", "gap": "gap", "fail": "fail", "missing": "fail", "error": "fail"}
 
@@ -35,11 +35,12 @@ def render(run: Run) -> str:
         "place": lambda v: ", ".join(place(v)), "percent": lambda x: f"{100 * x:.3g} %", "flat": flat,
     }  # fmt: skip
     found = pairs(run)
-    word, why = terminal.judgement(run)
+    word, why = wording.judgement(run)
     page = environment.get_template("run.html.j2").render(
-        run=run, word=word, why=why, counts=terminal.counts(run), pairs=found, failures=failures(run),
+        run=run, word=word, why=why, counts=[*wording.counts(run), *wording.judged_by(run)],
+        pairs=found, failures=failures(run),
         matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
-        skipped=terminal.not_compared(run),
+        skipped=wording.not_compared(run),
         near_ties=[(name_of(s.worst), s) for s in run.summaries if s.near_ties],
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run.labels.get("pairs", []))],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
@@ -88,7 +89,7 @@ def _cell(summaries: list[TapSummary]) -> tuple[str, TapSummary] | None:
 def failures(run: Run) -> list[dict[str, Any]]:
     """The first failing tap of each pair, worst first; `cause` where it follows from another failure."""
     return [
-        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": terminal.failure(run, v)[0]}
+        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": wording.failure(run, v)[0]}
         for v in first_failures(run)
     ]
 

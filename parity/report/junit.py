@@ -11,7 +11,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from parity.localize import NOT_COMPARED, flow, number, place, title_of
 from parity.records import Run, TapSummary
-from parity.report.terminal import clean, judgement
+from parity.report.wording import clean, judgement
 
 _PATHS = ("features", "isolated", "cumulative")
 

@@ -6,143 +6,37 @@ Every outcome is a word; colour only adds to it. Fits 100 columns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, follows_from, number, pairs, place, title
+from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, number, pairs, place
 from parity.localize import title_of as name_of
-from parity.records import Run, TapSummary, Verdict
+from parity.records import Run
+from parity.report.wording import (
+    WORDS,
+    against,
+    by_label,
+    clean,
+    columns_of,
+    count,
+    counts,
+    failure,
+    judged_by,
+    judgement,
+    not_compared,
+    one_line,
+    same_confusion,
+    shorten,
+)  # fmt: skip
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""
-WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
 STYLES = {
     "pass": "green", "fail": "bold red", "missing": "bold red", "error": "bold red", "gap": "yellow",
     "unavailable": "dim", "unsupported": "dim",
 }  # fmt: skip
-
-
-def clean(text: object) -> str:
-    r"""Text that no terminal, XML or HTML chokes on: what can't be printed is written as `\x1b`; line breaks stay."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text)
-    )
-
-
-def one_line(text: object) -> str:
-    """`clean`, and line breaks written out too."""
-    return clean(text).replace("\n", "\\n")
-
-
-def shorten(name: str, width: int) -> str:
-    """A name of at most `width` characters: its middle goes."""
-    name = one_line(name)
-    head = (width - 1) // 2
-    return name if len(name) <= width else f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
-
-
-def count(n: int, noun: str) -> str:
-    """`1 pair`, `2 pairs`."""
-    return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def compared(run: Run) -> list[Pair]:
-    """The pairs that have a tap that was compared, or that should have been."""
-    return [p for p in pairs(run) if any(row.outcome not in NOT_COMPARED for row in p.rows)]
-
-
-def judgement(run: Run) -> tuple[str, str]:
-    """PASS, FAIL, INCOMPLETE or NOTHING COMPARED, and why in words."""
-    found = compared(run)
-    failing = [p for p in found if p.outcome in FAILED]
-    why = []
-    if failing:
-        fed = sum(_only_features(run, p) for p in failing)
-        only = f" ({fed} only because of features)" if fed else ""
-        why.append(f"{_sides(failing)} {'fails' if len(failing) == 1 else 'fail'}{only}")
-    if beaten := sum(bool(e.get("failed")) for e in run.examples):
-        why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
-    if unmet := len(run.gaps.get("unmet", ())):
-        why.append(f"{count(unmet, 'known gap')} matched no failure")
-    if why or run.exit_code == 1:
-        return "FAIL", ", ".join(why) or "a regression against the baseline"
-    if not found:
-        return "NOTHING COMPARED", "that is not a pass"
-    if run.exit_code:
-        reason = {4: "a target could not be reached", 5: "a golden is missing or unreadable"}
-        return "INCOMPLETE", reason.get(run.exit_code, "not everything that was asked for was compared")
-    gaps = any(s.counts.get("gap") for s in run.summaries)
-    return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "")
-
-
-def _only_features(run: Run, pair: Pair) -> bool:
-    """Whether every failing tap of a network follows from its backend's features."""
-    failing = [s.worst for row in pair.rows for s in (row.cumulative, row.isolated) if s and s.worst.outcome in FAILED]
-    causes = [follows_from(run, v) for v in failing]
-    return bool(causes) and all(cause is not None and cause.path == "features" for cause in causes)
-
-
-def _sides(found: Sequence[Pair]) -> str:
-    """`3 backends and 9 pairs`; nothing is left out of the first line that was compared."""
-    backends, networks = sum(not p.runtime for p in found), sum(bool(p.runtime) for p in found)
-    words = [count(n, noun) for n, noun in ((backends, "backend"), (networks, "pair")) if n]
-    return " and ".join(words) or count(0, "pair")
-
-
-def counts(run: Run) -> list[str]:
-    """The numbers of a run: systems, pairs, clips, skipped, known gaps, near ties."""
-    sizes = []
-    for name in dict.fromkeys([*run.systems, *(s.system for s in run.summaries)]):
-        clips = run.systems.get(name, {}).get("clips")
-        most = max((sum(s.counts.values()) for s in run.summaries if s.system == name), default=0)
-        sizes.append(clips if isinstance(clips, int) else len(clips) if clips is not None else most)
-    low, high = min(sizes, default=0), max(sizes, default=0)
-    each = " each" if len(sizes) > 1 else ""
-    words = [
-        count(len(sizes), "system"), f"{_sides(compared(run))} compared",
-        (count(high, "clip") if low == high else f"{low} to {high} clips") + each,
-        f"{sum(len(names) for _, names in not_compared(run))} skipped or unsupported",
-        count(len(run.gaps.get("met", ())), "known gap"),
-    ]  # fmt: skip
-    ties = sum(s.near_ties for s in run.summaries)
-    return words + ([count(ties, "near tie")] if ties else [])
-
-
-def not_compared(run: Run) -> list[tuple[str, list[str]]]:
-    """Reasons, and the pairs that weren't compared for each."""
-    reasons: dict[str, list[str]] = {}
-    for s in run.skipped:
-        what = title("", s.backend, s.runtime, s.precision) if s.backend else f"{s.runtime} {s.precision}".strip()
-        name = " · ".join(filter(None, (s.system, what)))
-        reasons.setdefault(s.reason, []).append(name + (" (asked for)" if s.asked else ""))
-    for p in pairs(run):
-        if all(row.outcome in NOT_COMPARED for row in p.rows):
-            reasons.setdefault(p.worst.worst.message or p.outcome, []).append(f"{p.system} · {p.name}")
-    return list(reasons.items())
-
-
-def against(summary: TapSummary | None) -> str:
-    """`error/bound` of a summary's worst element."""
-    if summary is None or summary.worst.error is None:
-        return "–"
-    return f"{number(summary.worst.error)}/{number(summary.worst.bound)}"
-
-
-def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
-    """A first failure as a line that says where, and one that says what; the second may be empty."""
-    v, cause = verdict, follows_from(run, verdict)
-    head = f"{name_of(v)}: first at {v.tap}"
-    if cause is not None:
-        if cause.path == "isolated":
-            return f"{head}; on the golden's features {cause.tap} fails too", ""
-        passes = " (passes in isolation)" if v.outcome == "fail" else ""
-        return f"{head}, follows from {cause.tap} of {cause.backend}{passes}", ""
-    unit = f" {v.unit}" if v.unit not in ("", "1") else ""
-    numbers = f": error {number(v.error)}{unit}, bound {number(v.bound)}{unit}" if v.error is not None else ""
-    return f"{head} ({', '.join(['clip ' + shorten(v.clip, 40), *place(v)])}){numbers}", v.message
 
 
 class _Screen:
@@ -188,6 +82,8 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     line = screen.text(f"{word}: {why}; {', '.join(counts(run))}.")
     line.stylize(style, 0, len(word))
     console.print(line)
+    for words in judged_by(run):
+        screen.line(one_line(words))
     found = pairs(run)
     if verbose or len(found) <= FEW:
         for pair in found:
@@ -298,30 +194,6 @@ def _labels(screen: _Screen, run: Run, verbose: bool) -> None:
     if ignored := run.labels.get("ignored"):
         screen.line()
         screen.line("Folders that name no label: " + ", ".join(f"{one_line(f)} ({n})" for f, n in ignored.items()))
-
-
-def same_confusion(of: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, dict[str, int]]]]:
-    """Confusion matrices, each once, with the pairs that share it."""
-    found: list[tuple[list[str], dict[str, dict[str, int]]]] = []
-    for p in of:
-        for names, confusion in found:
-            if confusion == p["confusion"]:
-                names.append(p["pair"])
-                break
-        else:
-            found.append(([p["pair"]], p["confusion"]))
-    every = len(found) == 1 and len(of) > 1
-    return [("every pair" if every else ", ".join(names), confusion) for names, confusion in found]
-
-
-def columns_of(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """The labels of a confusion matrix: the truths, then what was answered beside them."""
-    return list(dict.fromkeys([*confusion, *sorted({x for row in confusion.values() for x in row})]))
-
-
-def by_label(labels: Mapping[str, str]) -> dict[str, list[str]]:
-    """Pair -> label, turned round."""
-    return {label: [p for p, x in labels.items() if x == label] for label in dict.fromkeys(labels.values())}
 
 
 def _examples(screen: _Screen, run: Run) -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from parity.records import Run, Skipped
+from parity.records import Run
 from parity.report import terminal
 
 from .made import TAPS, hostile, mixed, run, verdict, whole
@@ -130,17 +130,3 @@ def test_markup_in_a_name_stays_text() -> None:
     of = run(verdict("fail", "features/spectrum", clip="[bold]:smile:[/x]", message="[red]no[/]"))
     assert "[bold]:smile:[/x]" in shown(of)
     assert "[red]no[/]" in shown(of)
-
-
-def test_skipped_names() -> None:
-    of = run(skipped=[Skipped(system="a", reason="r"), Skipped(system="b", backend="x", reason="r"),
-                      Skipped(system="c", backend="x", runtime="y", precision="int8", reason="r")])  # fmt: skip
-    assert terminal.not_compared(of) == [("r", ["a", "b · x", "c · x → y int8"])]
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "short"),
-    [("abc", 3, "abc"), ("abcdefgh", 5, "ab…gh"), ("abcdefgh", 4, "a…gh"), ("a\nb", 9, "a\\nb")],
-)
-def test_names_lose_their_middle(name: str, width: int, short: str) -> None:
-    assert terminal.shorten(name, width) == short
