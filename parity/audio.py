@@ -53,19 +53,25 @@ def _cut_short(path: Path) -> str | None:
     """What a truncated WAV file lacks, in words: libsndfile silently gives what is left. None for any other file."""
     with path.open("rb") as f:
         head = f.read(12)
-        order = {b"RIFF": "<", b"RIFX": ">"}.get(head[:4])
+        order = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<"}.get(head[:4])
         if order is None or head[8:] != b"WAVE":
             return None
-        one, unit = 1, "bytes of sound"
+        one, unit, long = 1, "bytes of sound", 0
         while len(chunk := f.read(8)) == 8:
             name, size = struct.unpack(f"{order}4sI", chunk)
             start = f.tell()
             if name == b"data":
                 there = path.stat().st_size - start
                 # Who writes to a pipe can't know the size: 0, 0xFFFFFFFF (FFmpeg) or just below 0x80000000 (SoX).
-                if size >= _STREAMED or size <= there:
+                if size == 0xFFFFFFFF and long:
+                    size = long
+                elif size >= _STREAMED:
+                    return None
+                if size <= there:
                     return None
                 return f"its header says {size // one} {unit}, {there // one} are there"
+            if name == b"ds64" and size >= 16:  # RF64: the sizes that 32 bits can't hold
+                _, long = struct.unpack("<QQ", f.read(16).ljust(16, b"\0"))
             if name == b"fmt " and size >= 16:
                 _, channels, _, _, block, bits = struct.unpack(f"{order}HHIIHH", f.read(16).ljust(16, b"\0"))
                 if block and block * 8 == channels * bits:  # else compressed

@@ -37,8 +37,9 @@ def stored(x: Interval) -> Interval:
 
 def features_of(clip: Clip, frontend: Frontend) -> tuple[dict[Tap, Interval], Array]:
     """Oracle, bounds and the network's input for a clip, worked out now."""
-    arrays = reference.oracle(frontend, clip)
-    return bounds(frontend, arrays), network_input(arrays[frontend.output], frontend)
+    with np.errstate(invalid="ignore"):  # the difference of two infinities: who asks sees the NaN
+        arrays = reference.oracle(frontend, clip)
+        return bounds(frontend, arrays), network_input(arrays[frontend.output], frontend)
 
 
 def network_input(features: Array, frontend: Frontend) -> Array:

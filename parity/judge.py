@@ -20,7 +20,7 @@ from parity.policy import Policy
 from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Tap
 from parity.records import Verdict
 from parity.system import System
-from parity.taps import DECISION_TAPS, LABEL, MARGIN, MODEL_INPUT, is_feature
+from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
-    if c.outcome != "fail" or tap in DECISION_TAPS:
+    if c.outcome != "fail" or tap == LABEL:
         return True
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
 

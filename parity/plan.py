@@ -146,7 +146,8 @@ def _complete(spec: str, plan: Plan, taps: frozenset[Tap]) -> frozenset[Tap]:
 
 def _asked(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) -> list[Skipped]:
     """What is skipped; what was named and is compared nowhere counts as asked for."""
-    used = {b for p in plans if p.models for b in p.backends} | {r for p in plans for r, _ in p.models}
+    pairs = [pair for p in plans for pair in p.pairs]
+    used = {name for backend, runtime, _ in pairs for name in (backend, runtime)}
     out = [
         msgspec.structs.replace(
             s, asked=s.asked or (name in (*selection.backends, *selection.runtimes) and name not in used)
@@ -154,9 +155,9 @@ def _asked(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) 
         for s in skipped
         for name in [s.backend or s.runtime]
     ]
-    found = {a.precision for p in plans for _, a in p.models}
+    found = {precision for _, _, precision in pairs}
     missing = [q for q in selection.precisions if q not in found]
-    return out + [Skipped(system="*", precision=q, reason=f"no model in {q}", asked=True) for q in missing]
+    return out + [Skipped(system="*", precision=q, reason=f"no model in {q} is compared", asked=True) for q in missing]
 
 
 def _wanted(artifact: Artifact, precisions: Sequence[str]) -> bool:

@@ -80,7 +80,10 @@ def _installed(system: System, target: Target) -> list[tuple[str, Artifact]]:
     for name, plugin in registry.plugins("runtime").items():
         if plugin.missing:
             continue
-        answers = target.describe("runtime", name, system.artifacts).answers
+        try:
+            answers = target.describe("runtime", name, system.artifacts).answers
+        except ConfigError:  # installed but broken: nobody asked for it
+            continue
         found += [(name, a) for a, t in zip(system.artifacts, answers, strict=True) if not isinstance(t, Unsupported)]
     return found
 

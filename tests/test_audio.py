@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from parity import audio
 from parity import frontend as fe
@@ -140,3 +144,134 @@ def test_no_audio_is_nothing_compared_and_no_folder_is_an_error(tmp_path: Path) 
         audio.find(tmp_path)
     with pytest.raises(AudioError, match="no such folder"):
         audio.find(tmp_path / "absent")
+
+
+def chunk(order: str, name: bytes, content: bytes, says: int | None = None) -> bytes:
+    """A chunk of a WAV file; its header says another size where one is given."""
+    size = len(content) if says is None else says
+    return name + struct.pack(f"{order}I", size) + content + b"\0" * (len(content) % 2)
+
+
+def riff(
+    *, order: str = "<", bits: int = 16, count: int = 1000, before: bytes = b"", after: bytes = b"",
+    says: int | None = None, whole: int | None = None, magic: bytes = b"",
+) -> bytes:  # fmt: skip
+    """A PCM WAV file of `count` samples, byte by byte: other chunks around its data, and what its headers say."""
+    numbers = (TONE[:count] * 2.0**31).astype(np.int64) >> (32 - bits)
+    if bits == 8:
+        numbers += 128  # the only unsigned one
+    little = numbers.astype("<i8").view(np.uint8).reshape(-1, 8)[:, : bits // 8]
+    content = (little if order == "<" else little[:, ::-1]).tobytes()
+    fmt = struct.pack(f"{order}HHIIHH", 1, 1, 16000, 16000 * bits // 8, bits // 8, bits)
+    body = b"WAVE" + before + chunk(order, b"fmt ", fmt) + chunk(order, b"data", content, says) + after
+    size = len(body) if whole is None else whole
+    return (magic or {"<": b"RIFF", ">": b"RIFX"}[order]) + struct.pack(f"{order}I", size) + body
+
+
+def put(folder: Path, content: bytes, name: str = "x.wav") -> Path:
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+@pytest.mark.parametrize("order", ["<", ">"], ids=["RIFF", "RIFX"])
+@pytest.mark.parametrize(("bits", "cut", "left"), [(16, 200, 900), (16, 1, 999), (24, 3, 999), (32, 300, 925)])
+def test_a_wav_that_was_cut_short_says_how_much_is_there(
+    order: str, bits: int, cut: int, left: int, tmp_path: Path
+) -> None:
+    whole = riff(order=order, bits=bits)
+    assert len(read(put(tmp_path, whole))) == 1000
+    with pytest.raises(AudioError, match=rf"its header says 1000 samples, {left} are there: truncated") as e:
+        read(put(tmp_path, whole[:-cut]))
+    assert e.value.hint == "copy it again from where it was recorded"
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "ULAW"])
+def test_a_cut_is_noticed_in_every_kind_of_wav(form: str, subtype: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", TONE, 16000, format=form, subtype=subtype)
+    whole = (tmp_path / "x.wav").read_bytes()
+    assert len(read(tmp_path / "x.wav")) == 16000
+    with pytest.raises(AudioError, match=r"its header says 16000 samples, 1\d{4} are there: truncated"):
+        read(put(tmp_path, whole[:-800]))
+
+
+def test_a_compressed_wav_that_was_cut_short_is_counted_in_bytes(tmp_path: Path) -> None:
+    path = wav(tmp_path, subtype="IMA_ADPCM")
+    assert len(read(path)) >= 16000
+    with pytest.raises(AudioError, match=r"its header says \d+ bytes of sound, \d+ are there: truncated"):
+        read(put(tmp_path, path.read_bytes()[:-100]))
+
+
+@pytest.mark.parametrize(
+    ("says", "whole"),
+    [
+        (0, 8),  # a recorder that was never stopped: libsndfile takes what is there
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0xFFFFFFFF, 0),
+        (0x7FFFFFFF, 0x7FFFFFFF),
+        (0x7FFFFFDC, 0x80000000),
+        (0x7FFFF000, 0x7FFFF024),
+        (0x7FFF0000, 0x7FFF0024),
+        (0x80000000, 0x80000024),
+    ],
+    ids=hex,
+)
+@pytest.mark.parametrize("order", ["<", ">"], ids=["RIFF", "RIFX"])
+def test_a_size_that_nobody_knew_is_no_cut(order: str, says: int, whole: int, tmp_path: Path) -> None:
+    streamed = read(put(tmp_path, riff(order=order, says=says, whole=whole)))
+    np.testing.assert_array_equal(streamed, read(put(tmp_path, riff(order=order))))
+
+
+@pytest.mark.parametrize("says", [2002, 100_000, 0x7FFEFFFF])
+def test_a_size_that_somebody_knew_is_a_cut(says: int, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=f"its header says {says // 2} samples, 1000 are there: truncated"):
+        read(put(tmp_path, riff(says=says)))
+
+
+def test_an_rf64_file_streamed_without_its_long_size_is_no_cut(tmp_path: Path) -> None:
+    unknown = chunk("<", b"ds64", struct.pack("<QQQI", 0, 0, 1000, 0))
+    whole = riff(magic=b"RF64", says=0xFFFFFFFF, whole=0xFFFFFFFF, before=unknown)
+    assert audio._cut_short(put(tmp_path, whole)) is None  # what libsndfile makes of it is its own affair
+
+
+@pytest.mark.parametrize("size", [3, 26, 27])
+@pytest.mark.parametrize("order", ["<", ">"], ids=["RIFF", "RIFX"])
+def test_other_chunks_around_the_sound_are_stepped_over(order: str, size: int, tmp_path: Path) -> None:
+    """A chunk of an odd size is followed by a byte that its size doesn't count."""
+    note, sound = chunk(order, b"note", (b"data" * 9)[:size]), read(put(tmp_path, riff(order=order)))
+    around = riff(order=order, before=note * 2, after=note)
+    np.testing.assert_array_equal(read(put(tmp_path, around)), sound)
+    np.testing.assert_array_equal(read(put(tmp_path, around[: -len(note)])), sound)
+    with pytest.raises(AudioError, match="its header says 1000 samples, 990 are there: truncated"):
+        read(put(tmp_path, around[: -len(note) - 20]))
+
+
+@given(
+    st.sampled_from("<>"), st.sampled_from([8, 16, 24, 32]), st.integers(512, 1500), st.binary(max_size=9),
+    st.binary(max_size=9), st.integers(0, 10_000),
+)  # fmt: skip
+@example("<", 16, 1000, b"", b"", 2043)
+@example(">", 8, 1001, b"odd", b"more", 1056)
+def test_a_whole_wav_cut_anywhere_is_refused_or_gives_all_it_had(
+    order: str, bits: int, count: int, before: bytes, after: bytes, at: int
+) -> None:
+    whole = riff(order=order, bits=bits, count=count, before=chunk(order, b"PAD ", before),
+                 after=chunk(order, b"PAD ", after))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        sound = read(put(Path(folder), whole))
+        assert len(sound) == count
+        try:
+            got = read(put(Path(folder), whole[: at % len(whole)]))
+        except AudioError:
+            return
+    np.testing.assert_array_equal(got, sound)
+
+
+def test_a_flac_is_no_wav_and_is_refused_by_its_own_reader_where_it_was_cut(tmp_path: Path) -> None:
+    path = wav(tmp_path, name="x.flac")
+    whole = path.read_bytes()
+    assert audio._cut_short(path) is None
+    assert len(read(path)) == 16000
+    for cut in (1, 100, len(whole) // 2):
+        with pytest.raises(AudioError, match="can't be read as audio"):
+            read(put(tmp_path, whole[:-cut], "x.flac"))

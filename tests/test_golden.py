@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import io
 import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity import audio, golden, record
+from parity import audio, cli, golden, record
 from parity import frontend as fe
 from parity.bounds.features import Interval
 from parity.errors import GoldenError
 from parity.expected import features_of
-from parity.protocols import Artifact, Port
+from parity.protocols import Array, Artifact, Port
 from parity.signals import Signal, render
 from parity.system import Decision, System
 
@@ -37,6 +40,9 @@ SIGNALS = {
     "a": Signal(kind="tone", rate=8000, length=800),
     "b b": Signal(kind="white", rate=8000, length=700, level_dbfs=-20.0),
 }
+
+NAMES = ("a.wav", "b b.wav")
+ZEROS = np.zeros((24, 8), np.float32)
 
 
 def tiny(folder: Path, name: str = "tiny", frontend: fe.Frontend = FRONTEND) -> System:
@@ -253,6 +259,152 @@ def test_a_manifest_that_isnt_one(text: str | None, message: str, kit: tuple[Sys
     with pytest.raises(GoldenError, match=message) as e:
         golden.load(root, system)
     assert e.value.hint == f"record them: parity golden record --system {system.folder} --audio DIR --out {root}"
+
+
+def changed(found: golden.GoldenSet, change: Callable[[dict[str, Any]], Any]) -> golden.GoldenSet:
+    """The set with another manifest."""
+    manifest = copy.deepcopy(dict(found.manifest))
+    change(manifest)
+    return dataclasses.replace(found, manifest=manifest)
+
+
+def rewritten(found: golden.GoldenSet, part: str, change: Callable[[dict[str, Array]], Any]) -> golden.GoldenSet:
+    """The set with other arrays in a file of its first clip; every digest is right."""
+    arrays = golden.unpack(found.file(found.clips[0][part]), Path(part))
+    change(arrays)
+    data = golden.pack(arrays)
+    (found.root / found.clips[0][part]["file"]).write_bytes(data)
+    said = {"sha256": golden.sha256(data), "arrays": golden.describe_arrays(arrays, {})}
+    return changed(found, lambda m: m["clips"][0][part].update(said))
+
+
+def test_an_empty_set_does_not_verify(kit: tuple[System, Path, Path]) -> None:
+    assert list(changed(recorded(*kit), lambda m: m["clips"].clear()).verify()) == ["it has no clips"]
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "problem"),
+    [
+        ("features", lambda a: a.pop("features/spectrum"), "no features/spectrum"),
+        ("features", lambda a: a.pop("features/filterbank:above"), "no features/filterbank:above"),
+        ("features", lambda a: a.pop("features/compressed"), "no features/compressed"),
+        ("features", lambda a: a.clear(), "no features/spectrum"),
+        ("features", lambda a: a.update({"features/cepstrum": ZEROS, "features/cepstrum:above": ZEROS}),
+         "features/cepstrum, which its recipe doesn't store"),
+        ("features", lambda a: a.update({"features/frames": ZEROS}),
+         "features/frames, which its recipe doesn't store"),
+        ("features", lambda a: a.update({"model/logits": ZEROS}), "model/logits, which its recipe doesn't store"),
+        ("model", lambda a: a.pop("model/logits"), "no model/logits, which decides"),
+        ("model", lambda a: a.update({"model/other": a.pop("model/logits")}), "no model/logits, which decides"),
+    ],
+)  # fmt: skip
+def test_a_golden_that_lacks_arrays_or_has_others_is_refused_though_every_digest_is_right(
+    part: str, change: Callable[[dict[str, Array]], Any], problem: str, kit: tuple[System, Path, Path]
+) -> None:
+    found = rewritten(recorded(*kit), part, change)
+    assert list(found.verify()) == [f"a.wav: the golden of a.wav holds {problem}"]
+    with pytest.raises(GoldenError, match=re.escape(f"the golden of a.wav holds {problem}")) as e:
+        found.read(found.clips[0])
+    assert e.value.hint == golden.how_to_record(found.root, found.system)
+    found.read(found.clips[1])
+
+
+def test_more_layers_than_the_decision_needs_are_no_problem(kit: tuple[System, Path, Path]) -> None:
+    assert list(rewritten(recorded(*kit), "model", lambda a: a.update({"model/relu": ZEROS})).verify()) == []
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [None, {"label": "no", "margin": 2.5}, {"label": "yes", "margin": 2.4999}, {"label": "yes"}, "yes", ...],
+    ids=str,
+)
+def test_a_recorded_decision_must_be_what_the_logits_decide(decision: Any, kit: tuple[System, Path, Path]) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        entry = manifest["clips"][0]
+        if decision is ...:
+            del entry["decision"]
+        else:
+            entry["decision"] = decision
+
+    said = None if decision is ... else decision
+    assert list(changed(recorded(*kit), change).verify()) == [
+        f"a.wav: its decision is recorded as {said}; its logits decide 'yes' by 2.5"
+    ]
+
+
+def test_other_logits_than_those_that_decided_are_noticed(kit: tuple[System, Path, Path]) -> None:
+    found = rewritten(recorded(*kit), "model", lambda a: a.update({"model/logits": np.float32([3.0, 2.5])}))
+    assert list(found.verify()) == [
+        "a.wav: its decision is recorded as {'label': 'yes', 'margin': 2.5}; its logits decide 'no' by 0.5"
+    ]
+
+
+@pytest.mark.parametrize("logits", [[np.nan, 2.5], [0.0, np.inf], [0.0, 2.5, 1.0], [2.5]], ids=str)
+def test_logits_that_decide_nothing_do_not_verify(logits: list[float], kit: tuple[System, Path, Path]) -> None:
+    found = rewritten(recorded(*kit), "model", lambda a: a.update({"model/logits": np.array(logits, np.float32)}))
+    assert list(found.verify()) == ["a.wav: its logits don't fit the manifest's labels, or aren't finite"]
+
+
+def test_labels_that_do_not_fit_the_logits_do_not_verify(kit: tuple[System, Path, Path]) -> None:
+    problems = list(changed(recorded(*kit), lambda m: m["labels"].append("maybe")).verify())
+    assert problems == [f"{n}: its logits don't fit the manifest's labels, or aren't finite" for n in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda r: r.pop("features/frames"), "the manifest has no digest of features/audio, features/frames"),
+        (lambda r: r.clear(), "the manifest has no digest of features/audio, features/frames"),
+        (lambda r: r.update({"features/spectrum": "0" * 64}), "the manifest has no digest of features/audio"),
+        (lambda r: r.update({"features/frames": "0" * 64}), "the oracle makes another features/frames"),
+    ],
+)
+def test_every_stage_that_only_a_digest_keeps_must_have_one(
+    change: Callable[[dict[str, str]], Any], problem: str, kit: tuple[System, Path, Path]
+) -> None:
+    (said,) = changed(recorded(*kit), lambda m: change(m["clips"][0]["regenerated"])).verify()
+    assert said.startswith(f"a.wav: {problem}")
+
+
+@pytest.fixture
+def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one's own, seen from somewhere inside."""
+    here = tmp_path / "project" / "notes"
+    here.mkdir(parents=True)
+    (here.parent / "reference_models").mkdir()
+    monkeypatch.chdir(here)
+    return here.parent
+
+
+@pytest.mark.parametrize(
+    ("system", "root", "command"),
+    [
+        ("reference_models/folder", "golden", "--system folder"),
+        ("reference_models/folder", "other", "--system folder --audio DIR --out {}/other"),
+        ("reference_models/folder", "two words", "--system folder --audio DIR --out '{}/two words'"),
+        ("mine", "golden", "--system {}/mine"),
+        ("my models", "golden", "--system '{}/my models'"),
+        ("mine", "mine/golden", "--system {0}/mine --audio DIR --out {0}/mine/golden"),
+        ("reference_models/deeper/folder", "golden", "--system {}/reference_models/deeper/folder"),
+    ],
+)
+def test_the_command_that_records_can_be_typed_as_it_stands(
+    system: str, root: str, command: str, project_folder: Path
+) -> None:
+    """A system's name may be another than its folder's, which is what --system takes."""
+    said = golden.how_to_record(project_folder / root, tiny(project_folder / system))
+    assert said == f"parity golden record {command.format(project_folder)}"
+    options = cli.golden.commands["record"].make_context("record", shlex.split(said)[3:]).params
+    assert options["systems"] == (shlex.split(command.format(project_folder))[1],)
+    assert options["out"] == (project_folder / root if "--out" in command else None)
+
+
+def test_relative_places_are_the_same_places(project_folder: Path) -> None:
+    inside = tiny(Path("../reference_models/folder"))
+    assert golden.how_to_record(Path("../golden"), inside) == "parity golden record --system folder"
+    assert golden.how_to_record(Path("mine"), tiny(Path("mine"))) == (
+        "parity golden record --system mine --audio DIR --out mine"
+    )
 
 
 ROOMS = hnp.arrays(

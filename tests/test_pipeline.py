@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from parity import load_run, pipeline
+from parity import load_run, pipeline, registry
 from parity.errors import ConfigError, GoldenError, NothingCompared
 from parity.plan import Selection
 from parity.records import Run, Skipped, TapSummary, Verdict, read_run, read_verdicts
@@ -150,6 +151,19 @@ def test_clips_without_goldens_are_judged_by_the_oracle(local: LocalTarget, gold
     assert rig.failing(spoilt)[0] == ("features/windowed", "fail")
 
 
+def test_the_runtime_that_judges_live_clips_is_not_judged_by_itself(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    folder = rig.system(tmp_path / "system")  # torch, which system.toml names, isn't built: onnxrt judges
+    live = selected(golden, systems=(str(folder),), audio=rig.wav(tmp_path / "yes.wav"))
+    done, _ = pipeline.run(live, local, tmp_path / "reports")
+    outcomes = {(s.path, s.tap): set(s.counts) for s in done.summaries}
+    assert outcomes["isolated", "model/logits"] == outcomes["isolated", "model/relu1"] == {"unavailable"}
+    assert ("isolated", "decision/label") not in outcomes
+    assert outcomes["cumulative", "model/logits"] == outcomes["cumulative", "decision/label"] == {"pass"}
+    assert done.exit_code == 0
+
+
 def test_layers_of_live_clips_are_compared_for_a_few_only(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
     for word in ("yes-en-us-f2", "no-en-gb-m3"):
         rig.wav(tmp_path / "wavs" / f"{word}.wav", rig.clip(word))
@@ -182,6 +196,70 @@ def test_a_pair_that_was_asked_for_and_is_unsupported_ends_in_2(
     expanded = pipeline.run(selected(**common, systems=()), local, tmp_path / "reports")[0]
     assert expanded.exit_code == 0
     assert [(s.backend, s.asked) for s in expanded.skipped if s.backend] == [("librosa", False)]
+
+
+def test_a_precision_that_no_model_has_ends_in_2_beside_one_that_does(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    done, _ = pipeline.run(selected(golden, precisions=("float32", "int8")), local, tmp_path)
+    assert rig.failing(done) == []
+    assert [(s.precision, s.asked) for s in done.skipped] == [("int8", True)]
+    assert done.exit_code == 2
+
+
+def test_a_second_file_of_one_precision_ends_in_2(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    folder = rig.system(tmp_path / "system", formats=("onnx", "tflite"))
+    reads_all = "faulty.at_work:ReadsAll"
+    done, _ = pipeline.run(selected(golden, systems=(str(folder),), runtimes=(reads_all,)), local, tmp_path)
+    assert rig.failing(done) == []
+    assert [s.reason for s in done.skipped if s.asked] == [
+        f"{reads_all} already runs the onnx file in float32, so not tflite"
+    ]
+    assert done.exit_code == 2
+
+
+BROKEN = {
+    "raises on import": ("raise OSError('the driver is too old')", "the driver is too old"),
+    "needs what isn't there": ("import no_such_library", "No module named 'no_such_library'"),
+    "raises when made": (
+        "class Plugin:\n    def __init__(self):\n        raise RuntimeError('no license')\n", "no license"
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def broken(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """numpy, onnxrt and a plugin called `broken` are all that is installed; what the last one says of itself."""
+    source, said = BROKEN[request.param]
+    site = tmp_path / "site"
+    about = site / "broken_plugin-1.0.dist-info"
+    about.mkdir(parents=True)
+    (site / "broken_plugin.py").write_text(source)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    points = (f"[parity.{kind}s]\nbroken = broken_plugin:Plugin\n" for kind in ("backend", "runtime"))
+    (about / "entry_points.txt").write_text("".join(points))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)  # for the workers
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(registry, "_BUILTIN", [p for p in registry._BUILTIN if p.name in ("numpy", "onnxrt")])
+    return said
+
+
+@pytest.mark.parametrize("broken", BROKEN, indirect=True)
+@pytest.mark.parametrize("kind", ["backend", "runtime"])
+def test_a_broken_plugin_that_was_not_named_is_skipped_and_the_run_goes_on(
+    kind: str, broken: str, golden: Path, tmp_path: Path
+) -> None:
+    with rig.target() as others:
+        done, _ = pipeline.run(selected(golden, **{f"{kind}s": ()}), others, tmp_path / "reports")
+        assert done.exit_code == 0
+        assert {(s.backend, s.runtime) for s in done.summaries if s.path == "cumulative"} == {("numpy", "onnxrt")}
+        (skipped,) = done.skipped
+        assert (skipped.backend or skipped.runtime, skipped.asked) == ("broken", False)
+        assert broken in skipped.reason
+        both = {f"{kind}s": ("broken", "numpy" if kind == "backend" else "onnxrt")}
+        with pytest.raises(ConfigError, match="'broken' can't be") as error:
+            pipeline.run(selected(golden, **both), others, tmp_path / "reports")
+        assert broken in error.value.message
 
 
 def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path: Path) -> None:

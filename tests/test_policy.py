@@ -125,6 +125,17 @@ def test_a_file_that_is_wrong_is_refused(tmp_path: Path, name: str, text: str, m
         load([write(tmp_path, name, text)])
 
 
+@pytest.mark.parametrize("number", ["inf", "nan"])
+@pytest.mark.parametrize("width", ["absolute", "relative", "of_rms", "max_ratio"])
+def test_a_width_that_is_no_number_is_refused_and_its_file_is_named(tmp_path: Path, width: str, number: str) -> None:
+    rules = width != "max_ratio"
+    name = "tolerances.toml" if rules else "known_gaps.toml"
+    text = f'[[tolerance]]\ntap = "*"\n{WHY}' if rules else GAP
+    with pytest.raises(ConfigError) as error:
+        load([write(tmp_path, name, f"{text}\n{width} = {number}")])
+    assert str(tmp_path / name) in error.value.message
+
+
 def test_files_come_from_the_first_folder_that_has_them(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     write(b, "tolerances.toml", f'[[tolerance]]\ntap = "b"\n{WHY}')

@@ -192,6 +192,54 @@ def test_labels_that_do_not_fit_the_logits_record_nothing(local: LocalTarget, wa
     assert not (tmp_path / "golden").exists()
 
 
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_logits_that_are_not_finite_record_nothing(
+    value: str, old: bool, local: LocalTarget, wavs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "golden"
+    if old:
+        make(local, wavs, root)
+    before = everything(root)
+    with pytest.raises(ModelError) as error:
+        make(local, wavs, root, runtime=f"faulty.runtimes:Gives:tap=model/logits,value={value}")
+    assert error.value.message == ("model/logits has logits that aren't finite (NaN or infinite) for no-en-gb-m3.wav")
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_layer_that_holds_nan_records_nothing(old: bool, local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    root, spec = tmp_path / "golden", "faulty.runtimes:Gives:tap=model/relu2,value=nan"
+    if old:
+        make(local, wavs, root)
+    before = everything(root)
+    with pytest.raises(ModelError, match=r"gives NaN at model/relu2 for no-en-gb-m3\.wav") as error:
+        make(local, wavs, root, runtime=spec)
+    assert "nothing was recorded" in str(error.value.hint)
+    assert everything(root) == before
+
+
+def test_a_layer_may_hold_an_infinity(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    make(local, wavs, tmp_path / "golden", runtime="faulty.runtimes:Gives:tap=model/relu2,value=inf")
+    assert list(goldens.load(tmp_path / "golden", systems.load(rig.SYSTEM)).verify()) == []
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_an_oracle_that_gives_nan_records_nothing(old: bool, local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    """Digital silence, its logarithm without an offset, and a cosine transform: the difference of two infinities."""
+    root = tmp_path / "golden"
+    if old:
+        make(local, wavs, root)
+    before = everything(root)
+    folder = rig.system(tmp_path / "system", ("offset = 1e-6", "offset = 0\n\n[frontend.cepstrum]\ncount = 50"))
+    rig.wav(tmp_path / "mixed" / "noise.wav", rig.clip("white-noise"))
+    rig.wav(tmp_path / "mixed" / "silent.wav", np.zeros(16000, np.float32))
+    with pytest.raises(ConfigError, match=r"the oracle gives NaN at features/cepstrum for silent\.wav") as error:
+        make(local, tmp_path / "mixed", root, folder)
+    assert "a logarithm of zero, or a clip without sound?" in str(error.value.hint)
+    assert everything(root) == before
+
+
 @pytest.mark.parametrize("where", ["/proc/no-such-place", "a-file/golden"])
 def test_a_folder_that_cannot_be_written(where: str, local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("in the way")
@@ -242,6 +290,63 @@ def test_clips_that_lie_in_the_set_are_not_copied(local: LocalTarget, wavs: Path
     manifest = make(local, root / "clips", root)
     assert sorted(e["clip"]["file"] for e in manifest["clips"]) == ["clips/no-en-gb-m3.wav", "clips/yes-en-us-f2.wav"]
     assert len(list((root / "clips").iterdir())) == 2
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_recording_again_from_the_sets_own_clips_keeps_the_names_they_were_recorded_under(
+    relative: bool, local: LocalTarget, wavs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wavs / "yes-en-us-f2.wav").rename(wavs / "ümlaut – ñ.wav")
+    rig.wav(wavs / "sub folder" / "no-en-gb-m3.wav")
+    root = tmp_path / "golden"
+    make(local, wavs, root)
+    before = everything(root)
+    monkeypatch.chdir(tmp_path)
+    again = Path("golden") if relative else root
+    manifest = make(local, again / "clips", again)
+    assert [e["name"] for e in manifest["clips"]] == [
+        "no-en-gb-m3.wav", "sub folder/no-en-gb-m3.wav", "ümlaut – ñ.wav"
+    ]  # fmt: skip
+    assert everything(root) == before
+
+
+def test_a_clip_that_joins_the_sets_own_is_named_by_its_path(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "golden"
+    make(local, wavs, root)
+    rig.wav(root / "clips" / "new" / "one.wav")
+    manifest = make(local, root / "clips", root)
+    assert [e["name"] for e in manifest["clips"]] == ["new/one.wav", "no-en-gb-m3.wav", "yes-en-us-f2.wav"]
+
+
+@pytest.mark.parametrize("how", ["by its path", "by a link"])
+def test_two_files_that_would_have_one_name_record_nothing(
+    how: str, local: LocalTarget, wavs: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "golden"
+    manifest = make(local, wavs, root)
+    recorded = root / manifest["clips"][1]["clip"]["file"]
+    if how == "by its path":
+        rig.wav(root / "clips" / "yes-en-us-f2.wav", rig.clip("no-en-gb-m3"))
+    else:
+        (root / "clips" / "z.wav").symlink_to(recorded)
+    before = everything(root)
+    with pytest.raises(ConfigError, match=r"would both be recorded as 'yes-en-us-f2\.wav'") as error:
+        make(local, root / "clips", root)
+    assert str(recorded) in error.value.message
+    assert "rename or remove" in str(error.value.hint)
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"clips": 3}', '{"clips": {"a": 1}}', '{"clips": [{"name": "a"}]}',
+                                  "[" * 100_000, '{"clips": [{"name": "a", "clip": {"file": "\\u0000"}}]}'],
+                         ids=range(7))  # fmt: skip
+def test_a_set_that_cannot_be_read_is_recorded_over(text: str, local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    root = tmp_path / "golden"
+    (root / "commands-cnn").mkdir(parents=True)
+    (root / "commands-cnn" / "manifest.json").write_text(text)
+    manifest = make(local, wavs, root, anchor=None)
+    assert [e["name"] for e in manifest["clips"]] == ["no-en-gb-m3.wav", "yes-en-us-f2.wav"]
+    assert list(goldens.load(root, systems.load(rig.SYSTEM)).verify()) == []
 
 
 def test_recording_leaves_other_peoples_files_alone(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:

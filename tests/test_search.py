@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
 
-from parity import audio, search
+from parity import audio, plan, search
 from parity import frontend as fe
+from parity.plan import Selection
+from parity.policy import Policy, Rule
 from parity.protocols import Clip
 from parity.signals import Signal, describe, render
-from parity.testing import RECIPES
+from parity.testing import RECIPES, SOUNDS
+from tests.plugins_for_tests import rig
 
 
 @given(st.sampled_from(sorted(RECIPES)).flatmap(lambda n: st.tuples(st.just(RECIPES[n]), search.clips(RECIPES[n]))))
@@ -49,3 +53,21 @@ def test_a_clip_is_named_by_its_parameters_and_is_what_they_render_to() -> None:
 def test_what_is_found_shrinks_to_readable_numbers() -> None:
     signal = find(search.signals(RECIPES["commands-cnn"]), lambda s: bool(np.abs(render(s)).max() > 0.5))
     assert len(describe(signal)) < 60, describe(signal)
+
+
+@pytest.mark.slow
+def test_the_runtime_that_judges_drawn_clips_is_not_judged_by_itself(tmp_path: Path) -> None:
+    folder = rig.system(tmp_path / "system", formats=("onnx", "tflite"))
+    rules = Policy([Rule(tap="*", why="wide", of_rms=1e-2)])
+    with rig.target() as local:
+        chosen = Selection(systems=(str(folder),), backends=("numpy",), runtimes=("onnxrt", "tflite"), examples=1)
+        ((one,), _, _) = plan.make(chosen, local)
+        found = search._Examples(one, local, rules).verdicts(SOUNDS[0])
+        (onnxrt, tflite) = search.search_plan(one, local, rules, chosen, lambda *_: None)
+    alone = {(v.runtime, v.tap): v.outcome for v in found if v.path == "isolated" and v.tap != "model/input"}
+    assert {o for (runtime, _), o in alone.items() if runtime == "onnxrt"} == {"unavailable"}
+    assert ("onnxrt", "decision/label") not in alone
+    assert {o for (runtime, _), o in alone.items() if runtime == "tflite"} == {"pass"}
+    assert {v.outcome for v in found if v.path == "cumulative" and v.runtime == "onnxrt"} == {"pass"}
+    assert not onnxrt["failed"]
+    assert not tflite["failed"]

@@ -13,6 +13,7 @@ from parity import frontend as fe
 from parity import system
 from parity.errors import ConfigError
 
+NAN, INF = float("nan"), float("inf")  # TOML writes them nan and inf
 PORT = {"name": "x", "layout": "N1TF"}
 GOOD: dict[str, Any] = {
     "name": "tiny",
@@ -208,6 +209,90 @@ def test_the_length_that_mends_it_is_the_fewest_samples_that_do(
         return  # centering alone gives more frames than that
     assert frontend.frames(needed) == wanted
     assert needed == 1 or frontend.frames(needed - 1) < wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        ("compress/offset", NAN, "compress.offset: nan"),
+        ("compress/offset", INF, "compress.offset: inf"),
+        ("compress/floor", -INF, "compress.floor: -inf"),
+        ("compress", {"kind": "db", "ref": NAN}, "compress.ref: nan"),
+        ("compress", {"kind": "db", "amin": NAN}, "compress.amin: nan"),
+        ("compress", {"kind": "db", "top_db": INF}, "compress.top_db: inf"),
+        ("input/pre_emphasis", NAN, "input.pre_emphasis: nan"),
+        ("filterbank/fmin", NAN, "filterbank.fmin: nan"),
+        ("filterbank/fmax", INF, "filterbank.fmax: inf"),
+        ("cepstrum", {"count": 13, "lifter": NAN}, "cepstrum.lifter: nan"),
+        ("normalize", {"mean": [0.0] * 49 + [NAN], "spread": [1.0]}, "normalize.mean[49]: nan"),
+        ("normalize", {"mean": [0.0], "spread": [INF]}, "normalize.spread[0]: inf"),
+        ("quantize", {"dtype": "int8", "scale": NAN}, "quantize.scale: nan"),
+        ("quantize", {"dtype": "int8", "scale": INF}, "quantize.scale: inf"),
+    ],
+)
+def test_a_number_that_isnt_finite_is_refused_with_its_place(load: Load, path: str, value: Any, place: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        load(changed(f"frontend/{path}", value))
+    assert f"system.toml: frontend.{place} is not a number to compute with" in e.value.message
+    assert e.value.hint == "write a finite number"
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("input/rate", "input.rate"), ("input/length", "input.length"), ("frame/length", "frame.length"),
+        ("frame/hop", "frame.hop"), ("window/length", "window.length"), ("spectrum/n_fft", "spectrum.n_fft"),
+        ("filterbank/bands", "filterbank.bands"), ("filterbank", "filterbank.size"), ("cepstrum", "cepstrum.count"),
+        ("quantize", "quantize.zero_point"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [2**31 + 1, 2**70, -(2**40)])
+def test_a_size_beyond_reason_is_refused_with_its_place(load: Load, path: str, place: str, size: int) -> None:
+    tables: dict[str, dict[str, Any]] = {
+        "filterbank": {"kind": "pool", "size": size}, "cepstrum": {"count": size},
+        "quantize": {"dtype": "int8", "scale": 1.0, "zero_point": size},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"system\.toml: frontend\.{place}: {size} is more than 2147483648"):
+        load(changed(f"frontend/{path}", tables.get(path, size)))
+
+
+def test_the_largest_size_within_reason_is_read(load: Load) -> None:
+    data = changed("frontend/input/length", 2**31)
+    del data["model"]["shape"]
+    assert load(data).frontend.input.length == 2**31
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([0, 50], "model.shape: 0 is not a number of frames"),
+        ([-98, 50], "model.shape: -98 is not a number of frames"),
+        ([2**31 + 1, 50], "model.shape: 2147483649 is not a number of frames"),
+        ([2**70, 50], f"model.shape: {2**70} is not a number of frames"),
+        ([NAN, 50], "model.shape[0]: expected `int | str`"),
+        (["all", 50], "model.shape[0]: invalid enum value 'all'"),
+        ([98, 2**70], f"the network takes {2**70} bands; the frontend gives 50"),
+        ([98, -50], "the network takes -50 bands; the frontend gives 50"),
+    ],
+)
+@pytest.mark.parametrize("length", [16032, None])
+def test_a_shape_that_no_network_has_is_refused(load: Load, shape: list[Any], message: str, length: int | None) -> None:
+    data = changed("model/shape", shape)
+    data["frontend"]["input"] = {"rate": 16000} | ({"length": length} if length is not None else {})
+    with pytest.raises(ConfigError) as e:
+        load(data)
+    assert message in e.value.message
+
+
+@pytest.mark.parametrize("precision", ["float32", None], ids=["named", "by default"])
+def test_two_files_of_one_format_and_precision_are_refused_with_both_places(load: Load, precision: str | None) -> None:
+    twin = {**GOOD["artifacts"][0], "file": "twin.onnx"} | ({"precision": precision} if precision else {})
+    with pytest.raises(ConfigError) as e:
+        load(GOOD | {"artifacts": [*GOOD["artifacts"], twin]})
+    assert "system.toml: artifacts[2]: onnx float32 stands at artifacts[0] already" in e.value.message
+    assert "another precision" in (e.value.hint or "")
+    told_apart = GOOD | {"artifacts": [*GOOD["artifacts"], twin | {"precision": "float32-folded"}]}
+    assert load(told_apart).not_built[-1] == "onnx float32-folded: twin.onnx is not built"
 
 
 def test_any_number_of_frames_fits_a_network_that_takes_any(load: Load) -> None:

@@ -273,7 +273,8 @@ class LocalTarget:
         """Start workers side by side: importing a framework takes seconds."""
 
         def start(kind: str, spec: str) -> None:
-            with contextlib.suppress(WorkerDiedError), self._worker(kind, spec):  # said again by whoever needs it
+            # Said again by whoever needs it.
+            with contextlib.suppress(WorkerDiedError, errors.ParityError), self._worker(kind, spec):
                 pass
 
         for future in [self._pool.submit(start, *p) for p in plugins]:

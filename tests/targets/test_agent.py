@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from parity import frontend as fe
 from parity import system as systems
 from parity.errors import ConfigError, ModelError
-from parity.protocols import Artifact, Port, Tensor
+from parity.protocols import Array, Artifact, Port, Tensor
 from parity.targets import agent, wire
 from tests.plugins_for_tests import rig
 
@@ -51,6 +53,38 @@ def test_a_network_that_takes_another_tensor_is_named(onnx: Artifact) -> None:
         agent.check_shape(onnx, declared, np.zeros((98, 50), np.float32))
 
 
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [("N1TF", (1, 1, 98, 50)), ("NTF1", (1, 98, 50, 1)), ("NFT", (1, 50, 98)), ("NTF", (None, 98, None))],
+)
+def test_a_network_of_another_number_of_frames_says_how_to_give_it_them(
+    layout: str, shape: tuple[int | None, ...], onnx: Artifact
+) -> None:
+    any_frames = dataclasses.replace(onnx, shape=(None, 50), input=Port(name="x", layout=layout))
+    declared = Tensor(shape=shape, dtype="float32")
+    agent.check_shape(any_frames, declared, np.zeros((98, 50), np.float32))
+    with pytest.raises(ModelError, match=r"takes 98 frames; this clip gives 97") as error:
+        agent.check_shape(any_frames, declared, np.zeros((97, 50), np.float32))
+    hint = str(error.value.hint)
+    assert "set frontend.input.length (98 frames) in system.toml" in hint
+    assert "model.shape = [98, 50]" in hint
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"),
+    [("N1TF", (1, 1, 98, 40)), ("N1TF", (1, 2, 98, 50)), ("N1TF", (1, 98, 50)), ("NFT", (1, 98, 50))],
+    ids=["bands", "an axis of one", "axes", "turned"],
+)
+def test_where_more_than_the_frames_differs_both_shapes_are_told(
+    layout: str, shape: tuple[int, ...], onnx: Artifact
+) -> None:
+    other = dataclasses.replace(onnx, shape=(None, 50), input=Port(name="x", layout=layout))
+    with pytest.raises(ModelError) as error:
+        agent.check_shape(other, Tensor(shape=shape, dtype="float32"), np.zeros((97, 50), np.float32))
+    assert f"takes an input of shape {list(shape)}" in error.value.message
+    assert "[97, 50]" in error.value.message
+
+
 def test_features_are_quantized_for_an_integer_input_and_outputs_turned_back(onnx: Artifact) -> None:
     whole = Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=0.5, zero_point=-3)
     x = agent.to_input(np.array([[0.0, 0.6], [-70.0, 90.0]], np.float32), onnx, whole)
@@ -68,6 +102,113 @@ def test_integer_features_and_float_networks_are_left_alone(onnx: Artifact) -> N
     assert same.reshape(-1).tolist() == [0, 1, 2, 3]
     logits = agent.from_output(np.zeros((1, 3), np.float32), Port(name="x", layout="NC"), None)
     assert logits.shape == (3,)
+
+
+WHOLE = np.array([[-128, -1], [0, 127]])
+
+
+@pytest.mark.parametrize(
+    ("features", "declared"),
+    [
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=0.5, zero_point=-3)),
+        ((WHOLE + 128).astype(np.uint8), Tensor(shape=(1, 1, 2, 2), dtype="uint8", scale=0.5, zero_point=7)),
+        ((WHOLE + 128).astype(np.uint8), Tensor(shape=(1, 1, 2, 2), dtype="int16", scale=0.5, zero_point=-3)),
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="int32")),
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="float32")),
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="float16")),
+        (WHOLE.astype(np.int8), None),
+    ],
+)
+def test_quantized_features_are_fed_unchanged_never_quantized_twice_and_come_back_equal(
+    features: Array, declared: Tensor | None, onnx: Artifact
+) -> None:
+    x = agent.to_input(features, onnx, declared)
+    assert x.dtype.name == (declared.dtype if declared is not None else features.dtype.name)
+    assert x.shape == (1, 1, 2, 2)
+    np.testing.assert_array_equal(x.reshape(2, 2), features)
+    back = agent.from_input(x, features, onnx, declared)
+    assert back.dtype == features.dtype
+    np.testing.assert_array_equal(back, features)
+
+
+@pytest.mark.parametrize(
+    ("features", "takes", "scale"),
+    [
+        ("int16", "int8", 0.5), ("int16", "int8", None), ("uint8", "int8", 0.5), ("int8", "uint8", 0.5),
+        ("int32", "uint8", None), ("float32", "int8", None),
+    ],
+)  # fmt: skip
+def test_features_that_do_not_fit_an_integer_input_are_refused_with_what_to_do(
+    features: str, takes: str, scale: float | None, onnx: Artifact
+) -> None:
+    declared = Tensor(shape=(1, 1, 2, 2), dtype=takes, scale=scale)
+    with pytest.raises(ModelError, match=f"takes {takes}; the frontend's features are {features}") as error:
+        agent.to_input(np.zeros((2, 2), features), onnx, declared)
+    assert "[frontend.quantize]" in str(error.value.hint)
+
+
+def test_what_a_float16_network_was_fed_with_comes_back_as_float32(onnx: Artifact) -> None:
+    features = np.array([[0.1, -6.0], [1e6, 65504.0]], np.float32)
+    declared = Tensor(shape=(1, 1, 2, 2), dtype="float16")
+    x = agent.to_input(features, onnx, declared)
+    assert x.dtype == np.float16
+    back = agent.from_input(x, features, onnx, declared)
+    assert back.dtype == np.float32
+    assert back.tolist() == [[float(np.float16(0.1)), -6.0], [np.inf, 65504.0]]
+
+
+@pytest.mark.parametrize("layout", ["N1TF", "NTF1", "NFT"])
+def test_what_an_integer_network_was_fed_with_comes_back_dequantized_and_time_major(
+    layout: str, onnx: Artifact
+) -> None:
+    artifact = dataclasses.replace(onnx, input=Port(name="x", layout=layout))
+    features = np.array([[0.0, 0.6, 1.0], [-70.0, 90.0, -0.5]], np.float32)
+    declared = Tensor(shape=(None,) * len(layout), dtype="int8", scale=0.5, zero_point=-3)
+    back = agent.from_input(agent.to_input(features, artifact, declared), features, artifact, declared)
+    assert back.dtype == np.float32
+    assert back.tolist() == [[0.0, 0.5, 1.0], [-62.5, 65.0, -0.5]]
+
+
+class Takes:
+    """A runtime whose network takes what its options say and answers one logit."""
+
+    def __init__(self, dtype: str, scale: str = "") -> None:
+        self.tensors = {
+            "model/input": Tensor(shape=(1, 1, None, 50), dtype=dtype, scale=float(scale) if scale else None)
+        }
+        self.fed: list[Array] = []
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    @contextlib.contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Takes]:
+        yield self
+
+    def run(self, inputs: dict[str, Array], taps: frozenset[str]) -> dict[str, Array]:
+        self.fed += inputs.values()
+        return {"model/logits": np.zeros((1, 1), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("options", "features", "back"),
+    [
+        ("dtype=int8,scale=0.5", np.full((98, 50), 0.6, np.float32), np.full((98, 50), 0.5, np.float32)),
+        ("dtype=int8,scale=0.5", np.full((98, 50), 7, np.int8), np.full((98, 50), 7, np.int8)),
+        ("dtype=float32", np.full((98, 50), 7, np.int8), np.full((98, 50), 7, np.int8)),
+        ("dtype=float16", np.full((98, 50), 0.1, np.float32), np.full((98, 50), np.float16(0.1), np.float32)),
+    ],
+)
+def test_the_tap_of_the_input_is_what_was_fed_in_the_dtype_of_the_features(
+    options: str, features: Array, back: Array, onnx: Artifact
+) -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": f"{__name__}:Takes:{options}"}))
+    list(far.handle({"do": "open", "artifact": dataclasses.asdict(onnx), "threads": 1}))
+    (reply,) = far.handle({"do": "run", "model": onnx.path, "inputs": [features], "taps": [["model/input"]]})
+    assert far._plugin.fed[0].dtype.name == options.removeprefix("dtype=").split(",")[0]
+    assert reply["taps"]["model/input"].dtype == back.dtype
+    np.testing.assert_array_equal(reply["taps"]["model/input"], back)
 
 
 def test_an_output_that_does_not_fit_its_layout_is_named(onnx: Artifact) -> None:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -136,11 +137,13 @@ def test_a_backend_that_fails_costs_its_pairs_only(plugin: str, cause: str, gold
     assert rig.failing(done, path="isolated") == []
 
 
-def job(golden: Path) -> Job:
+def job(
+    golden: Path, backends: Sequence[str] = ("numpy",), runtimes: Sequence[str] = ("faulty.runtimes:Aborts", "onnxrt")
+) -> Job:
     system = systems.load(rig.SYSTEM)
     (part,) = from_goldens(goldens.load(golden, system), frozenset()).chunks
     onnx = next(a for a in system.artifacts if a.format == "onnx")
-    return job_of(Plan(system, {"numpy": frozenset()}, [("faulty.runtimes:Aborts", onnx), ("onnxrt", onnx)]), part)
+    return job_of(Plan(system, dict.fromkeys(backends, frozenset()), [(r, onnx) for r in runtimes]), part)
 
 
 @pytest.mark.usefixtures("alone")
@@ -153,6 +156,62 @@ def test_what_failed_is_not_tried_again_and_the_rest_of_the_jobs_goes_on(golden:
         assert not isinstance(result.activations["", "onnxrt", "float32"], Failure)
     key = "", "faulty.runtimes:Aborts", "float32"
     assert first.activations[key] == second.activations[key]
+
+
+def of_clip(whole: Job, i: int) -> Job:
+    """The job with one of its clips only."""
+    return replace(whole, clips=[whole.clips[i]], references=[whole.references[i]], taps=[whole.taps[i]])
+
+
+def test_a_backend_that_raises_for_one_clip_is_asked_for_the_next(golden: Path) -> None:
+    backend = f"faulty.at_work:RaisesFor:clip={rig.CLIPS[0]}"
+    whole = job(golden, [backend], ["onnxrt"])
+    with rig.target() as local:
+        (bad,) = local.run([of_clip(whole, 0)])
+        (good,) = local.run([of_clip(whole, 1)])
+        (again,) = local.run([of_clip(whole, 0)])
+    failed = bad.features[backend]
+    assert isinstance(failed, Failure)
+    assert failed.reason == f"ValueError: {rig.CLIPS[0]} is too quiet for me"
+    assert not isinstance(good.features[backend], Failure)
+    assert not isinstance(good.activations[backend, "onnxrt", "float32"], Failure)
+    assert again.features[backend] == failed
+
+
+def test_a_runtime_that_raises_for_one_clip_is_asked_for_the_next(golden: Path) -> None:
+    whole = job(golden, [], ["faulty.runtimes:Raises"])  # at the second clip that it is given
+    key = "", "faulty.runtimes:Raises", "float32"
+    with rig.target() as local:
+        (bad,) = local.run([whole])
+        (good,) = local.run([whole])
+    failed, outputs = bad.activations[key], good.activations[key]
+    assert isinstance(failed, Failure)
+    assert failed.reason == f"RuntimeError: kernel not implemented (at clip {rig.CLIPS[1]})"
+    assert not isinstance(outputs, Failure)
+    assert [sorted(o.taps) for o in outputs] == [sorted(t) for t in whole.taps]
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("kind", "plugin", "cause"),
+    [
+        ("backend", "Dies", "died of SIGABRT"),
+        ("backend", "Hangs", "no answer within 4 s: stopped"),
+        ("runtime", "DiesOpening", "died of SIGABRT"),
+        ("runtime", "HangsRunning", "no answer within 4 s: stopped"),
+    ],
+)
+def test_what_died_or_hung_is_tried_once(kind: str, plugin: str, cause: str, golden: Path, tmp_path: Path) -> None:
+    told = tmp_path / "tried"
+    spec = f"faulty.at_work:{plugin}:told={told}"
+    one = job(golden, [spec], []) if kind == "backend" else job(golden, [], [spec])
+    with rig.target(4.0) as local:
+        results = [result for _ in range(2) for result in local.run([one])]
+    for result in results:
+        failed = result.features[spec] if kind == "backend" else result.activations["", spec, "float32"]
+        assert isinstance(failed, Failure)
+        assert failed.reason.startswith(cause)
+    assert told.read_bytes() == b"."
 
 
 @pytest.mark.usefixtures("alone")

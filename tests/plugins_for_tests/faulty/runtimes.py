@@ -27,10 +27,13 @@ class _Session:
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         self._clips += 1
         taps_of_clip = self._session.run(inputs, taps)
-        return self._runtime.spoil(taps_of_clip) if self._clips == 2 else taps_of_clip
+        return self._runtime.spoil(taps_of_clip) if self._clips == 2 or self._runtime.always else taps_of_clip
 
 
 class _Faulty(OnnxRuntime):
+    always = False
+    """Goes wrong on every clip."""
+
     def spoil(self, taps: Taps) -> Taps:
         raise NotImplementedError
 
@@ -100,6 +103,21 @@ class Doubles(_Faulty):
 
     def spoil(self, taps: Taps) -> Taps:
         return {t: np.asarray(a, np.float64) if t == "model/logits" else a for t, a in taps.items()}
+
+
+class Gives(_Faulty):
+    """The first element of one tap is another number, in every clip: options `tap` and `value`."""
+
+    always = True
+
+    def __init__(self, tap: str, value: str) -> None:
+        super().__init__()
+        self._tap, self._value = tap, float(value)
+
+    def spoil(self, taps: Taps) -> Taps:
+        spoilt = np.array(taps[self._tap])
+        spoilt.reshape(-1)[0] = self._value
+        return {**taps, self._tap: spoilt}
 
 
 class Prints(_Faulty):
