@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -232,7 +233,8 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
             click.echo(f"{found.name}: {problem}", err=True)
         click.echo(f"{found.name}: {len(opened.clips)} clips checked")
     if problems:
-        raise GoldenError(f"{problems} problems in the goldens", "restore them (git checkout), or record again")
+        found_are = "1 problem" if problems == 1 else f"{problems} problems"
+        raise GoldenError(f"{found_are} in the goldens", "restore them (git checkout), or record again")
 
 
 @golden.command()
@@ -344,10 +346,11 @@ def main() -> NoReturn:
         click.echo("interrupted", err=True)
         code = INTERRUPTED
     except ParityError as e:
-        click.echo(f"parity: {e.message}", err=True)
-        if e.hint:
-            click.echo(f"hint: {e.hint}", err=True)
         code = e.exit_code
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(f"parity: {e.message}", err=True)
+            if e.hint:
+                click.echo(f"hint: {e.hint}", err=True)
     except BrokenPipeError:
         # Whoever read our output has gone; what was to be said no longer matters, that it failed does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -103,7 +103,8 @@ def find(kind: Kind, spec: str) -> Plugin:
     plugin = known[name]
     if plugin.missing:
         needs = ", ".join(d for m, d in plugin.needs if m in plugin.missing)
-        raise MissingExtra(f"{kind} {name!r} needs {needs}, which is not installed", plugin.install)
+        verb = "are" if "," in needs else "is"
+        raise MissingExtra(f"{kind} {name!r} needs {needs}, which {verb} not installed", plugin.install)
     return plugin
 
 

@@ -406,6 +406,14 @@ def test_a_reader_that_goes_away_changes_no_verdict(
     assert len(rig.left_over(reports)) == 1
 
 
+def test_an_error_that_nobody_reads_keeps_its_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "parity", "golden", "verify", "--golden", str(tmp_path / "absent")]
+    with subprocess.Popen(command, cwd=rig.ROOT, env=rig.environment(), stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert process.returncode == 5
+
+
 def test_examples_without_a_fault_pass(golden: Path, reports: Path) -> None:
     done = run(reports, "--golden", golden, "--examples", "30", "--format", "json")
     assert done.returncode == 0, done.stdout + done.stderr
