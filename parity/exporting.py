@@ -1,0 +1,225 @@
+"""From a trained reference model to the files that are deployed, each held to PyTorch before it replaces the old one.
+
+A system's ``export.py`` says what is its own (network, Keras twin, example inputs) and calls `main`; taps, names and
+axes are read from its system.toml, and each file is run by the runtime that will run it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import torch
+from tensorflow.lite.tools import flatbuffer_utils
+
+from parity import layout, registry, system
+from parity.protocols import Array, Artifact, Tap, Taps
+from parity.runtimes.torch_ import build
+from parity.taps import MODEL_INPUT
+from parity.targets.agent import from_output, to_input
+from parity.training import write_atomically
+
+OPSET = 17
+TWIN_LIMIT = 1e-5
+"""Largest difference allowed between the twin and PyTorch, of the tap's largest value where that is above one."""
+ARTIFACT_LIMIT = 1e-4
+"""A gross check only: judging the artifacts is what parity is for."""
+
+State = Mapping[str, Array]
+Twin = Callable[[State], keras.Model]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What a system's own ``export.py`` says."""
+
+    folder: Path
+    features: Callable[[int, int], Sequence[Array]]
+    """(count, seed) -> so many features `[frames, bands]` as the frontend gives them."""
+    twin: Twin
+    """The same network in Keras, its layers named like the taps, from the weights; its input has a fixed shape."""
+    dynamic: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    """Axes of the network's input that may have any size in the ONNX file."""
+    dynamic_output: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    limit: float = TWIN_LIMIT
+
+
+def artifact(of: system.System, form: str) -> Artifact:
+    """The float32 file of a system in a format."""
+    return next(a for a in of.artifacts if a.format == form and a.precision == "float32")
+
+
+def runtime_of(form: str) -> str:
+    """The runtime that runs a format."""
+    return {"torch": "torch", "onnx": "onnxrt", "tflite": "tflite"}[form]
+
+
+def run(of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
+    """Arrays at all of an artifact's taps, time-major, for features `[frames, bands]`."""
+    with registry.create("runtime", runtime_of(of.format)).open(of) as session:
+        for x in inputs:
+            native = to_input(x, of, session.tensors.get(MODEL_INPUT))
+            got = session.run({of.input.name: native}, frozenset(of.taps))
+            yield {t: from_output(got[t], port, session.tensors.get(t)) for t, port in of.taps.items()}
+
+
+def run_twin(twin: keras.Model, of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
+    """The same of the Keras twin: a layer a tap, in the axes of the file that it is converted to."""
+    probe = keras.Model(twin.input, [twin.get_layer(t.rpartition("/")[2]).output for t in of.taps])
+    for x in inputs:
+        outputs = probe(layout.native(x, of.input.layout))
+        yield {
+            t: layout.time_major(np.asarray(value), port.layout)
+            for (t, port), value in zip(of.taps.items(), outputs, strict=True)
+        }
+
+
+def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float) -> None:
+    """Print the largest difference at each tap. SystemExit above `limit`."""
+    largest: dict[Tap, float] = {}
+    for a, b in zip(found, expected, strict=True):
+        for t in a:
+            if a[t].shape != b[t].shape:
+                raise SystemExit(f"{who}: {t} has shape {a[t].shape}, PyTorch's is {b[t].shape}")
+            scale = max(1.0, float(np.abs(b[t]).max()))
+            largest[t] = max(largest.get(t, 0.0), float(np.abs(a[t].astype(np.float64) - b[t]).max()) / scale)
+    for t, difference in largest.items():
+        print(f"{who} against PyTorch, {t}: largest difference {difference:.1e}")
+        if not difference <= limit:
+            raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {difference:.1e}")
+
+
+def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET) -> bytes:
+    """Export with the older exporter (input ``features``, output ``logits``), the same bytes for the same weights."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation of the exporter; traced conditions on fixed shapes
+        torch.onnx.export(
+            network, (torch.from_numpy(example),), buffer, dynamo=False, opset_version=opset,
+            input_names=["features"], output_names=["logits"],
+            dynamic_axes={"features": dict(how.dynamic), "logits": dict(how.dynamic_output)},
+        )  # fmt: skip
+    network.eval()  # the export may leave the network in training mode
+    assert not any(module.training for module in network.modules())
+    model = onnx.load_from_string(buffer.getvalue())
+    for node in model.graph.node:
+        node.doc_string = ""  # may hold source paths of this machine
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def to_tflite(model: keras.Model, taps: Sequence[Tap]) -> bytes:
+    """Convert the twin to float32 TensorFlow Lite, for the shape of its input with a batch of one."""
+    fixed = keras.models.clone_model(
+        model, input_tensors=keras.Input(batch_shape=(1, *model.input.shape[1:]), name="features", dtype="float32")
+    )
+    fixed.set_weights(model.get_weights())
+    # from_keras_model freezes the weights. from_saved_model and from_concrete_functions left variables
+    # in the file that nothing sets (Keras 3.15, TensorFlow 2.21): LiteRT then answers NaN, without an error.
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras tells where its temporary folder is
+        data = tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
+    return with_plain_names(data, [t.rpartition("/")[2] for t in taps])
+
+
+def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
+    """Name the tensors at ``features`` and the layers by their layer, and the signature's output ``logits``.
+
+    The converter fuses convolution, batch normalization and ReLU into one operator; its output is the ReLU's.
+    Its own name for that tensor strings together all that was fused, differs from the bias' name by one
+    character, and may change with the versions of Keras and TensorFlow. Operators and weights are kept.
+    """
+    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    (graph,) = file.subgraphs
+    (signature,) = file.signatureDefs
+    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): "logits"}
+    for operator in graph.operators:
+        # "commands_cnn_1/relu1_1/Relu;commands_cnn_1/bn1_1/batchnorm/add_1;..." -> {"relu1", "bn1", ...}
+        output = int(operator.outputs[0])
+        paths = [path.split("/") for path in graph.tensors[output].name.decode().split(";")]
+        found = {path[1].removesuffix("_1") for path in paths if len(path) > 2}
+        for layer in found & set(layers):
+            names.setdefault(output, layer)
+    if sorted(names.values()) != sorted({"features", *layers}):
+        raise SystemExit(f"the converter made other operators than expected: {sorted(names.values())}")
+    for index, name in names.items():
+        graph.tensors[index].name = name.encode()
+    signature.outputs[0].name = b"logits"
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """Return the installed versions of the named packages."""
+    return {name: version(name) for name in names}
+
+
+def tensorflow() -> str:
+    """Return the name TensorFlow is installed under."""
+    try:
+        version("tensorflow")
+    except PackageNotFoundError:
+        return "tensorflow-cpu"
+    return "tensorflow"
+
+
+def main(how: Export) -> None:
+    """Run the command line of a system's export.py."""
+    parser = argparse.ArgumentParser(description=f"Write {how.folder.name} as ONNX and TensorFlow Lite.")
+    parser.add_argument("--out", type=Path, default=how.folder, metavar="DIR", help="folder to write to")
+    out: Path = parser.parse_args().out
+
+    weights = how.folder / "weights.safetensors"
+    training = json.loads((how.folder / "training.json").read_text())
+    if training["weights_sha256"] != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise SystemExit("training.json describes other weights\nhint: run train.py again")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy of the system with the new files in it: the old ones are replaced when all is checked.
+        new = Path(folder) / how.folder.name
+        shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "__pycache__"))
+        of = system.load(new)
+        trained = artifact(of, "torch")
+        inputs = how.features(20, 0)
+        expected = list(run(trained, inputs))
+        assert trained.network is not None
+        network = build(trained.network, Path(trained.path))
+        onnx_file = to_onnx(network, layout.native(inputs[0], trained.input.layout), how)
+        write_atomically(new / f"{of.name}.onnx", onnx_file)
+        twin = how.twin({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+        tflite_file = to_tflite(twin, of.taps)
+        write_atomically(new / f"{of.name}.tflite", tflite_file)
+
+        of = system.load(new)
+        hold("the Keras twin", run_twin(twin, artifact(of, "tflite"), inputs), expected, how.limit)
+        for form, who in (("onnx", "ONNX Runtime"), ("tflite", "LiteRT")):
+            hold(who, run(artifact(of, form), inputs), expected, ARTIFACT_LIMIT)
+
+    made: dict[str, tuple[bytes, Any]] = {
+        weights.name: (weights.read_bytes(), training["versions"]),
+        f"{of.name}.onnx": (onnx_file, versions(["onnx", "torch"])),
+        f"{of.name}.tflite": (tflite_file, versions(["keras", tensorflow()])),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    listing = {}
+    for name, (data, made_with) in made.items():
+        if (out / name).resolve() != weights:
+            write_atomically(out / name, data)
+        listing[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "made_with": made_with}
+    write_atomically(out / "artifacts.json", (json.dumps(listing, indent=2, sort_keys=True) + "\n").encode())

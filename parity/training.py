@@ -1,0 +1,308 @@
+"""Training a reference model on a folder like Speech Commands: ``DIR/<word>/<speaker>_nohash_<n>.wav`` (or .flac).
+
+A system's ``train.py`` says what is its own (network, augmentation, schedule) and calls `main`; the recipe, the labels
+and the axes of the input are read from its system.toml, so that what is trained is what is deployed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import rich.progress
+import safetensors.torch
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from parity import layout, system
+from parity.backends.librosa_ import LibrosaBackend
+from parity.protocols import Clip
+
+SPLITS = ("train", "validation", "held_out")
+SILENT = {"_silence_", "_background_noise_"}
+"""Folders that hold no word: used only where a label says so (`silence`)."""
+
+Float32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One clip on disk: its word, its class number, its speaker, and the split the speaker falls into."""
+
+    path: Path
+    word: str
+    label: int
+    speaker: str
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a system's own ``train.py`` says."""
+
+    folder: Path
+    build: Callable[[], nn.Module]
+    augment: Callable[[Float32, np.random.Generator], Float32]
+    """Samples at full scale ±1.0 to samples; of another length where the network takes any."""
+    layout: str
+    """Axes of the network's input, as in system.toml: `N1TF`."""
+    epochs: int = 120
+    copies: int = 16
+    """Augmented variants of each training clip; every epoch draws one."""
+    batch: int = 64
+    rate: float = 3e-3
+    decay: float = 0.02
+    smoothing: float = 0.1
+
+
+def split_of(speaker: str) -> str:
+    """Return the split of a speaker: 70 % train, 10 % validation, 20 % held out; the same everywhere."""
+    share = int.from_bytes(hashlib.sha1(speaker.encode()).digest()[:8], "big") / 2**64
+    return "train" if share < 0.7 else "validation" if share < 0.8 else "held_out"
+
+
+def speaker_of(name: str) -> str:
+    """Return the speaker named by a file: ``a591c2ea`` for ``a591c2ea_nohash_0.wav``; else the name itself.
+
+    A folder that mixes words puts the word before the speaker (``wow_a591c2ea_nohash_0.wav``): it is cut off,
+    or the same voice would land in two splits.
+    """
+    before, mark, _ = name.partition("_nohash_")
+    return before.rpartition("_")[2] if mark else name
+
+
+def label_of(word: str, labels: Sequence[str]) -> int | None:
+    """Return the class of a folder: its own, or ``unknown`` where there is one; None for a folder to leave out."""
+    name = word.strip("_")
+    if name in labels:
+        return labels.index(name)
+    return None if word in SILENT or "unknown" not in labels else labels.index("unknown")
+
+
+def recordings(data: Path, labels: Sequence[str]) -> list[Recording]:
+    """List the clips of every word folder, sorted by path."""
+    found = []
+    for folder in sorted(p for p in data.iterdir() if p.is_dir()):
+        label = label_of(folder.name, labels)
+        if label is None:
+            continue
+        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in {".wav", ".flac"}):
+            speaker = speaker_of(path.name)
+            found.append(Recording(path, folder.name, label, speaker, split_of(speaker)))
+    return found
+
+
+def read(path: Path, rate: int) -> Float32:
+    """Read a mono clip at `rate` Hz as float32 samples at full scale ±1.0, ``[samples]``."""
+    samples, found = soundfile.read(path, dtype="float32")
+    if found != rate or samples.ndim != 1:
+        raise SystemExit(f"{path}: needs mono at {rate} Hz, has {samples.ndim} axes at {found} Hz")
+    return np.asarray(samples, dtype=np.float32)
+
+
+def progress(items: Iterable[T], what: str) -> Iterator[T]:
+    """Show a progress bar on a terminal, and one plain line elsewhere."""
+    if sys.stdout.isatty():
+        yield from rich.progress.track(list(items), description=what)
+    else:
+        print(what, flush=True)
+        yield from items
+
+
+class Features:
+    """The inputs of a network as its system.toml describes them, worked out by librosa."""
+
+    def __init__(self, of: system.System, axes: str) -> None:
+        self._frontend, self._backend, self._layout = of.frontend, LibrosaBackend(), axes
+        if (refused := self._backend.supports(of.frontend)) is not None:
+            raise SystemExit(f"{of.name} can't be trained on librosa's features: {refused.reason}")
+
+    def of(self, samples: Float32) -> Tensor:
+        """Return the network's input for a clip, without its batch axis."""
+        tap = self._frontend.output
+        (taps,) = self._backend.features(
+            [Clip("", samples, self._frontend.input.rate, "")], self._frontend, frozenset({tap})
+        )
+        return torch.from_numpy(layout.native(np.asarray(taps[tap], np.float32), self._layout)[0].copy())
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs of clips: `variants[v][i]` (the first as recorded), and their classes."""
+
+    variants: Sequence[Sequence[Tensor]]
+    classes: Tensor
+
+
+def examples(of: Features, clips: Sequence[Recording], how: Training, rate: int, copies: int, seed: int) -> Examples:
+    """Work out the inputs of clips, and of `copies` augmented variants of each."""
+    out: list[list[Tensor]] = [[] for _ in range(1 + copies)]
+    for index, clip in enumerate(progress(clips, f"features of {len(clips)} clips")):
+        samples = read(clip.path, rate)
+        out[0].append(of.of(samples))
+        rng = np.random.default_rng([seed, index])
+        for variant in out[1:]:
+            variant.append(of.of(how.augment(samples, rng)))
+    return Examples(out, torch.tensor([clip.label for clip in clips]))
+
+
+def batches(inputs: Sequence[Tensor], order: Sequence[int], size: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Stack inputs in the order given, those of one shape together, at most `size` at a time; with their positions."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i in order:
+        by_shape.setdefault(inputs[i].shape, []).append(i)
+    for members in by_shape.values():
+        for start in range(0, len(members), size):
+            part = members[start : start + size]
+            yield torch.stack([inputs[i] for i in part]), part
+
+
+def evaluate(network: nn.Module, of: Examples) -> tuple[float, float]:
+    """Return accuracy (0 to 1) and mean cross-entropy (nats) of the network in eval mode, on clips as recorded."""
+    network.eval()
+    logits: list[Tensor] = [torch.empty(0)] * len(of.classes)
+    with torch.inference_mode():
+        for x, members in batches(of.variants[0], range(len(of.classes)), 256):
+            for i, row in zip(members, network(x), strict=True):
+                logits[i] = row
+    every = torch.stack(logits)
+    return (every.argmax(1) == of.classes).float().mean().item(), nn.functional.cross_entropy(every, of.classes).item()
+
+
+def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed: int) -> tuple[nn.Module, int]:
+    """Train, and return the network of the epoch that did best on the validation speakers, with that epoch."""
+    torch.manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
+    clips = len(train.classes)
+    network = how.build()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay)
+    steps = epochs * -(-clips // how.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=how.smoothing)
+    best, best_epoch, best_state = (-1.0, 0.0), 0, network.state_dict()
+    for epoch in progress(range(1, epochs + 1), f"training, {epochs} epochs"):
+        network.train()
+        total = 0.0
+        drawn = torch.randint(len(train.variants), (clips,), generator=rng).tolist()
+        inputs = [train.variants[v][i] for i, v in enumerate(drawn)]
+        for x, members in batches(inputs, torch.randperm(clips, generator=rng).tolist(), how.batch):
+            loss = loss_of(network(x), train.classes[members])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(members)
+            if schedule.last_epoch < steps:  # inputs of several shapes make a few batches more
+                schedule.step()
+        accuracy, loss_validation = evaluate(network, validation)
+        if (accuracy, -loss_validation) > best:
+            best, best_epoch = (accuracy, -loss_validation), epoch
+            best_state = copy.deepcopy(network.state_dict())
+        if not sys.stdout.isatty():
+            print(f"epoch {epoch:3d}  loss {total / clips:.4f}  validation {accuracy:.2%}", flush=True)
+    network.load_state_dict(best_state)
+    return network.eval(), best_epoch
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file beside ``path``, then rename: a reader sees the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save(network: nn.Module, path: Path) -> str:
+    """Write the weights atomically, contiguous and unlabelled (byte-stable); return their sha256."""
+    data = safetensors.torch.save({name: t.detach().contiguous() for name, t in network.state_dict().items()})
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def lay_out(clips: Sequence[Recording], out: Path) -> None:
+    """Fill ``out/<word>/`` with symbolic links to the held-out clips (copies, where links can't be)."""
+    for clip in clips:
+        target = out / clip.word / clip.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.symlink_to(clip.path.resolve())
+        except OSError:
+            target.write_bytes(clip.path.read_bytes())
+
+
+def main(how: Training) -> None:
+    """Run the command line of a system's train.py."""
+    parser = argparse.ArgumentParser(description=f"Train {how.folder.name} on a folder like Speech Commands.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of word folders")
+    parser.add_argument("--epochs", type=int, default=how.epochs)
+    parser.add_argument("--copies", type=int, default=how.copies, help="augmented variants of a training clip")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2, help="the weights' last bits depend on it")
+    parser.add_argument("--out", type=Path, default=how.folder / "weights.safetensors", metavar="FILE")
+    parser.add_argument("--held-out-folder", type=Path, metavar="OUT", help="lay out held-out clips, stop")
+    args = parser.parse_args()
+
+    of = system.load(how.folder)
+    if not args.data.is_dir():
+        parser.error(f"--data: no folder {args.data}")
+    clips = recordings(args.data, of.labels)
+    by_split = {split: [clip for clip in clips if clip.split == split] for split in SPLITS}
+    for split, members in by_split.items():
+        if not members:
+            parser.error(f"--data: {len(clips)} clips found, none of them in the split {split!r}")
+    if args.held_out_folder:
+        lay_out(by_split["held_out"], args.held_out_folder)
+        print(f"{len(by_split['held_out'])} held-out clips in {args.held_out_folder}")
+        return
+
+    torch.set_num_threads(args.threads)
+    torch.use_deterministic_algorithms(True)
+    features, rate = Features(of, how.layout), of.frontend.input.rate
+
+    def made(split: str, copies: int) -> Examples:
+        return examples(features, by_split[split], how, rate, copies, args.seed)
+
+    train, validation = made("train", args.copies), made("validation", 0)
+    network, best_epoch = fit(how, train, validation, args.epochs, args.seed)
+    # The held-out clips are first looked at here, when nothing is left to choose.
+    splits = dict(zip(SPLITS, (train, validation, made("held_out", 0)), strict=True))
+    accuracy = {split: round(evaluate(network, x)[0], 4) for split, x in splits.items()}
+
+    record = {
+        "data": args.data.resolve().name,
+        "labels": of.labels,
+        "clips": {split: len(members) for split, members in by_split.items()},
+        "speakers": {split: len({clip.speaker for clip in members}) for split, members in by_split.items()},
+        "accuracy": accuracy,
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "best_epoch": best_epoch,
+        "copies": args.copies,
+        "threads": args.threads,
+        "weights_sha256": save(network, args.out),
+        "machine": platform.machine(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "librosa", "numpy", "safetensors", "soundfile")},
+    }
+    write_atomically(args.out.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
+    print(f"epoch {best_epoch} of {args.epochs} kept: {accuracy['validation']:.2%} on validation speakers")
+    print(
+        f"{accuracy['held_out']:.2%} on {len(by_split['held_out'])} clips of speakers it never heard "
+        "(no benchmark accuracy, if the clips come from an official test list)"
+    )
