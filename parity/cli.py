@@ -165,10 +165,12 @@ def golden() -> None:
     """Record, verify and show goldens."""
 
 
-def _golden_root(out: Path | None) -> Path:
+def _recorded_to(out: Path | None, found: System) -> Path:
+    """Where a system's goldens are recorded: as named, the project's, or beside a system.toml outside the project."""
     from parity import system
 
-    return out or system.root() / "golden"
+    inside = found.folder.resolve().parent == (system.root() / "reference_models").resolve()
+    return out or (system.root() if inside else found.folder) / "golden"
 
 
 def _golden_of(where: Path | None, found: System) -> Path:
@@ -182,7 +184,12 @@ def _golden_of(where: Path | None, found: System) -> Path:
 @click.option("--system", "systems", multiple=True, metavar="NAME|DIR", shell_complete=_complete(_system_names),
               help="Default: all that are built.")  # fmt: skip
 @click.option("--audio", type=PATH, metavar="DIR", help="Clips to record from. Default: the goldens' own clips/.")
-@click.option("--out", type=PATH, metavar="DIR", help="Where goldens go. Default: the project's golden/.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="Where goldens go. Default: the project's golden/, or golden/ beside a system.toml elsewhere.",
+)
 @click.option("--anchor", "--backend", default="librosa", show_default=True, metavar="NAME",
               help="Backend that must agree with the oracle.")  # fmt: skip
 @click.option("--unanchored", is_flag=True, help="Record without an anchor; every report says so.")
@@ -201,9 +208,9 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
     from parity import progress, system
     from parity import record as recording
 
-    root = _golden_root(out)
     with _target(jobs, limit) as target:
         for found in system.find(systems):
+            root = _recorded_to(out, found)
             what = recording.Recording(
                 system=found, folder=audio or root / "clips", root=root, anchor=None if unanchored else anchor,
                 runtime=runtime, layers=layers, command=_command(),
@@ -211,7 +218,11 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
             with progress.shown() as step:
                 path, manifest = recording.record(what, target, step)
             worst = max(manifest["anchor"]["worst_error_over_bound"].values(), default=0.0)
-            proof = "no anchor" if unanchored else f"{anchor} agrees with the oracle, at most {worst:.2g} of the bound"
+            proof = (
+                "no anchor"
+                if unanchored
+                else f"{anchor}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
+            )
             click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {proof}; "
                        f"activations by {manifest['recorder']['runtime']}")  # fmt: skip
 
@@ -327,7 +338,7 @@ def init(folder: Path) -> None:
     for path in starter.write(folder):
         click.echo(f"wrote {_shown(path)}")
     click.echo("fill in what is marked TODO, then: parity golden record --system "
-               f"{shlex.quote(str(folder))} --audio WAVS --out {shlex.quote(str(folder / 'golden'))}")  # fmt: skip
+               f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
 
 
 def main() -> NoReturn:

@@ -43,7 +43,7 @@ def compare(candidate: Array | None, value: Array, lo: Array, hi: Array, dtype: 
     `dtype` is what the system declares for the tap.
     """
     if candidate is None:
-        return Comparison("missing", "declared by the plugin, but it didn't arrive")
+        return Comparison("missing", "declared, but the plugin didn't return it")
     if candidate.dtype.name != dtype:
         return Comparison("fail", f"dtype is {candidate.dtype.name}, declared is {dtype}")
     if candidate.shape != value.shape:

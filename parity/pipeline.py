@@ -76,9 +76,7 @@ def run(
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
     )  # fmt: skip
     for p in runnable:
-        skipped += [
-            Skipped(system=p.system.name, reason=f"no golden holds {tap}") for tap in found[p.system.name].unheld
-        ]
+        skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
     times, tally = _Times(), LabelTally()
     record = Recorder(reports, new_name(reports))
     try:

@@ -115,8 +115,10 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 asked = by_name and bool(selection.runtimes)
                 reason = f"{plan.system.name} has no model{of} that {spec} can run"
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
+    # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
+    every = by_name and not selection.runtimes
     for plan in plans:
-        skipped += [Skipped(system=plan.system.name, reason=reason) for reason in plan.system.not_built]
+        skipped += [Skipped(system=plan.system.name, reason=reason, asked=every) for reason in plan.system.not_built]
     return plans, _asked(selection, plans, skipped), versions
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from parity.bounds.features import Interval
 from parity.errors import ConfigError
 from parity.protocols import Array, Tap
+from parity.taps import MODEL_INPUT
 
 Width = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -77,6 +78,9 @@ def _read(path: Path, kind: Any) -> Any:
 
 
 def _matches(r: Rule, key: tuple[str, ...]) -> bool:
+    # What a network is fed with is known: `model/*` doesn't loosen it, only a rule that names it does.
+    if key[-1] == MODEL_INPUT and r.tap != MODEL_INPUT:
+        return False
     patterns = (r.system, r.candidate, r.path, r.precision, r.tap)
     return all(fnmatchcase(value, pattern) for value, pattern in zip(key, patterns, strict=True))
 

@@ -77,6 +77,11 @@ class Artifact:
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
 
+    @property
+    def key(self) -> str:
+        """One artifact of one system; two may share a file."""
+        return "|".join((self.system, self.format, self.precision, self.path))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
@@ -115,7 +120,7 @@ class Session(Protocol):
     """What is known of `model/input` and of each tap before running (a tap may be left out)."""
 
     def run(self, inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
-        """One clip: named inputs in, arrays at `taps` out."""
+        """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has."""
         ...
 
 

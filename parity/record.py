@@ -1,7 +1,8 @@
 """Recording goldens: the oracle's features, a runtime's activations, and the anchor that proves the recipe.
 
-The anchor is an independent implementation (librosa for most systems). Where it disagrees with the oracle, the recipe
-doesn't describe what really ran, and nothing is recorded.
+The anchor is an independent implementation (librosa for most systems), given the same recipe; or the training code
+itself, which proves that the recipe is the one that was trained with. Where it disagrees with the oracle, nothing is
+recorded.
 """
 
 from __future__ import annotations
@@ -228,6 +229,8 @@ def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, ta
         t: golden.regenerated_digest(x.value) for t, x in intervals.items() if t in REGENERATED_TAPS
     }
     source = system.decision.source
+    if source not in model:
+        raise ModelError(f"the runtime gave no {source} for {clip.name}", "it must return every tap that is mapped")
     logits = model[source]
     if logits.size != len(system.labels):
         raise ModelError(

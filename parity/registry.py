@@ -115,7 +115,8 @@ def create(kind: Kind, spec: str) -> Any:
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as e:  # ValueError: an empty name
-        raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", f"see `parity list`; {plugin.where}") from e
+        hint = f"it is {plugin.where}; a module of your own must be on PYTHONPATH"
+        raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", hint) from e
     options = parse(spec)[1]
     known = list(inspect.signature(cls).parameters)
     if unknown := [o for o in options if o not in known]:

@@ -36,8 +36,8 @@ class Source:
     """Where there is no golden: the runtime and model that stand in for it."""
     root: Path | None = None
     """Where the goldens are."""
-    unheld: Sequence[Tap] = ()
-    """Taps of the network that no golden of the set holds: they can't be judged."""
+    unheld: Sequence[str] = ()
+    """Why taps of the network can't be judged on any clip, one reason each."""
 
 
 def chunked(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -75,7 +75,7 @@ def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
     entries = goldens.clips
     chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
     held = {tap for e in entries for tap in e["model"]["arrays"]}
-    unheld = [tap for tap in goldens.system.taps if tap not in held]
+    unheld = [f"no golden holds {tap}" for tap in goldens.system.taps if tap not in held]
     anchor, labels = dict(goldens.manifest["anchor"]), goldens.manifest["labels"]
     return Source(len(entries), chunks, anchor, labels, root=goldens.root, unheld=unheld)
 
@@ -127,6 +127,8 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         clips = audio.folder_clips(selection.audio, p.system.frontend)
         judge = plan.reference(p, plan.asking(target))
         anchor = {"live": f"features judged by the float64 oracle, activations by {judge[0]}"}
-        return Source(len(paths), judged_live(p, clips, target, selection.layers, judge), anchor, own_judge=judge)
+        unheld = [f"{judge[0]}, which judges, maps no {t}" for t in p.system.taps if t not in judge[1].taps]
+        live = judged_live(p, clips, target, selection.layers, judge)
+        return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
     regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
     return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)

@@ -487,7 +487,7 @@ def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
     done = rig.parity(*record, "--out", tmp_path / "golden")
     assert done.returncode == 0, done.stderr
     assert "3 clips recorded" in done.stdout
-    assert "librosa agrees with the oracle" in done.stdout
+    assert "librosa, given this recipe, agrees with the oracle" in done.stdout
     manifest = json.loads((tmp_path / "golden" / "commands-cnn" / "manifest.json").read_bytes())
     assert manifest["command"].startswith("parity golden record --system commands-cnn --audio")
     bare = rig.parity(*record, "--out", tmp_path / "bare", "--unanchored")

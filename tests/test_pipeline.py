@@ -262,6 +262,25 @@ def test_a_broken_plugin_that_was_not_named_is_skipped_and_the_run_goes_on(
         assert broken in error.value.message
 
 
+def test_a_tap_that_the_judge_does_not_map_is_listed(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    line = '"model/relu3" = { name = "/relu3/Relu_output_0", layout = "NCTF" }\n'
+    folder = rig.system(tmp_path / "system", (line, ""))
+    rig.wav(tmp_path / "wavs" / "yes.wav")
+    done, _ = pipeline.run(
+        selected(golden, systems=(str(folder),), audio=tmp_path / "wavs"), local, tmp_path / "reports"
+    )
+    assert "onnxrt, which judges, maps no model/relu3" in [s.reason for s in done.skipped]
+
+
+def test_a_file_that_is_not_built_was_asked_for_where_the_system_was_named(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    folder = rig.system(tmp_path / "system")
+    done, _ = pipeline.run(selected(golden, systems=(str(folder),), runtimes=()), local, tmp_path / "reports")
+    assert done.exit_code == 2
+    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True, True]
+
+
 def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
     folder = rig.system(tmp_path / "system")
     done, _ = pipeline.run(selected(golden, systems=(str(folder),)), local, tmp_path / "reports")

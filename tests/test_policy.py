@@ -56,6 +56,13 @@ def test_patterns_match_whole_names_and_know_case() -> None:
     assert not p.rule("s", "c", "p", "f", "model/Relu1")
 
 
+def test_only_a_rule_that_names_the_input_loosens_it() -> None:
+    wide, named = Rule(tap="model/*", why="w", of_rms=1.0), Rule(tap="model/input", why="quantized", absolute=0.5)
+    assert Policy([wide]).rule("kws", "onnxrt", "isolated", "float32", "model/input") is None
+    assert Policy([wide, named]).rule("kws", "onnxrt", "isolated", "int8", "model/input") is named
+    assert Policy([wide]).rule("kws", "onnxrt", "isolated", "float32", "model/logits") is wide
+
+
 def test_widths_add_up() -> None:
     value = np.array([3.0, -4.0])
     half = half_width(rule(absolute=0.5, relative=0.1, of_rms=2.0), value)

@@ -192,6 +192,13 @@ def test_labels_that_do_not_fit_the_logits_record_nothing(local: LocalTarget, wa
     assert not (tmp_path / "golden").exists()
 
 
+def test_a_runtime_that_gives_no_logits_records_nothing(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="gave no model/logits") as e:
+        make(local, wavs, tmp_path / "golden", runtime="faulty.runtimes:LosesLogits")
+    assert e.value.hint == "it must return every tap that is mapped"
+    assert not (tmp_path / "golden").exists()
+
+
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_logits_that_are_not_finite_record_nothing(

@@ -13,14 +13,16 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity import frontend as fe
 from parity import layout, registry
-from parity.errors import ModelError, ParityError
+from parity.errors import ConfigError, ModelError, ParityError
 from parity.protocols import Array, Artifact, Clip, Port, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
@@ -112,7 +114,7 @@ def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
 
 
 class Agent:
-    """Holds the plugin and its open sessions by model file; `handle` answers a request with one or more replies."""
+    """Holds the plugin and its open sessions by artifact; `handle` answers a request with one or more replies."""
 
     def __init__(self) -> None:
         self._plugin: Any = None
@@ -139,6 +141,8 @@ class Agent:
                 artifact = artifact_from_plain(question["artifact"])
                 reason = self._plugin.supports(artifact)
                 taps = sorted(artifact.taps)
+            if reason is not None and not isinstance(reason, Unsupported):
+                raise ConfigError(f"the plugin's supports() gave {reason!r}", "give None, or Unsupported(reason)")
             answers.append({"unsupported": reason.reason} if isinstance(reason, Unsupported) else {"taps": taps})
         yield {"answers": answers}
 
@@ -146,15 +150,17 @@ class Agent:
         self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap]
     ) -> Iterator[dict[str, Any]]:
         whole = [Clip(c["name"], c["samples"], c["rate"], c["sha256"]) for c in clips]
+        recipe = fe.from_plain(frontend)
+        wanted = frozenset(taps) & self._plugin.taps(recipe)
         start = time.perf_counter()
-        results = self._plugin.features(whole, fe.from_plain(frontend), frozenset(taps))
+        results = self._plugin.features(whole, recipe, wanted)
         seconds = (time.perf_counter() - start) / max(1, len(whole))
         yield {"clips": [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]}
 
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
         start = time.perf_counter()
-        self._sessions[model.path] = model, self._opened.enter_context(self._plugin.open(model, threads))
+        self._sessions[model.key] = model, self._opened.enter_context(self._plugin.open(model, threads))
         yield {"seconds": time.perf_counter() - start}
 
     def _close(self) -> Iterator[dict[str, Any]]:
@@ -217,7 +223,14 @@ def main() -> None:
         except ParityError as e:
             _send(pipe_out, {"error": type(e).__name__, "message": e.message, "hint": e.hint})
         except Exception as e:  # the plugin's edge: whatever it raises becomes a verdict
-            _send(pipe_out, {"failed": f"{type(e).__name__}: {e}".strip()})
+            _send(pipe_out, {"failed": f"{type(e).__name__}: {e}".strip() + _raised_at(e)})
+
+
+def _raised_at(e: BaseException) -> str:
+    """Where a plugin raised, as ` (file.py, line 12, in name)`: its own last line, not a library's below it."""
+    frames = traceback.extract_tb(e.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and Path(f.filename) != Path(__file__)] or frames[-1:]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name})" if own else ""
 
 
 def _send(pipe: Any, message: dict[str, Any]) -> None:

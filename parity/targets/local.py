@@ -174,9 +174,11 @@ class LocalTarget:
 
         def work(worker: Worker) -> list[ClipOutput]:
             clips = [{"name": c.name, "samples": c.samples, "rate": c.rate, "sha256": c.sha256} for c in job.clips]
-            reply = worker.request(
-                {"do": "features", "frontend": fe.to_plain(job.frontend), "clips": clips, "taps": sorted(taps)}
-            )
+            request = {"do": "features", "frontend": fe.to_plain(job.frontend), "taps": sorted(taps)}
+            try:
+                reply = worker.request(request | {"clips": clips})
+            except PluginRaisedError as e:
+                raise PluginRaisedError(f"{e} {_culprit(worker, request, clips)}") from None
             if len(reply["clips"]) != len(job.clips):
                 raise WorkerDiedError(f"gave {len(reply['clips'])} results for {len(job.clips)} clips")
             return [ClipOutput(r["taps"], r["seconds"]) for r in reply["clips"]]
@@ -187,11 +189,11 @@ class LocalTarget:
         """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip."""
 
         def work(worker: Worker) -> list[ClipOutput]:
-            if artifact.path not in worker.opened:
+            if artifact.key not in worker.opened:
                 reply = worker.request(
                     {"do": "open", "artifact": dataclasses.asdict(artifact), "threads": self._threads}
                 )
-                worker.opened.add(artifact.path)
+                worker.opened.add(artifact.key)
                 self.timings.append(
                     {"stage": "open", "plugin": spec, "system": job.system, "precision": artifact.precision}
                     | {"seconds": reply["seconds"]}
@@ -199,7 +201,7 @@ class LocalTarget:
             out: list[ClipOutput] = []
             request = {
                 "do": "run",
-                "model": artifact.path,
+                "model": artifact.key,
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }
@@ -210,7 +212,7 @@ class LocalTarget:
                 raise type(e)(f"{e} (at clip {job.clips[len(out)].name})") from None
             return out
 
-        return self._guarded(("runtime", spec, artifact.path), work)
+        return self._guarded(("runtime", spec, artifact.key), work)
 
 
 class _Running:
@@ -248,6 +250,16 @@ class _Running:
                 later[key] = target.submit(target.activations, spec, artifact, job, inputs)
         out |= {key: future.result() for key, future in {**self._isolated, **later}.items()}
         return JobResult(job=job, features=features, activations=out)
+
+
+def _culprit(worker: Worker, request: dict[str, Any], clips: Sequence[dict[str, Any]]) -> str:
+    """Which clip of a batch a backend raises at, in words."""
+    for clip in clips:
+        try:
+            worker.request(request | {"clips": [clip]})
+        except PluginRaisedError:
+            return f"(at clip {clip['name']})"
+    return f"(in a batch of {len(clips)} clips, none of them alone)"
 
 
 def _strange(job: Job, inputs: Sequence[Array]) -> str | None:

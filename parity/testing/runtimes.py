@@ -23,7 +23,7 @@ from parity.testing.backends import same
 class RuntimeConformance:
     """Set `spec` (or override `plugin`), and give an `artifact`."""
 
-    spec: str
+    spec: str = ""
 
     def plugin(self) -> Runtime:
         """The plugin under test."""

@@ -69,7 +69,7 @@ def test_the_message_says_what_is_wrong(local: LocalTarget, golden: Path, tmp_pa
     transposed = message("Transposed", "features/filterbank")
     assert "shape is [50, 98], the golden's is [98, 50]" in transposed
     assert "transposed" in transposed
-    assert "didn't arrive" in message("Renamed:tap=features/filterbank", "features/filterbank")
+    assert "didn't return it" in message("Renamed:tap=features/filterbank", "features/filterbank")
 
 
 def test_nothing_planted_passes(local: LocalTarget, golden: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def mixed() -> Run:
         verdicts += [
             verdict("pass", "model/input", **where),
             verdict("fail", "model/relu1", **where, ratio=None, bound=0.0),
-            verdict("missing", "model/logits", **where, message="declared by the plugin, but it didn't arrive"),
+            verdict("missing", "model/logits", **where, message="declared, but the plugin didn't return it"),
             verdict("error", "decision/label", **where, message="worker died: signal 11"),
         ]
     pairs = ["commands-cnn numpy onnxrt float32", "commands-cnn librosa onnxrt float32"]

@@ -205,7 +205,7 @@ def test_the_tap_of_the_input_is_what_was_fed_in_the_dtype_of_the_features(
     far = agent.Agent()
     list(far.handle({"do": "load", "kind": "runtime", "spec": f"{__name__}:Takes:{options}"}))
     list(far.handle({"do": "open", "artifact": dataclasses.asdict(onnx), "threads": 1}))
-    (reply,) = far.handle({"do": "run", "model": onnx.path, "inputs": [features], "taps": [["model/input"]]})
+    (reply,) = far.handle({"do": "run", "model": onnx.key, "inputs": [features], "taps": [["model/input"]]})
     assert far._plugin.fed[0].dtype.name == options.removeprefix("dtype=").split(",")[0]
     assert reply["taps"]["model/input"].dtype == back.dtype
     np.testing.assert_array_equal(reply["taps"]["model/input"], back)
@@ -216,7 +216,7 @@ def test_an_output_that_does_not_fit_its_layout_is_named(onnx: Artifact) -> None
     list(far.handle({"do": "load", "kind": "runtime", "spec": "onnxrt"}))
     crooked = dataclasses.replace(onnx, taps={"model/logits": Port(name="logits", layout="NCTF")})
     list(far.handle({"do": "open", "artifact": dataclasses.asdict(crooked), "threads": 1}))
-    run = {"do": "run", "model": onnx.path, "inputs": [np.zeros((98, 50), np.float32)], "taps": [["model/logits"]]}
+    run = {"do": "run", "model": onnx.key, "inputs": [np.zeros((98, 50), np.float32)], "taps": [["model/logits"]]}
     with pytest.raises(ModelError, match="model/logits has 2 axes"):
         list(far.handle(run))
     list(far.handle({"do": "close"}))
@@ -237,7 +237,7 @@ def test_only_the_taps_that_were_asked_for_come_back(onnx: Artifact) -> None:
     list(far.handle({"do": "open", "artifact": dataclasses.asdict(onnx), "threads": 1}))
     x = np.zeros((98, 50), np.float32)
     wanted = [["model/logits"], ["model/input", "model/relu1", "model/of-another-system"]]
-    first, second = far.handle({"do": "run", "model": onnx.path, "inputs": [x, x], "taps": wanted})
+    first, second = far.handle({"do": "run", "model": onnx.key, "inputs": [x, x], "taps": wanted})
     assert sorted(first["taps"]) == ["model/logits"]
     assert sorted(second["taps"]) == ["model/input", "model/relu1"]
     assert second["taps"]["model/relu1"].ndim == 3

@@ -17,7 +17,7 @@ import pytest
 
 from parity import golden as goldens
 from parity import system as systems
-from parity.errors import ConfigError
+from parity.errors import ConfigError, ModelError
 from parity.plan import Plan
 from parity.protocols import Failure, Job
 from parity.records import Run
@@ -172,10 +172,45 @@ def test_a_backend_that_raises_for_one_clip_is_asked_for_the_next(golden: Path) 
         (again,) = local.run([of_clip(whole, 0)])
     failed = bad.features[backend]
     assert isinstance(failed, Failure)
-    assert failed.reason == f"ValueError: {rig.CLIPS[0]} is too quiet for me"
+    assert failed.reason.startswith(f"ValueError: {rig.CLIPS[0]} is too quiet for me (at_work.py, line ")
+    assert failed.reason.endswith(f", in features) (at clip {rig.CLIPS[0]})")
     assert not isinstance(good.features[backend], Failure)
     assert not isinstance(good.activations[backend, "onnxrt", "float32"], Failure)
     assert again.features[backend] == failed
+
+
+def test_a_batch_that_raises_names_the_clip_that_did(golden: Path) -> None:
+    backend = f"faulty.at_work:RaisesFor:clip={rig.CLIPS[1]}"
+    with rig.target() as local:
+        (bad,) = local.run([job(golden, [backend], [])])
+    failed = bad.features[backend]
+    assert isinstance(failed, Failure)
+    assert failed.reason.endswith(f"(at clip {rig.CLIPS[1]})")
+
+
+def test_a_backend_is_asked_for_what_it_declares_only(golden: Path) -> None:
+    backend = "faulty.at_work:LastStageOnly"
+    with rig.target() as local:
+        (result,) = local.run([job(golden, [backend], ["onnxrt"])])
+    outputs = result.features[backend]
+    assert not isinstance(outputs, Failure), outputs
+    assert {tap for o in outputs for tap in o.taps} == {"features/compressed"}
+
+
+def test_a_plugin_that_answers_supports_with_a_word_is_refused() -> None:
+    with rig.target() as local, pytest.raises(ConfigError, match=r"supports\(\) gave 'no'") as e:
+        local.describe("backend", "faulty.at_work:SaysNo", [systems.load(rig.SYSTEM).frontend])
+    assert e.value.hint == "give None, or Unsupported(reason)"
+
+
+def test_two_artifacts_may_share_a_file(golden: Path) -> None:
+    whole = job(golden, [], ["onnxrt"])
+    ((_, onnx),) = whole.models
+    wrong = replace(onnx, precision="other", input=replace(onnx.input, name="nonsense"))
+    with rig.target() as local:
+        local.run([whole])
+        with pytest.raises(ModelError, match="nonsense"):
+            list(local.run([whole, replace(whole, models=[("onnxrt", wrong)])]))
 
 
 def test_a_runtime_that_raises_for_one_clip_is_asked_for_the_next(golden: Path) -> None:
@@ -186,7 +221,8 @@ def test_a_runtime_that_raises_for_one_clip_is_asked_for_the_next(golden: Path) 
         (good,) = local.run([whole])
     failed, outputs = bad.activations[key], good.activations[key]
     assert isinstance(failed, Failure)
-    assert failed.reason == f"RuntimeError: kernel not implemented (at clip {rig.CLIPS[1]})"
+    assert failed.reason.startswith("RuntimeError: kernel not implemented (runtimes.py, line ")
+    assert failed.reason.endswith(f"(at clip {rig.CLIPS[1]})")
     assert not isinstance(outputs, Failure)
     assert [sorted(o.taps) for o in outputs] == [sorted(t) for t in whole.taps]
 

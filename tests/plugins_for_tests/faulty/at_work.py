@@ -83,3 +83,22 @@ class ReadsAll(OnnxRuntime):
 
     def supports(self, artifact: Artifact) -> Unsupported | None:
         return None
+
+
+class LastStageOnly(NumpyBackend):
+    """Gives the features alone, and raises where it is asked for more."""
+
+    def taps(self, frontend: Frontend) -> frozenset[Tap]:
+        return frozenset({frontend.output})
+
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        if taps != self.taps(frontend):
+            raise KeyError(*sorted(taps - self.taps(frontend)))
+        return super().features(clips, frontend, taps)
+
+
+class SaysNo(NumpyBackend):
+    """Says why not in a word, where an `Unsupported` is due."""
+
+    def supports(self, frontend: Frontend) -> Unsupported | None:
+        return "no"  # type: ignore[return-value]
