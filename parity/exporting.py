@@ -100,11 +100,12 @@ def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float
             if a[t].shape != b[t].shape:
                 raise SystemExit(f"{who}: {t} has shape {a[t].shape}, PyTorch's is {b[t].shape}")
             scale = max(1.0, float(np.abs(b[t]).max()))
-            largest[t] = max(largest.get(t, 0.0), float(np.abs(a[t].astype(np.float64) - b[t]).max()) / scale)
-    for t, difference in largest.items():
-        print(f"{who} against PyTorch, {t}: largest difference {difference:.1e}")
-        if not difference <= limit:
-            raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {difference:.1e}")
+            difference = np.abs(a[t].astype(np.float64) - b[t]).max() / scale
+            largest[t] = float(np.maximum(largest.get(t, 0.0), difference))  # max() would forget a NaN
+    for t, most in largest.items():
+        print(f"{who} against PyTorch, {t}: largest difference {most:.1e}")
+        if not most <= limit:
+            raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {most:.1e}")
 
 
 def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET) -> bytes:
