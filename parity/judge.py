@@ -241,7 +241,7 @@ class Judge:
             )
             yield self._verdict(Comparison("fail", text), here | {"tap": LABEL})
         else:
-            judged, tie = compare.compare_label(chosen, gold, half)
+            judged, tie = compare.compare_label(chosen, gold, x.value.reshape(-1), half)
             yield self._verdict(judged, here | {"tap": LABEL}, near_tie=tie, rule=rule)
         if chosen is not None and np.isfinite(gold.margin):
             # The lead moves by at most what the two logits may move; a third one may take the second's place.

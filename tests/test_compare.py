@@ -167,7 +167,7 @@ def test_the_largest_logit_decides_the_first_among_equals() -> None:
 def test_logits_that_dont_fit_the_labels_or_arent_finite_decide_nothing(logits: list[float]) -> None:
     assert decide(np.array(logits), LABELS) is None
     golden = Choice("yes", 1, 2.0)
-    judged, tie = compare_label(decide(np.array(logits), LABELS), golden, np.full(3, 99.0))
+    judged, tie = compare_label(decide(np.array(logits), LABELS), golden, np.zeros(3), np.full(3, 99.0))
     assert (judged.outcome, tie) == ("fail", False)
 
 
@@ -178,16 +178,23 @@ def test_a_flip_fails_where_the_margin_exceeds_both_bounds_and_is_a_near_tie_oth
     margin: float, outcome: str, tie: bool
 ) -> None:
     half = np.array([0.1, 0.2, 50.0])
-    judged, near = compare_label(Choice("no", 0, 1.0), Choice("yes", 1, margin), half)
+    judged, near = compare_label(Choice("no", 0, 1.0), Choice("yes", 1, margin), np.array([0.0, margin, -1.0]), half)
     assert (judged.outcome, near) == (outcome, tie)
     assert "'no' where the golden says 'yes'" in judged.message
 
 
 def test_the_same_label_passes_however_small_the_margin() -> None:
-    judged, tie = compare_label(Choice("yes", 1, 0.0), Choice("yes", 1, 5.0), np.zeros(3))
+    judged, tie = compare_label(Choice("yes", 1, 0.0), Choice("yes", 1, 5.0), np.array([0.0, 5.0, 0.0]), np.zeros(3))
     assert (judged.outcome, tie) == ("pass", False)
 
 
 def test_an_unknown_bound_makes_no_near_tie() -> None:
-    judged, tie = compare_label(Choice("no", 0, 1.0), Choice("yes", 1, 0.0), np.full(3, NAN))
+    judged, tie = compare_label(Choice("no", 0, 1.0), Choice("yes", 1, 0.0), np.zeros(3), np.full(3, NAN))
     assert (judged.outcome, tie) == ("fail", False)
+
+
+def test_a_flip_to_a_third_label_is_no_near_tie_because_the_second_was_near() -> None:
+    golden, half = np.array([-3.0, 1.0, 0.9]), np.full(3, 0.1)
+    judged, tie = compare_label(Choice("no", 0, 1.0), Choice("yes", 1, 0.1), golden, half)
+    assert (judged.outcome, tie) == ("fail", False)
+    assert "by 4" in judged.message
