@@ -55,6 +55,7 @@ _BUILTIN = (
     Plugin("numpy", "backend", "parity.backends.numpy_:NumpyBackend", (("numpy", "numpy"),)),
     Plugin("librosa", "backend", "parity.backends.librosa_:LibrosaBackend", (("librosa", "librosa"),), "librosa"),
     Plugin("tf_signal", "backend", "parity.backends.tf_signal:TfSignalBackend", (("tensorflow", "tensorflow"),), "tf"),
+    Plugin("torch", "backend", "parity.backends.torch_:TorchBackend", (("torch", "torch"),), "torch"),
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
            (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),

@@ -132,6 +132,22 @@ def test_what_was_not_named_was_not_asked_for(here: Path, monkeypatch: pytest.Mo
     assert [(s.runtime, s.asked) for s in skipped] == [("tflite", False)]
 
 
+def test_a_backend_of_the_same_name_doesnt_speak_for_a_runtime(here: Path) -> None:
+    add(here, "one")
+    both = selected(backends=("torch",), runtimes=("onnxrt", "torch"))
+
+    def features_only(question: Any) -> frozenset[str] | Unsupported:
+        return refuses(question) if isinstance(question, Artifact) else gives_all(question)
+
+    (one,), skipped = made(both, torch=features_only)
+    assert one.pairs == [("torch", "onnxrt", "float32")]
+    assert [(s.backend, s.runtime, s.asked) for s in skipped] == [("", "torch", True)]
+    # The runtime of that name wasn't asked for, nor is the backend compared.
+    add(here, "two")
+    _, skipped = made(selected(backends=("numpy", "torch")), torch=refuses)
+    assert {(s.backend, s.runtime, s.asked) for s in skipped} == {("torch", "", True)}
+
+
 def test_a_named_runtime_whose_only_system_no_backend_supports_is_compared_nowhere(here: Path) -> None:
     add(here, "one")
     add(here, "two", ("rate = 16000", 'rate = 16000\nscale = "int16"'), formats=("onnx", "tflite"))
