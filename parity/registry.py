@@ -58,6 +58,7 @@ _BUILTIN = (
     Plugin("torch", "backend", "parity.backends.torch_:TorchBackend", (("torch", "torch"),), "torch"),
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
            (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
+    Plugin("torchscript", "runtime", "parity.runtimes.torchscript:TorchScriptRuntime", (("torch", "torch"),), "torch"),
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
     Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
            (("ai_edge_litert", "ai-edge-litert"),), "tflite"),

@@ -179,7 +179,9 @@ def test_a_precision_of_which_nothing_is_compared_was_asked_for(here: Path) -> N
         return gives_all(frontend) if frontend.input.scale == "unit" else Unsupported("no int16")
 
     selection = selected(backends=(), runtimes=(), precisions=("float32", "int8"))
-    _, skipped = made(selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses)
+    _, skipped = made(
+        selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses, torchscript=refuses
+    )
     assert [(s.precision, s.asked) for s in skipped if s.precision] == [("int8", True)]
 
 
@@ -211,7 +213,7 @@ def test_files_of_two_precisions_and_two_runtimes_of_one_file_are_all_compared(h
 
 # ---- Whom activations are judged by without goldens ----
 
-ALL = ("torch", "onnx", "tflite")
+ALL = ("torch", "torchscript", "onnx", "tflite")
 
 
 def planned(folder: Path, *runtimes: str, changes: Sequence[tuple[str, str]] = (), formats: Sequence[str]) -> Plan:
@@ -233,7 +235,7 @@ def test_the_reference_is_the_one_that_is_named(tmp_path: Path) -> None:
 def test_a_named_reference_runs_the_file_that_it_says_it_can_and_float32_first(tmp_path: Path) -> None:
     int8 = ('format = "torch"\nprecision = "float32"', 'format = "torch"\nprecision = "int8"')
     system = systems.load(rig.system(tmp_path / "s", int8, formats=ALL))
-    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32"]
+    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32"]
     assert plan.reference(Plan(system), asked(reads("tflite")))[1].format == "tflite"
     assert plan.reference(Plan(system), asked(gives_all))[1].format == "onnx"
     assert plan.reference(Plan(system), asked(reads("torch")))[1].precision == "int8"
