@@ -60,6 +60,8 @@ class Export:
     """Axes of the network's input that may have any size in the ONNX file."""
     dynamic_output: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
     limit: float = TWIN_LIMIT
+    torchscript: bool = False
+    """Whether a traced file is written as well."""
 
 
 def artifact(of: system.System, form: str) -> Artifact:
@@ -69,7 +71,7 @@ def artifact(of: system.System, form: str) -> Artifact:
 
 def runtime_of(form: str) -> str:
     """The runtime that runs a format."""
-    return {"torch": "torch", "onnx": "onnxrt", "tflite": "tflite"}[form]
+    return {"torch": "torch", "torchscript": "torchscript", "onnx": "onnxrt", "tflite": "tflite"}[form]
 
 
 def run(of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
@@ -127,6 +129,27 @@ def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = 
     return model.SerializeToString(deterministic=True)
 
 
+def to_torchscript(network: torch.nn.Module, example: Array) -> bytes:
+    """Trace: TorchScript code and weights, the same bytes for the same network.
+
+    What torch.jit.save adds for debugging is left out: it holds source paths of this machine.
+    """
+    traced = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecation of TorchScript; traced conditions on fixed shapes
+        torch.jit.save(torch.jit.trace(network, (torch.from_numpy(example),)), traced)
+    traced.seek(0)
+    records, lean = torch._C.PyTorchFileReader(traced), io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(lean)
+    own = ("version", "byteorder", ".data/serialization_id")  # the writer's to write
+    for name in records.get_all_records():
+        if name not in own and not name.endswith(".debug_pkl"):
+            data = records.get_record(name)
+            writer.write_record(name, data, len(data))
+    writer.write_end_of_file()
+    return lean.getvalue()
+
+
 def to_tflite(model: keras.Model, taps: Sequence[Tap]) -> bytes:
     """Convert the twin to float32 TensorFlow Lite, for the shape of its input with a batch of one."""
     fixed = keras.models.clone_model(
@@ -182,7 +205,7 @@ def tensorflow() -> str:
 
 def main(how: Export) -> None:
     """Run the command line of a system's export.py."""
-    parser = argparse.ArgumentParser(description=f"Write {how.folder.name} as ONNX and TensorFlow Lite.")
+    parser = argparse.ArgumentParser(description=f"Write {how.folder.name} in every format it is deployed in.")
     parser.add_argument("--out", type=Path, default=how.folder, metavar="DIR", help="folder to write to")
     out: Path = parser.parse_args().out
 
@@ -194,14 +217,19 @@ def main(how: Export) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A copy of the system with the new files in it: the old ones are replaced when all is checked.
         new = Path(folder) / how.folder.name
-        shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "__pycache__"))
+        shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "__pycache__"))
         of = system.load(new)
         trained = artifact(of, "torch")
         inputs = how.features(20, 0)
         expected = list(run(trained, inputs))
         assert trained.network is not None
         network = build(trained.network, Path(trained.path))
-        onnx_file = to_onnx(network, layout.native(inputs[0], trained.input.layout), how)
+        example = layout.native(inputs[0], trained.input.layout)
+        # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
+        script = to_torchscript(network, example) if how.torchscript else None
+        if script is not None:
+            write_atomically(new / f"{of.name}.pt", script)
+        onnx_file = to_onnx(network, example, how)
         write_atomically(new / f"{of.name}.onnx", onnx_file)
         twin = how.twin({name: tensor.numpy() for name, tensor in network.state_dict().items()})
         tflite_file = to_tflite(twin, of.taps)
@@ -209,7 +237,8 @@ def main(how: Export) -> None:
 
         of = system.load(new)
         hold("the Keras twin", run_twin(twin, artifact(of, "tflite"), inputs), expected, how.limit)
-        for form, who in (("onnx", "ONNX Runtime"), ("tflite", "LiteRT")):
+        deployed = [("onnx", "ONNX Runtime"), ("tflite", "LiteRT")]
+        for form, who in deployed + [("torchscript", "TorchScript")] * how.torchscript:
             hold(who, run(artifact(of, form), inputs), expected, ARTIFACT_LIMIT)
 
     made: dict[str, tuple[bytes, Any]] = {
@@ -217,6 +246,8 @@ def main(how: Export) -> None:
         f"{of.name}.onnx": (onnx_file, versions(["onnx", "torch"])),
         f"{of.name}.tflite": (tflite_file, versions(["keras", tensorflow()])),
     }
+    if script is not None:
+        made[f"{of.name}.pt"] = script, versions(["torch"])
     out.mkdir(parents=True, exist_ok=True)
     listing = {}
     for name, (data, made_with) in made.items():

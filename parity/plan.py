@@ -97,7 +97,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
         told = _describe(target, "runtime", spec, [a for _, a in artifacts], selection.runtimes, skipped)
         if told is None:
             continue
-        versions[spec] = told.versions
+        versions[spec] = {**versions.get(spec, {}), **told.versions}  # a backend may have the same name
         found: dict[tuple[str, str], Artifact] = {}
         for (plan, artifact), answer in zip(artifacts, told.answers, strict=True):
             if isinstance(answer, Unsupported):
@@ -149,13 +149,12 @@ def _complete(spec: str, plan: Plan, taps: frozenset[Tap]) -> frozenset[Tap]:
 def _asked(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) -> list[Skipped]:
     """What is skipped; what was named and is compared nowhere counts as asked for."""
     pairs = [pair for p in plans for pair in p.pairs]
-    used = {name for backend, runtime, _ in pairs for name in (backend, runtime)}
+    # By kind: a backend and a runtime may have one name.
+    named = {("backend", b) for b in selection.backends} | {("runtime", r) for r in selection.runtimes}
+    unused = named - {key for b, r, _ in pairs for key in (("backend", b), ("runtime", r))}
     out = [
-        msgspec.structs.replace(
-            s, asked=s.asked or (name in (*selection.backends, *selection.runtimes) and name not in used)
-        )
+        msgspec.structs.replace(s, asked=s.asked or bool({("backend", s.backend), ("runtime", s.runtime)} & unused))
         for s in skipped
-        for name in [s.backend or s.runtime]
     ]
     found = {precision for _, _, precision in pairs}
     missing = [q for q in selection.precisions if q not in found]

@@ -119,7 +119,8 @@ def test_all_that_is_installed_agrees_with_the_goldens(golden: Path, tmp_path: P
     assert rig.failing(done) == []
     assert done.exit_code == 0
     pairs = {(s.backend, s.runtime) for s in done.summaries if s.path == "cumulative"}
-    assert pairs == {(b, r) for b in ("numpy", "librosa", "tf_signal") for r in ("torch", "onnxrt", "tflite")}
+    backends, runtimes = ("numpy", "librosa", "tf_signal", "torch"), ("torch", "torchscript", "onnxrt", "tflite")
+    assert pairs == {(b, r) for b in backends for r in runtimes}
 
 
 def test_more_clips_than_a_job_holds(local: LocalTarget, tmp_path: Path) -> None:
@@ -287,6 +288,7 @@ def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path:
     assert done.exit_code == 0
     assert sorted(s.reason for s in done.skipped) == [
         "tflite float32: commands-cnn.tflite is not built", "torch float32: weights.safetensors is not built",
+        "torchscript float32: commands-cnn.pt is not built",
     ]  # fmt: skip
 
 

@@ -132,6 +132,22 @@ def test_what_was_not_named_was_not_asked_for(here: Path, monkeypatch: pytest.Mo
     assert [(s.runtime, s.asked) for s in skipped] == [("tflite", False)]
 
 
+def test_a_backend_of_the_same_name_doesnt_speak_for_a_runtime(here: Path) -> None:
+    add(here, "one")
+    both = selected(backends=("torch",), runtimes=("onnxrt", "torch"))
+
+    def features_only(question: Any) -> frozenset[str] | Unsupported:
+        return refuses(question) if isinstance(question, Artifact) else gives_all(question)
+
+    (one,), skipped = made(both, torch=features_only)
+    assert one.pairs == [("torch", "onnxrt", "float32")]
+    assert [(s.backend, s.runtime, s.asked) for s in skipped] == [("", "torch", True)]
+    # The runtime of that name wasn't asked for, nor is the backend compared.
+    add(here, "two")
+    _, skipped = made(selected(backends=("numpy", "torch")), torch=refuses)
+    assert {(s.backend, s.runtime, s.asked) for s in skipped} == {("torch", "", True)}
+
+
 def test_a_named_runtime_whose_only_system_no_backend_supports_is_compared_nowhere(here: Path) -> None:
     add(here, "one")
     add(here, "two", ("rate = 16000", 'rate = 16000\nscale = "int16"'), formats=("onnx", "tflite"))
@@ -163,7 +179,9 @@ def test_a_precision_of_which_nothing_is_compared_was_asked_for(here: Path) -> N
         return gives_all(frontend) if frontend.input.scale == "unit" else Unsupported("no int16")
 
     selection = selected(backends=(), runtimes=(), precisions=("float32", "int8"))
-    _, skipped = made(selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses)
+    _, skipped = made(
+        selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses, torchscript=refuses
+    )
     assert [(s.precision, s.asked) for s in skipped if s.precision] == [("int8", True)]
 
 
@@ -195,7 +213,7 @@ def test_files_of_two_precisions_and_two_runtimes_of_one_file_are_all_compared(h
 
 # ---- Whom activations are judged by without goldens ----
 
-ALL = ("torch", "onnx", "tflite")
+ALL = ("torch", "torchscript", "onnx", "tflite")
 
 
 def planned(folder: Path, *runtimes: str, changes: Sequence[tuple[str, str]] = (), formats: Sequence[str]) -> Plan:
@@ -217,7 +235,7 @@ def test_the_reference_is_the_one_that_is_named(tmp_path: Path) -> None:
 def test_a_named_reference_runs_the_file_that_it_says_it_can_and_float32_first(tmp_path: Path) -> None:
     int8 = ('format = "torch"\nprecision = "float32"', 'format = "torch"\nprecision = "int8"')
     system = systems.load(rig.system(tmp_path / "s", int8, formats=ALL))
-    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32"]
+    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32"]
     assert plan.reference(Plan(system), asked(reads("tflite")))[1].format == "tflite"
     assert plan.reference(Plan(system), asked(gives_all))[1].format == "onnx"
     assert plan.reference(Plan(system), asked(reads("torch")))[1].precision == "int8"

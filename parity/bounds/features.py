@@ -26,7 +26,9 @@ FFT = 3.0
 WINDOW = 8.0
 """Absolute error of a window computed in float32, in U: cos of a rounded argument. Largest seen: 5.1 (tf.signal)."""
 WINDOW_SUM = 3.0
-"""Spread of the window's errors summed over a frame, in root sums of squares."""
+"""Spread of the window's errors summed over a frame, in root sums of squares. Largest measured on Hann and Hamming of
+64 to 2,205 samples: 2.21 (torch.hann_window(800)); at 4,096, where float32 phases err together: 4.26 (torch, symmetric
+Hamming)."""
 BANK = 1.0
 """Error of a band over the root sum of squares of its bins' weighted bounds. Largest measured: 0.51."""
 CEPSTRUM = 2.0

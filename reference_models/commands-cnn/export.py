@@ -1,4 +1,4 @@
-"""Write commands-cnn as ONNX and as TensorFlow Lite, check both against PyTorch, list them in artifacts.json.
+"""Write commands-cnn as ONNX, TorchScript and TensorFlow Lite, check each against PyTorch, list them in artifacts.json.
 
 python export.py [--out DIR]
 """
@@ -33,4 +33,4 @@ def features(count: int, seed: int) -> Sequence[npt.NDArray[np.float32]]:
 
 
 if __name__ == "__main__":
-    main(Export(folder=Path(__file__).resolve().parent, features=features, twin=twin.build))
+    main(Export(folder=Path(__file__).resolve().parent, features=features, twin=twin.build, torchscript=True))

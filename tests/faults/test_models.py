@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
+from parity.runtimes.torch_ import build
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
@@ -50,6 +52,38 @@ def test_a_weight_saved_again_unchanged_passes(local: LocalTarget, golden: Path,
     folder = rig.system(tmp_path / "system")
     change_weight(folder / "commands-cnn.onnx", 2, 1.0)
     assert rig.run(local, golden, tmp_path, systems=(str(folder),)).exit_code == 0
+
+
+SCRIPTED = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+
+
+@SCRIPTED
+def test_one_weight_of_a_torchscript_file_fails_at_its_own_layer(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    folder = rig.system(tmp_path / "system", formats=("torchscript",))
+    model = torch.jit.load(folder / "commands-cnn.pt")
+    with torch.no_grad():
+        weight = model.conv3.weight.view(-1)
+        weight[weight.abs().argmax()] *= 1.05
+    torch.jit.save(model, folder / "commands-cnn.pt")
+    done = rig.run(local, golden, tmp_path, systems=(str(folder),), runtimes=("torchscript",))
+    assert done.exit_code == 1
+    assert rig.failing(done, path="isolated")[0] == ("model/relu3", "fail")
+    assert rig.failing(done, path="features") == []
+
+
+@SCRIPTED
+def test_a_trace_of_a_network_in_training_mode_fails_at_its_first_batch_normalization(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    folder = rig.system(tmp_path / "system", formats=("torchscript", "torch"))
+    network = build(f"{folder / 'model.py'}:build", folder / "weights.safetensors").train()
+    traced = torch.jit.trace(network, (torch.zeros(1, 1, 98, 50),), check_trace=False)
+    torch.jit.save(traced, folder / "commands-cnn.pt")
+    done = rig.run(local, golden, tmp_path, systems=(str(folder),), runtimes=("torchscript",))
+    assert done.exit_code == 1
+    assert rig.failing(done, path="isolated")[0] == ("model/relu1", "fail")
 
 
 def test_weights_in_half_precision_are_no_float32_model(local: LocalTarget, golden: Path, tmp_path: Path) -> None:

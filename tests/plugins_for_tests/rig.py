@@ -74,6 +74,7 @@ def system(folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("o
         "onnx": ["commands-cnn.onnx"],
         "tflite": ["commands-cnn.tflite"],
         "torch": ["weights.safetensors", "model.py"],
+        "torchscript": ["commands-cnn.pt"],
     }
     for name in (f for kind in formats for f in files[kind]):
         shutil.copyfile(SYSTEM / name, folder / name)
