@@ -262,7 +262,7 @@ def show(systems: tuple[str, ...], where: Path | None) -> None:
 
 @cli.group()
 def models() -> None:
-    """List, train and export the reference models."""
+    """List, train, export and weigh the reference models."""
 
 
 @models.command("list")
@@ -272,6 +272,19 @@ def list_models(systems: tuple[str, ...]) -> None:
     from parity import inventory, system
 
     inventory.show_systems(system.find(systems))
+
+
+@models.command()
+@click.argument("wanted", nargs=-1, metavar="[SYSTEM]...", shell_complete=_complete(_system_names))
+def cost(wanted: tuple[str, ...]) -> None:
+    """Parameters and multiply-adds of systems' PyTorch networks, sizes of their files. Default: all systems."""
+    from parity import inventory, registry, system
+
+    systems = system.find(wanted)
+    registry.find("runtime", "torch")  # MissingExtra says what to install
+    from parity import cost as costs
+
+    inventory.show_costs(systems, [costs.of(s) for s in systems], costs.RULE)
 
 
 def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:

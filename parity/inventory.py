@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,9 @@ from rich.table import Table
 from parity import registry
 from parity.golden import GoldenSet
 from parity.system import System
+
+if TYPE_CHECKING:
+    from parity.cost import Cost
 
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
 
@@ -47,6 +51,28 @@ def show_systems(systems: Sequence[System]) -> None:
         for reason in s.not_built:
             table.add_row("", "not built", "", reason, "")
         console.print(table, markup=False)
+
+
+def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: str) -> None:
+    """What each system's network costs and how large its files are, and how that was counted."""
+    console = _console()
+    columns = ("system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes")
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        number = name in ("parameters", "multiply-adds", "bytes")
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for s, cost in zip(systems, costs, strict=True):
+        shape = "x".join(map(str, cost.shape)) if cost else "–"
+        numbers = (f"{cost.parameters:,}", f"{cost.multiply_adds:,}") if cost else ("no PyTorch network", "–")
+        first = (s.name, shape, *numbers)
+        for a in s.artifacts:
+            path = Path(a.path)
+            table.add_row(*first, path.name, a.format, a.precision, f"{path.stat().st_size:,}")
+            first = ("",) * 4
+        if not s.artifacts:
+            table.add_row(*first, "none is built", "", "", "")
+    console.print(table, markup=False)
+    console.print(rule, markup=False)
 
 
 def show_golden(goldens: GoldenSet) -> None:

@@ -49,12 +49,12 @@ class Plan:
 
 
 def _specs(kind: registry.Kind, asked: Sequence[str]) -> list[str]:
-    """The plugins asked for, or all that are installed; the oracle takes part only when it is named."""
+    """The plugins asked for, or all that are installed, without those that take part only when they are named."""
     if asked:
         for spec in asked:
             registry.find(kind, spec)
         return list(dict.fromkeys(asked))
-    return [name for name, p in registry.plugins(kind).items() if not p.missing and name != "reference"]
+    return [name for name, p in registry.plugins(kind).items() if not (p.missing or p.by_name)]
 
 
 def _each_once(systems: Sequence[System]) -> list[System]:

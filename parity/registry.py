@@ -28,6 +28,8 @@ class Plugin:
     where: str
     needs: tuple[tuple[str, str], ...] = ()
     extra: str | None = None
+    by_name: bool = False
+    """Takes part in a run only when it is named."""
 
     @property
     def missing(self) -> list[str]:
@@ -51,7 +53,8 @@ class Plugin:
 
 
 _BUILTIN = (
-    Plugin("reference", "backend", "parity.backends.reference:ReferenceBackend", (("numpy", "numpy"),)),
+    Plugin("reference", "backend", "parity.backends.reference:ReferenceBackend", (("numpy", "numpy"),),
+           by_name=True),
     Plugin("numpy", "backend", "parity.backends.numpy_:NumpyBackend", (("numpy", "numpy"),)),
     Plugin("librosa", "backend", "parity.backends.librosa_:LibrosaBackend", (("librosa", "librosa"),), "librosa"),
     Plugin("tf_signal", "backend", "parity.backends.tf_signal:TfSignalBackend", (("tensorflow", "tensorflow"),), "tf"),
@@ -62,6 +65,8 @@ _BUILTIN = (
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
     Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
            (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
+    Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
+           "onnx", by_name=True),
 )  # fmt: skip
 
 

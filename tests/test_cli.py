@@ -67,7 +67,17 @@ def test_help_imports_nothing_heavy() -> None:
 def test_lists() -> None:
     plugins = rig.parity("list")
     assert plugins.returncode == 0
-    for name in ("reference", "numpy", "librosa", "tf_signal", "torch", "torchscript", "onnxrt", "tflite"):
+    for name in (
+        "reference",
+        "numpy",
+        "librosa",
+        "tf_signal",
+        "torch",
+        "torchscript",
+        "onnxrt",
+        "tflite",
+        "onnx-reference",
+    ):
         assert name in plugins.stdout
     for done in (rig.parity("list", "systems"), rig.parity("models", "list")):
         assert done.returncode == 0
@@ -123,7 +133,7 @@ def test_init_twice(tmp_path: Path) -> None:
     ("words", "typed", "offered"),
     [
         ("parity run --backend", "lib", ["librosa"]),
-        ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite"]),
+        ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "onnx-reference"]),
         ("parity run --system", "comm", ["commands-cnn"]),
         ("parity golden record --system", "", ["commands-cnn"]),
         ("parity models train", "", ["commands-cnn"]),
@@ -148,7 +158,10 @@ def test_names_are_completed_in_the_shell(words: str, typed: str, offered: list[
     [
         (["--backend", "librossa"], ["unknown backend 'librossa'", "did you mean 'librosa'?"]),
         (["--runtime", "onnxrunt"], ["unknown runtime 'onnxrunt'", "did you mean 'onnxrt'?"]),
-        (["--runtime", "qqq"], ["unknown runtime 'qqq'", "runtimes: torch, torchscript, onnxrt, tflite"]),
+        (
+            ["--runtime", "qqq"],
+            ["unknown runtime 'qqq'", "runtimes: torch, torchscript, onnxrt, tflite, onnx-reference"],
+        ),
         (["--system", "commands-cn"], ["unknown system 'commands-cn'", "did you mean 'commands-cnn'?"]),
         (["--system", "/no/such/folder"], ["unknown system '/no/such/folder'", "system.toml"]),
         (["--system", "golden"], ["system.toml", "parity init"]),

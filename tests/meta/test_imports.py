@@ -96,7 +96,7 @@ def test_naming_plugins_imports_none(kind: str, tmp_path: Path) -> None:
     ("plugin", "own"),
     [("backends.librosa_", "librosa"), ("runtimes.onnxrt", "onnxruntime"), ("runtimes.tflite", "ai_edge_litert"),
      ("runtimes.torch_", "torch"), ("backends.torch_", "torch"),
-     ("runtimes.torchscript", "torch")],
+     ("runtimes.torchscript", "torch"), ("runtimes.onnx_reference", "onnx")],
 )  # fmt: skip
 def test_a_plugin_imports_its_own_framework_and_no_other(plugin: str, own: str, tmp_path: Path) -> None:
     found = loaded(f"import parity.{plugin}", tmp_path)
