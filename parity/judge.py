@@ -180,6 +180,10 @@ class Judge:
             yield from self._failed(outputs, what, [self._system.decision.source, LABEL], expected)
             return
         for e, output in zip(expected, outputs, strict=True):
+            if output.unsupported:
+                here = what | {"tap": MODEL_INPUT, "clip": e.clip.name}
+                yield self._verdict(Comparison("unsupported", output.unsupported), here)
+                continue
             for tap in (MODEL_INPUT, *self._system.taps):
                 here = what | {"tap": tap, "clip": e.clip.name}
                 if tap == MODEL_INPUT:

@@ -86,6 +86,7 @@ def run(
             summary.systems[p.system.name] = _about(p, source)
             _run_system(p, source, target, rules[p.system.name], record, times, progress,
                         tally if selection.labels_from_folders else None)  # fmt: skip
+            skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity.search import search_plan  # Hypothesis is an extra
 
@@ -146,11 +147,30 @@ def _run_system(
         progress(p.system.name, done, source.total)
 
 
+def _unfit(p: Plan, record: Recorder, selection: Selection) -> Iterator[Skipped]:
+    """Clips that a file tied to so many frames can't take: told once a file, not clip by clip."""
+    for spec, artifact in p.models:
+        counts: dict[str, int] = {}
+        for s in record.summaries:
+            if (s.system, s.runtime, s.precision, s.path) == (p.system.name, spec, artifact.precision, "isolated"):
+                counts = s.counts if s.tap == MODEL_INPUT else counts
+        if unfit := counts.get("unsupported", 0):
+            every = sum(counts.values())
+            file = Path(artifact.path).name
+            yield Skipped(
+                system=p.system.name, runtime=spec, precision=artifact.precision,
+                reason=f"{unfit} of {every} clips don't have the {artifact.frames} frames that {file} takes",
+                asked=unfit == every and spec in selection.runtimes,
+            )  # fmt: skip
+
+
 def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
     for (backend, runtime, precision), outputs in result.activations.items():
         if not backend or isinstance(outputs, Failure):
             continue
         for clip, output in zip(result.job.clips, outputs, strict=True):
+            if output.unsupported:
+                continue  # it gave no answer, right or wrong
             logits = output.taps.get(p.system.decision.source)
             tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
 

@@ -74,6 +74,8 @@ class Artifact:
     """Explicit map, in flow order."""
     shape: tuple[int | None, int | None]
     """[frames, bands] of the features that the network takes; None where any number will do."""
+    frames: int | None = None
+    """Frames that this file alone is tied to, where the network takes any: clips of others are `unsupported` for it."""
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
 
@@ -154,6 +156,8 @@ class ClipOutput:
 
     taps: Taps
     seconds: float
+    unsupported: str = ""
+    """Why the model can't take this clip, where system.toml says so beforehand; then there are no taps."""
 
 
 Outputs = Sequence[ClipOutput] | Failure

@@ -154,6 +154,12 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         outputs = result.activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
             raise ModelError(f"{spec} failed while recording: {outputs.reason}", "record from another: --runtime")
+        for clip, output in zip(clips, outputs, strict=True):
+            if output.unsupported:
+                raise ModelError(
+                    f"{spec} can't record {clip.name}: the {artifact.format} file {output.unsupported}",
+                    "record from another: --runtime",
+                )
         for (_, path), clip, (intervals, _), output in zip(part, clips, oracle, outputs, strict=True):
             inner_taps = {t: output.taps[t] for t in system.taps if t in output.taps and t != system.decision.source}
             if (tap := _first_nan(inner_taps)) is not None:

@@ -100,6 +100,11 @@ def judged_live(
                 f"the reference runtime {spec!r} failed: {outputs.reason}",
                 "judge by another: model.reference in system.toml",
             )
+        if unfit := next((o.unsupported for o in outputs if o.unsupported), ""):
+            raise ConfigError(
+                f"the reference runtime {spec!r} can't judge every clip: the {artifact.format} file {unfit}",
+                "judge by another: model.reference in system.toml",
+            )
         yield [
             Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
             for (clip, features, reference), o in zip(made, outputs, strict=True)

@@ -49,6 +49,7 @@ class _Artifact:
     precision: str = "float32"
     file: str
     network: str | None = None
+    frames: int | None = None
     input: Port
     taps: Mapping[Tap, Port]
 
@@ -260,7 +261,7 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
         taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
-        shape=(None if shape[0] == "any" else shape[0], shape[1]),
+        shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames,
     )  # fmt: skip
 
 
@@ -294,6 +295,11 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
         if (problem := layout.problem(a.input.layout)) is not None:
             fail(f"{here}.input.layout", problem, "one letter an axis, as in 'N1TF'")
+        if a.frames is not None and (file.model.shape is None or file.model.shape[0] != "any"):
+            fail(f"{here}.frames", "only a file of a network that takes any number of frames is tied to one",
+                 f"write model.shape = [\"any\", {frontend.bands}], or take it out")  # fmt: skip
+        if a.frames is not None and not 1 <= a.frames <= _MOST:
+            fail(f"{here}.frames", f"{a.frames} is not a number of frames", "write how many the file takes")
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
     _check_shape(path, file, frontend)

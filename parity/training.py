@@ -60,6 +60,8 @@ class Training:
     """Samples at full scale ±1.0 to samples; of another length where the network takes any."""
     layout: str
     """Axes of the network's input, as in system.toml: `N1TF`."""
+    finish: Callable[[nn.Module], nn.Module] = lambda network: network
+    """What was trained -> what is deployed, computing the same: where `build` adds what only training needs."""
     epochs: int = 120
     copies: int = 16
     """Augmented variants of each training clip; every epoch draws one."""
@@ -280,6 +282,7 @@ def main(how: Training) -> None:
 
     train, validation = made("train", args.copies), made("validation", 0)
     network, best_epoch = fit(how, train, validation, args.epochs, args.seed)
+    network = how.finish(network).eval()
     # The held-out clips are first looked at here, when nothing is left to choose.
     splits = dict(zip(SPLITS, (train, validation, made("held_out", 0)), strict=True))
     accuracy = {split: round(evaluate(network, x)[0], 4) for split, x in splits.items()}

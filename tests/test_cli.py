@@ -36,7 +36,9 @@ def reports(tmp_path: Path) -> Path:
 
 
 def run(reports: Path, *more: str | Path, cwd: Path = rig.ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`parity run` with numpy and onnxrt, which start fast."""
+    """`parity run` with numpy and onnxrt, which start fast; in the checkout of the one system that `golden` is of."""
+    if cwd == rig.ROOT:
+        environment = {"PARITY_RUN_SYSTEM": "commands-cnn"} | environment
     return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *more, cwd=cwd,
                       **environment)  # fmt: skip
 
@@ -135,8 +137,8 @@ def test_init_twice(tmp_path: Path) -> None:
         ("parity run --backend", "lib", ["librosa"]),
         ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "onnx-reference"]),
         ("parity run --system", "comm", ["commands-cnn"]),
-        ("parity golden record --system", "", ["commands-cnn"]),
-        ("parity models train", "", ["commands-cnn"]),
+        ("parity golden record --system", "", ["commands-cnn", "mfcc-lstm"]),
+        ("parity models train", "mf", ["mfcc-lstm"]),
         ("parity", "go", ["golden"]),
     ],
 )
@@ -455,12 +457,12 @@ def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -
 
 
 def test_golden_show_and_verify(golden: Path) -> None:
-    shown = rig.parity("golden", "show", "--golden", golden)
+    shown = rig.parity("golden", "show", "--system", "commands-cnn", "--golden", golden)
     assert shown.returncode == 0
     assert "anchor: librosa" in shown.stdout
     for name in rig.CLIPS:
         assert name in shown.stdout
-    verified = rig.parity("golden", "verify", "--golden", golden)
+    verified = rig.parity("golden", "verify", "--system", "commands-cnn", "--golden", golden)
     assert verified.returncode == 0
     assert verified.stdout == "commands-cnn: 3 clips checked\n"
 
@@ -481,7 +483,8 @@ def test_golden_verify_names_what_was_altered(tmp_path: Path) -> None:
     entries = json.loads((root / "commands-cnn" / "manifest.json").read_bytes())["clips"]
     path = root / entries[1]["model"]["file"]
     path.write_bytes(path.read_bytes() + b"\0")
-    rig.refused(rig.parity("golden", "verify", "--golden", root), 5, "1 problem", entries[1]["name"], "was altered")
+    done = rig.parity("golden", "verify", "--system", "commands-cnn", "--golden", root)
+    rig.refused(done, 5, "1 problem", entries[1]["name"], "was altered")
 
 
 def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ def test_an_unknown_key_of_a_tap_is_refused_with_its_place(load: Load) -> None:
         ("decision/source", "model/other", "decision.source: 'model/other' is not in model.taps"),
         ("model/shape", [98, 40], "the network takes 40 bands; the frontend gives 50"),
         ("model/shape", [98], "model.shape"),
+        ("artifacts/0/frames", 98, "artifacts[0].frames: only a file of a network that takes any number of frames"),
     ],
 )  # fmt: skip
 def test_what_doesnt_fit_is_refused_with_its_place(load: Load, path: str, value: Any, message: str | None) -> None:
@@ -299,6 +300,16 @@ def test_any_number_of_frames_fits_a_network_that_takes_any(load: Load) -> None:
     data = changed("frontend/input/length", 20000)
     data["model"]["shape"] = ["any", 50]
     assert load(data).artifacts[0].shape == (None, 50)
+
+
+def test_one_file_of_such_a_network_may_be_tied_to_a_number(load: Load) -> None:
+    data = changed("model/shape", ["any", 50])
+    assert load(data).artifacts[0].frames is None
+    data["artifacts"][0]["frames"] = 98
+    assert load(data).artifacts[0].frames == 98
+    data["artifacts"][0]["frames"] = 0
+    with pytest.raises(ConfigError, match=r"artifacts\[0\]\.frames: 0 is not a number of frames"):
+        load(data)
 
 
 def test_a_file_that_isnt_there_or_isnt_toml(tmp_path: Path) -> None:

@@ -172,6 +172,9 @@ class Agent:
         artifact, session = self._sessions[model]
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
+            if artifact.frames is not None and features.ndim == 2 and len(features) != artifact.frames:
+                yield {"unsupported": f"takes {artifact.frames} frames only; this clip gives {len(features)}"}
+                continue
             declared = tensors.get(MODEL_INPUT)
             check_shape(artifact, declared, features)
             x = to_input(features, artifact, declared)

@@ -207,7 +207,10 @@ class LocalTarget:
             }
             try:
                 for reply in worker.requests(request, len(inputs)):
-                    out.append(ClipOutput(reply["taps"], reply["seconds"]))
+                    if "unsupported" in reply:
+                        out.append(ClipOutput({}, 0.0, reply["unsupported"]))
+                    else:
+                        out.append(ClipOutput(reply["taps"], reply["seconds"]))
             except WorkerDiedError as e:
                 raise type(e)(f"{e} (at clip {job.clips[len(out)].name})") from None
             return out

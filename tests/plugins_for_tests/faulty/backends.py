@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from parity.backends import reference
 from parity.backends.numpy_ import NumpyBackend
 from parity.frontend import Frontend
 from parity.protocols import Array, Clip, Tap, Taps
 
 SPECTRUM, FILTERBANK, COMPRESSED = "features/spectrum", "features/filterbank", "features/compressed"
+CEPSTRUM = "features/cepstrum"
 
 
 class _Recipe(NumpyBackend):
@@ -55,6 +57,42 @@ class LogOffset(_Recipe):
     def change(self, frontend: Frontend) -> Frontend:
         log: Any = frontend.compress
         return replace(frontend, compress=replace(log, offset=1e-7))
+
+
+class ReflectPadded(_Recipe):
+    """Centers with the clip mirrored at its ends where the recipe pads zeros: librosa's default before 0.9."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        return replace(frontend, frame=replace(frontend.frame, pad_mode="reflect"))
+
+
+class NoTopDb(_Recipe):
+    """No floor below the clip's maximum."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        db: Any = frontend.compress
+        return replace(frontend, compress=replace(db, top_db=None))
+
+
+class TopDbOfEachFrame(NoTopDb):
+    """The floor lies below the maximum of each frame, not of the clip: what a streaming front end can know."""
+
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        stage: Any = frontend.compress
+        spoilt = []
+        for arrays in super().features(clips, frontend, taps):
+            db = arrays[COMPRESSED]
+            db = np.maximum(db, db.max(axis=1, keepdims=True) - np.float32(stage.top_db))
+            spoilt.append({**arrays, COMPRESSED: db, CEPSTRUM: reference.stage(frontend, CEPSTRUM, db)})
+        return spoilt
+
+
+class RawDct(_Recipe):
+    """The cosine transform without its orthonormal scale, as scipy gives it unless asked."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        dct: Any = frontend.cepstrum
+        return replace(frontend, cepstrum=replace(dct, norm="none"))
 
 
 class _Arrays(NumpyBackend):

@@ -13,3 +13,8 @@ from parity.protocols import Clip, Tap, Taps
 class SymmetricHann(LibrosaBackend):
     def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
         return super().features(clips, replace(frontend, window=replace(frontend.window, periodic=False)), taps)
+
+
+class ReflectPadded(LibrosaBackend):
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        return super().features(clips, replace(frontend, frame=replace(frontend.frame, pad_mode="reflect")), taps)
