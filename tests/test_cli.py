@@ -22,6 +22,8 @@ from tests.plugins_for_tests import rig
 
 pytestmark = pytest.mark.slow  # whole commands and worker processes
 
+ONE = ("--system", rig.SYSTEM.name)
+SYSTEMS = sorted(path.parent.name for path in rig.MODELS.glob("*/system.toml"))
 COMMANDS = ("doctor", "golden", "init", "list", "models", "run")
 
 
@@ -36,8 +38,9 @@ def reports(tmp_path: Path) -> Path:
 
 
 def run(reports: Path, *more: str | Path, cwd: Path = rig.ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`parity run` with numpy and onnxrt, which start fast."""
-    return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *more, cwd=cwd,
+    """`parity run` of one system, with numpy and onnxrt, which start fast."""
+    system = () if "--system" in more or cwd != rig.ROOT else ONE
+    return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *system, *more, cwd=cwd,
                       **environment)  # fmt: skip
 
 
@@ -125,8 +128,8 @@ def test_init_twice(tmp_path: Path) -> None:
         ("parity run --backend", "lib", ["librosa"]),
         ("parity run --runtime", "", ["torch", "onnxrt", "tflite"]),
         ("parity run --system", "comm", ["commands-cnn"]),
-        ("parity golden record --system", "", ["commands-cnn"]),
-        ("parity models train", "", ["commands-cnn"]),
+        ("parity golden record --system", "", SYSTEMS),
+        ("parity models train", "", SYSTEMS),
         ("parity", "go", ["golden"]),
     ],
 )
@@ -425,7 +428,7 @@ def test_examples_without_a_fault_pass(golden: Path, reports: Path) -> None:
 
 def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -> None:
     arguments: list[str | Path] = ["--golden", golden, "--examples", "30", "--format", "json"]
-    done = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
+    done = rig.parity("run", *ONE, "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                       *arguments)  # fmt: skip
     assert done.returncode == 1, done.stderr
     (row,) = json.loads(done.stdout)["examples"]
@@ -433,7 +436,7 @@ def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -
     assert row["message"].startswith("features/audio: ")
     small = row["counterexample"]
     assert small
-    again = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
+    again = rig.parity("run", *ONE, "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                        *arguments)  # fmt: skip
     assert json.loads(again.stdout)["examples"][0]["counterexample"] == small  # the same seed, the same clip
 
@@ -442,12 +445,12 @@ def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -
 
 
 def test_golden_show_and_verify(golden: Path) -> None:
-    shown = rig.parity("golden", "show", "--golden", golden)
+    shown = rig.parity("golden", "show", *ONE, "--golden", golden)
     assert shown.returncode == 0
     assert "anchor: librosa" in shown.stdout
     for name in rig.CLIPS:
         assert name in shown.stdout
-    verified = rig.parity("golden", "verify", "--golden", golden)
+    verified = rig.parity("golden", "verify", *ONE, "--golden", golden)
     assert verified.returncode == 0
     assert verified.stdout == "commands-cnn: 3 clips checked\n"
 
@@ -468,7 +471,9 @@ def test_golden_verify_names_what_was_altered(tmp_path: Path) -> None:
     entries = json.loads((root / "commands-cnn" / "manifest.json").read_bytes())["clips"]
     path = root / entries[1]["model"]["file"]
     path.write_bytes(path.read_bytes() + b"\0")
-    rig.refused(rig.parity("golden", "verify", "--golden", root), 5, "1 problem", entries[1]["name"], "was altered")
+    rig.refused(
+        rig.parity("golden", "verify", *ONE, "--golden", root), 5, "1 problem", entries[1]["name"], "was altered"
+    )
 
 
 def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
@@ -501,7 +506,7 @@ def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
 
 
 def test_no_goldens_yet(reports: Path, tmp_path: Path) -> None:
-    for done in (run(reports, "--golden", tmp_path), rig.parity("golden", "show", "--golden", tmp_path)):
+    for done in (run(reports, "--golden", tmp_path), rig.parity("golden", "show", *ONE, "--golden", tmp_path)):
         rig.refused(done, 5, "no goldens of commands-cnn", "parity golden record")
 
 

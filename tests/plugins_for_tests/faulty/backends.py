@@ -57,6 +57,29 @@ class LogOffset(_Recipe):
         return replace(frontend, compress=replace(log, offset=1e-7))
 
 
+class ZeroPadding(_Recipe):
+    """Centers with zeros, as librosa does since 0.9, where the recipe reflects."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        return replace(frontend, frame=replace(frontend.frame, pad_mode="zero"))
+
+
+class NoTopDb(_Recipe):
+    """Decibels without a floor."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        db: Any = frontend.compress
+        return replace(frontend, compress=replace(db, top_db=None))
+
+
+class RefOne(_Recipe):
+    """Decibels of full scale where the recipe wants them of the clip's maximum."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        db: Any = frontend.compress
+        return replace(frontend, compress=replace(db, ref=1.0))
+
+
 class _Arrays(NumpyBackend):
     """Computes the right recipe, then spoils the arrays."""
 
