@@ -13,7 +13,7 @@ from parity import system as systems
 from parity.testing.recipes import RECIPES
 
 # What was published to two digits, and what our own networks have exactly.
-PARAMETERS = {"mel40-mobilenetv2": ("0.06", 61_596)}
+PARAMETERS = {"mel40-mobilenetv2": ("0.06", 61_596), "mel40-shufflenetv2": ("0.35", 353_660)}
 LABELS = ("unknown", "silence", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
 
@@ -44,3 +44,9 @@ def test_sizes(name: str, project: Path) -> None:
     with torch.inference_mode():
         assert built(torch.zeros(2, 1, 40, 32)).shape == (2, 12)
         assert built.stem(torch.zeros(1, 1, 40, 32)).shape[2:] == (20, 16)
+
+
+def test_the_shuffle_interleaves_the_halves(project: Path) -> None:
+    module = network(project / "reference_models" / "mel40-shufflenetv2")
+    x = torch.arange(6.0).reshape(1, 6, 1, 1)
+    assert module.shuffled(x).flatten().tolist() == [0, 3, 1, 4, 2, 5]

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow  # whole commands and worker processes
 # Each system, and a batch normalization in the middle of it with the tap that shows it first.
 SYSTEMS = {
     "mel40-mobilenetv2": ("block9.depthwise.bn", "model/block9"),
+    "mel40-shufflenetv2": ("unit6.right.depthwise.bn", "model/unit6"),
 }
 PLANTED = [
     ("ZeroPadding", "features/frames"),
