@@ -395,8 +395,8 @@ def test_the_table_says_it_in_the_first_line_and_where_the_report_is(golden: Pat
 def test_a_reader_that_goes_away_changes_no_verdict(
     backend: str, code: int, form: str, golden: Path, reports: Path
 ) -> None:
-    command = [sys.executable, "-m", "parity", "run", "--backend", backend, "--runtime", "onnxrt", "--format", form,
-               "--golden", str(golden), "--report", str(reports)]  # fmt: skip
+    command = [sys.executable, "-m", "parity", "run", *ONE, "--backend", backend, "--runtime", "onnxrt",
+               "--format", form, "--golden", str(golden), "--report", str(reports)]  # fmt: skip
     with subprocess.Popen(
         command, cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -464,6 +464,18 @@ def test_goldens_beside_a_system_that_is_named_by_its_folder_are_found(tmp_path:
     assert shown.returncode == 0, shown.stderr
     assert "commands-cnn: 1 clips" in shown.stdout
     assert rig.CLIPS[0] in shown.stdout
+
+
+def test_a_system_without_models_is_named_and_costs_nothing(tmp_path: Path, reports: Path) -> None:
+    rig.system(tmp_path / "reference_models" / "commands-cnn")
+    bare = rig.system(tmp_path / "reference_models" / "bare", ('name = "commands-cnn"', 'name = "bare"'), formats=())
+    rig.goldens(tmp_path / "golden")
+    done = run(reports, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "commands-cnn.onnx is not built" in done.stdout
+    verified = rig.parity("golden", "verify", cwd=tmp_path)
+    assert (verified.returncode, verified.stdout) == (0, "commands-cnn: 3 clips checked\n"), verified.stderr
+    rig.refused(rig.parity("golden", "verify", "--system", bare, cwd=tmp_path), 5, "no goldens of bare")
 
 
 def test_golden_verify_names_what_was_altered(tmp_path: Path) -> None:
