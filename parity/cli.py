@@ -173,6 +173,14 @@ def _recorded_to(out: Path | None, found: System) -> Path:
     return out or (system.root() if inside else found.folder) / "golden"
 
 
+def _recorded(systems: tuple[str, ...]) -> list[System]:
+    """The systems named; where none is, all that have a file to run: of the others nothing can be recorded."""
+    from parity import system
+
+    found = system.find(systems)
+    return found if systems else [s for s in found if s.artifacts] or found
+
+
 def _golden_of(where: Path | None, found: System) -> Path:
     """Where a system's goldens are: as named, beside its system.toml, or the project's."""
     from parity import plan, sources
@@ -205,11 +213,11 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 
     Nothing is recorded where the anchor disagrees with the oracle.
     """
-    from parity import progress, system
+    from parity import progress
     from parity import record as recording
 
     with _target(jobs, limit) as target:
-        for found in system.find(systems):
+        for found in _recorded(systems):
             root = _recorded_to(out, found)
             what = recording.Recording(
                 system=found, folder=audio or root / "clips", root=root, anchor=None if unanchored else anchor,
@@ -233,11 +241,10 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 def verify(systems: tuple[str, ...], where: Path | None) -> None:
     """Check every digest, and that the oracle still computes what was recorded."""
     from parity import golden as goldens
-    from parity import system
     from parity.errors import GoldenError
 
     problems = 0
-    for found in system.find(systems):
+    for found in _recorded(systems):
         opened = goldens.load(_golden_of(where, found), found)
         for problem in opened.verify():
             problems += 1
@@ -254,9 +261,9 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
 def show(systems: tuple[str, ...], where: Path | None) -> None:
     """What is recorded: clips, decisions, arrays, anchor and provenance."""
     from parity import golden as goldens
-    from parity import inventory, system
+    from parity import inventory
 
-    for found in system.find(systems):
+    for found in _recorded(systems):
         inventory.show_golden(goldens.load(_golden_of(where, found), found))
 
 

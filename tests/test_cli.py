@@ -22,6 +22,8 @@ from tests.plugins_for_tests import rig
 
 pytestmark = pytest.mark.slow  # whole commands and worker processes
 
+ONE = ("--system", rig.SYSTEM.name)
+SYSTEMS = sorted(path.parent.name for path in rig.MODELS.glob("*/system.toml"))
 COMMANDS = ("doctor", "golden", "init", "list", "models", "run")
 
 
@@ -36,10 +38,9 @@ def reports(tmp_path: Path) -> Path:
 
 
 def run(reports: Path, *more: str | Path, cwd: Path = rig.ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`parity run` with numpy and onnxrt, which start fast; in the checkout of the one system that `golden` is of."""
-    if cwd == rig.ROOT:
-        environment = {"PARITY_RUN_SYSTEM": "commands-cnn"} | environment
-    return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *more, cwd=cwd,
+    """`parity run` of one system, with numpy and onnxrt, which start fast."""
+    system = () if "--system" in more or cwd != rig.ROOT else ONE
+    return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *system, *more, cwd=cwd,
                       **environment)  # fmt: skip
 
 
@@ -137,8 +138,8 @@ def test_init_twice(tmp_path: Path) -> None:
         ("parity run --backend", "lib", ["librosa"]),
         ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "onnx-reference"]),
         ("parity run --system", "comm", ["commands-cnn"]),
-        ("parity golden record --system", "", ["commands-cnn", "mfcc-lstm"]),
-        ("parity models train", "mf", ["mfcc-lstm"]),
+        ("parity golden record --system", "", SYSTEMS),
+        ("parity models train", "", SYSTEMS),
         ("parity", "go", ["golden"]),
     ],
 )
@@ -407,8 +408,8 @@ def test_the_table_says_it_in_the_first_line_and_where_the_report_is(golden: Pat
 def test_a_reader_that_goes_away_changes_no_verdict(
     backend: str, code: int, form: str, golden: Path, reports: Path
 ) -> None:
-    command = [sys.executable, "-m", "parity", "run", "--backend", backend, "--runtime", "onnxrt", "--format", form,
-               "--golden", str(golden), "--report", str(reports)]  # fmt: skip
+    command = [sys.executable, "-m", "parity", "run", *ONE, "--backend", backend, "--runtime", "onnxrt",
+               "--format", form, "--golden", str(golden), "--report", str(reports)]  # fmt: skip
     with subprocess.Popen(
         command, cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -440,7 +441,7 @@ def test_examples_without_a_fault_pass(golden: Path, reports: Path) -> None:
 
 def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -> None:
     arguments: list[str | Path] = ["--golden", golden, "--examples", "30", "--format", "json"]
-    done = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
+    done = rig.parity("run", *ONE, "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                       *arguments)  # fmt: skip
     assert done.returncode == 1, done.stderr
     (row,) = json.loads(done.stdout)["examples"]
@@ -448,7 +449,7 @@ def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -
     assert row["message"].startswith("features/audio: ")
     small = row["counterexample"]
     assert small
-    again = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
+    again = rig.parity("run", *ONE, "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                        *arguments)  # fmt: skip
     assert json.loads(again.stdout)["examples"][0]["counterexample"] == small  # the same seed, the same clip
 
@@ -457,12 +458,12 @@ def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -
 
 
 def test_golden_show_and_verify(golden: Path) -> None:
-    shown = rig.parity("golden", "show", "--system", "commands-cnn", "--golden", golden)
+    shown = rig.parity("golden", "show", *ONE, "--golden", golden)
     assert shown.returncode == 0
     assert "anchor: librosa" in shown.stdout
     for name in rig.CLIPS:
         assert name in shown.stdout
-    verified = rig.parity("golden", "verify", "--system", "commands-cnn", "--golden", golden)
+    verified = rig.parity("golden", "verify", *ONE, "--golden", golden)
     assert verified.returncode == 0
     assert verified.stdout == "commands-cnn: 3 clips checked\n"
 
@@ -478,13 +479,26 @@ def test_goldens_beside_a_system_that_is_named_by_its_folder_are_found(tmp_path:
     assert rig.CLIPS[0] in shown.stdout
 
 
+def test_a_system_without_models_is_named_and_costs_nothing(tmp_path: Path, reports: Path) -> None:
+    rig.system(tmp_path / "reference_models" / "commands-cnn")
+    bare = rig.system(tmp_path / "reference_models" / "bare", ('name = "commands-cnn"', 'name = "bare"'), formats=())
+    rig.goldens(tmp_path / "golden")
+    done = run(reports, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "commands-cnn.onnx is not built" in done.stdout
+    verified = rig.parity("golden", "verify", cwd=tmp_path)
+    assert (verified.returncode, verified.stdout) == (0, "commands-cnn: 3 clips checked\n"), verified.stderr
+    rig.refused(rig.parity("golden", "verify", "--system", bare, cwd=tmp_path), 5, "no goldens of bare")
+
+
 def test_golden_verify_names_what_was_altered(tmp_path: Path) -> None:
     root = rig.goldens(tmp_path / "golden")
     entries = json.loads((root / "commands-cnn" / "manifest.json").read_bytes())["clips"]
     path = root / entries[1]["model"]["file"]
     path.write_bytes(path.read_bytes() + b"\0")
-    done = rig.parity("golden", "verify", "--system", "commands-cnn", "--golden", root)
-    rig.refused(done, 5, "1 problem", entries[1]["name"], "was altered")
+    rig.refused(
+        rig.parity("golden", "verify", *ONE, "--golden", root), 5, "1 problem", entries[1]["name"], "was altered"
+    )
 
 
 def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
@@ -517,7 +531,7 @@ def test_golden_record_as_a_user_types_it(tmp_path: Path) -> None:
 
 
 def test_no_goldens_yet(reports: Path, tmp_path: Path) -> None:
-    for done in (run(reports, "--golden", tmp_path), rig.parity("golden", "show", "--golden", tmp_path)):
+    for done in (run(reports, "--golden", tmp_path), rig.parity("golden", "show", *ONE, "--golden", tmp_path)):
         rig.refused(done, 5, "no goldens of commands-cnn", "parity golden record")
 
 

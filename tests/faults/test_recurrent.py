@@ -76,7 +76,7 @@ def change(path: Path, layer: int, place: int, how: Callable[[Array], Array]) ->
 def test_a_wrong_layer_fails_at_its_own_tap(
     layer: int, how: Callable[[Array], Array], local: LocalTarget, golden: Path, tmp_path: Path
 ) -> None:
-    folder = rig.system(tmp_path / "system", of=NAME)
+    folder = rig.system(tmp_path / "system", name=NAME)
     change(folder / f"{NAME}.onnx", layer, 1, how)
     done = rig.run(local, golden, tmp_path, systems=(str(folder),))
     assert done.exit_code == 1
@@ -87,13 +87,13 @@ def test_a_wrong_layer_fails_at_its_own_tap(
 
 
 def test_layers_saved_again_unchanged_pass(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
-    folder = rig.system(tmp_path / "system", of=NAME)
+    folder = rig.system(tmp_path / "system", name=NAME)
     change(folder / f"{NAME}.onnx", 1, 2, lambda w: w)
     assert rig.run(local, golden, tmp_path, systems=(str(folder),)).exit_code == 0
 
 
 def test_labels_in_another_order_fail_at_the_label(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
-    folder = rig.system(tmp_path / "system", ('"down", "go",', '"go", "down",'), of=NAME)
+    folder = rig.system(tmp_path / "system", ('"down", "go",', '"go", "down",'), name=NAME)
     done = rig.run(local, golden, tmp_path, systems=(str(folder),))
     assert done.exit_code == 1
     assert rig.failing(done) == [("decision/label", "fail")]
@@ -126,13 +126,13 @@ def test_a_file_that_could_take_no_clip_is_no_success(local: LocalTarget, tmp_pa
 def test_a_file_that_is_not_said_to_be_tied_to_a_length_is_an_error(
     local: LocalTarget, golden: Path, tmp_path: Path
 ) -> None:
-    folder = rig.system(tmp_path / "system", ("frames = 32 ", "# "), formats=("tflite",), of=NAME)
+    folder = rig.system(tmp_path / "system", ("frames = 32 ", "# "), formats=("tflite",), name=NAME)
     done = rig.parity("run", "--system", folder, "--backend", "numpy", "--runtime", "tflite", "--golden", golden)
     rig.refused(done, 3, "takes 32 frames; this clip gives")
 
 
 def test_what_cannot_take_every_clip_neither_judges_nor_records(golden: Path, tmp_path: Path) -> None:
-    folder = rig.system(tmp_path / "system", formats=("tflite",), of=NAME)
+    folder = rig.system(tmp_path / "system", formats=("tflite",), name=NAME)
     short = rig.wav(tmp_path / "wavs" / "short.wav", rig.clip("up-en-gb-scotland-f3"))
     judged = rig.parity("run", "--system", folder, "--backend", "numpy", "--audio", short.parent)
     rig.refused(judged, 3, "can't judge every clip", "takes 32 frames only; this clip gives 25")

@@ -24,7 +24,8 @@ from parity.targets.local import LocalTarget
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = Path(__file__).parent
-SYSTEM = ROOT / "reference_models" / "commands-cnn"
+MODELS = ROOT / "reference_models"
+SYSTEM = MODELS / "commands-cnn"
 # Two words with inner layers among the committed goldens, and one without.
 CLIPS = ("no-en-gb-m3.flac", "on-en-gb-midlands-m5.flac", "yes-en-us-f2.flac")
 OWNER = "TESTED_BY"
@@ -46,39 +47,40 @@ def target(limit: float = 60.0, jobs: int = 2) -> Iterator[LocalTarget]:
         yield local
 
 
-def goldens(root: Path, clips: Sequence[str] = CLIPS, of: str = SYSTEM.name) -> Path:
+def goldens(root: Path, clips: Sequence[str] = CLIPS, name: str = SYSTEM.name) -> Path:
     """The committed goldens of a few clips under `root`, with the project's tolerances and no known gaps."""
     committed = ROOT / "golden"
-    manifest = json.loads((committed / of / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((committed / name / "manifest.json").read_text(encoding="utf-8"))
     manifest["clips"] = [e for e in manifest["clips"] if e["name"] in clips]
     assert len(manifest["clips"]) == len(clips)
     for entry in manifest["clips"]:
         for part in ("clip", "features", "model"):
             (root / entry[part]["file"]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(committed / entry[part]["file"], root / entry[part]["file"])
-    (root / of / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (root / name / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     shutil.copyfile(committed / "tolerances.toml", root / "tolerances.toml")
     (root / "known_gaps.toml").write_text("", encoding="utf-8")
     return root
 
 
-def system(folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("onnx",), of: str = SYSTEM.name) -> Path:
-    """A copy of the system in `folder`, with texts of its system.toml changed; only models of `formats` are there."""
+def system(
+    folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("onnx",), name: str = SYSTEM.name
+) -> Path:
+    """A copy of a system in `folder`, with texts of its system.toml changed; only models of `formats` are there."""
     folder.mkdir(parents=True)
-    source = SYSTEM.parent / of
-    text = (source / "system.toml").read_text(encoding="utf-8")
+    text = (MODELS / name / "system.toml").read_text(encoding="utf-8")
     for old, new in changes:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in system.toml"
         text = text.replace(old, new)
     (folder / "system.toml").write_text(text, encoding="utf-8")
     files = {
-        "onnx": [f"{of}.onnx"],
-        "tflite": [f"{of}.tflite"],
+        "onnx": [f"{name}.onnx"],
+        "tflite": [f"{name}.tflite"],
         "torch": ["weights.safetensors", "model.py"],
-        "torchscript": ["commands-cnn.pt"],
+        "torchscript": [f"{name}.pt"],
     }
-    for name in (f for kind in formats for f in files[kind]):
-        shutil.copyfile(source / name, folder / name)
+    for file in (f for kind in formats for f in files[kind]):
+        shutil.copyfile(MODELS / name / file, folder / file)
     return folder
 
 

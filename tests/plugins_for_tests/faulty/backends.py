@@ -66,8 +66,15 @@ class ReflectPadded(_Recipe):
         return replace(frontend, frame=replace(frontend.frame, pad_mode="reflect"))
 
 
+class ZeroPadding(_Recipe):
+    """Centers with zeros, as librosa does since 0.9, where the recipe reflects."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        return replace(frontend, frame=replace(frontend.frame, pad_mode="zero"))
+
+
 class NoTopDb(_Recipe):
-    """No floor below the clip's maximum."""
+    """Decibels without a floor."""
 
     def change(self, frontend: Frontend) -> Frontend:
         db: Any = frontend.compress
@@ -93,6 +100,14 @@ class RawDct(_Recipe):
     def change(self, frontend: Frontend) -> Frontend:
         dct: Any = frontend.cepstrum
         return replace(frontend, cepstrum=replace(dct, norm="none"))
+
+
+class RefOne(_Recipe):
+    """Decibels of full scale where the recipe wants them of the clip's maximum."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        db: Any = frontend.compress
+        return replace(frontend, compress=replace(db, ref=1.0))
 
 
 class _Arrays(NumpyBackend):
