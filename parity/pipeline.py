@@ -68,6 +68,7 @@ def run(
     if not runnable:
         reasons = "; ".join(dict.fromkeys(s.reason for s in skipped)) or "no pair was selected"
         raise NothingCompared(f"nothing to compare: {reasons}", "see `parity list` for what is there")
+    runnable = sources.recorded(selection, runnable, skipped)
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
     found = {p.system.name: sources.source(p, selection, target) for p in runnable}
     summary = Run(

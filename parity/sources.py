@@ -15,6 +15,7 @@ from parity.expected import Expected, features_of
 from parity.golden import GoldenSet
 from parity.plan import Plan, Selection
 from parity.protocols import Artifact, Clip, Failure, Job, Tap, Target
+from parity.records import Skipped
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
 CHUNK = 16
@@ -62,6 +63,23 @@ def golden_root(selection: Selection, of: system.System) -> Path:
         return selection.golden
     own = of.folder / "golden"
     return own if (own / of.name / golden.MANIFEST).is_file() else system.root() / "golden"
+
+
+def recorded(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) -> list[Plan]:
+    """The plans to run: of systems that weren't named, those that a named folder of goldens holds, if it holds any."""
+    where = selection.golden
+    if where is None or selection.audio is not None or selection.systems:
+        return list(plans)
+    held = [p for p in plans if (where / p.system.name / golden.MANIFEST).is_file()]
+    if not held:
+        return list(plans)  # reading says what is missing
+    names = {p.system.name for p in held}
+    skipped += [
+        Skipped(system=p.system.name, reason=f"no goldens of it in {where}")
+        for p in plans
+        if p.system.name not in names
+    ]
+    return held
 
 
 def rules_for(selection: Selection, of: system.System) -> policy.Policy:

@@ -279,7 +279,18 @@ def test_a_file_that_is_not_built_was_asked_for_where_the_system_was_named(
     folder = rig.system(tmp_path / "system")
     done, _ = pipeline.run(selected(golden, systems=(str(folder),), runtimes=()), local, tmp_path / "reports")
     assert done.exit_code == 2
-    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True, True]
+    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True] * 3
+
+
+def test_a_folder_of_goldens_is_held_to_the_systems_it_holds(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    done, _ = pipeline.run(selected(golden, systems=()), local, tmp_path / "reports")
+    assert done.exit_code == 0
+    assert list(done.systems) == ["commands-cnn"]
+    assert ("mfcc-lstm", f"no goldens of it in {golden}", False) in [
+        (s.system, s.reason, s.asked) for s in done.skipped
+    ]
+    with pytest.raises(GoldenError, match="no goldens of mfcc-lstm"):
+        pipeline.run(selected(golden, systems=("commands-cnn", "mfcc-lstm")), local, tmp_path / "reports")
 
 
 def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
