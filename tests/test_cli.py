@@ -38,7 +38,7 @@ def reports(tmp_path: Path) -> Path:
 def run(reports: Path, *more: str | Path, cwd: Path = rig.ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """`parity run` with numpy and onnxrt, which start fast; in the checkout of the one system that `golden` is of."""
     if cwd == rig.ROOT:
-        environment = {"PARITY_RUN_SYSTEM": "commands-cnn"} | environment
+        environment = {"PARITY_RUN_SYSTEMS": "commands-cnn"} | environment
     return rig.parity("run", "--report", reports, "--backend", "numpy", "--runtime", "onnxrt", *more, cwd=cwd,
                       **environment)  # fmt: skip
 
@@ -394,8 +394,8 @@ def test_the_table_says_it_in_the_first_line_and_where_the_report_is(golden: Pat
 def test_a_reader_that_goes_away_changes_no_verdict(
     backend: str, code: int, form: str, golden: Path, reports: Path
 ) -> None:
-    command = [sys.executable, "-m", "parity", "run", "--backend", backend, "--runtime", "onnxrt", "--format", form,
-               "--golden", str(golden), "--report", str(reports)]  # fmt: skip
+    command = [sys.executable, "-m", "parity", "run", "--system", "commands-cnn", "--backend", backend,
+               "--runtime", "onnxrt", "--format", form, "--golden", str(golden), "--report", str(reports)]  # fmt: skip
     with subprocess.Popen(
         command, cwd=rig.ROOT, env=rig.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -426,7 +426,16 @@ def test_examples_without_a_fault_pass(golden: Path, reports: Path) -> None:
 
 
 def test_examples_find_and_shrink_a_planted_fault(golden: Path, reports: Path) -> None:
-    arguments: list[str | Path] = ["--golden", golden, "--examples", "30", "--format", "json"]
+    arguments: list[str | Path] = [
+        "--system",
+        "commands-cnn",
+        "--golden",
+        golden,
+        "--examples",
+        "30",
+        "--format",
+        "json",
+    ]
     done = rig.parity("run", "--backend", "faulty.backends:LoudGain", "--runtime", "onnxrt", "--report", reports,
                       *arguments)  # fmt: skip
     assert done.returncode == 1, done.stderr

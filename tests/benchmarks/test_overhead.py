@@ -58,8 +58,8 @@ def test_overhead(benchmark: BenchmarkFixture, speech: Path, tmp_path: Path, cli
     goldens = tmp_path / "golden"
     sound = str(speech / str(clips))
     measured([*parity, "golden", "record", "--system", "commands-cnn", "--audio", sound, "--out", str(goldens)])
-    run = [*parity, "run", "--backend", "librosa", "--runtime", "onnxrt", "--golden", str(goldens), "--report"]
-    run.append(str(tmp_path))
+    run = [*parity, "run", "--system", "commands-cnn", "--backend", "librosa", "--runtime", "onnxrt"]
+    run += ["--golden", str(goldens), "--report", str(tmp_path)]
     model = ROOT / "reference_models" / "commands-cnn" / "commands-cnn.onnx"
     bare = [sys.executable, str(HERE / "bare.py"), str(model), str(speech / str(clips))]
     measured(bare)  # librosa caches what it compiles
