@@ -36,8 +36,9 @@ class RuntimeConformance:
 
     def features(self, seed: int = 0) -> Array:
         """Features that the model takes, float32 `[frames, bands]`: what logarithms of spectra look like."""
-        frames, bands = self.artifact().shape
-        shape = (frames or 50, bands or 40)
+        a = self.artifact()
+        frames, bands = a.shape
+        shape = (a.frames or frames or 50, bands or 40)
         return np.random.default_rng(seed).uniform(-6.0, 1.0, shape).astype(np.float32)
 
     def run(self, session: Any, features: Array, taps: frozenset[Tap] | None = None) -> Taps:

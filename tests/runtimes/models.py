@@ -1,4 +1,4 @@
-"""The committed network in the format of a runtime."""
+"""The committed networks in the format of a runtime."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from parity.protocols import Artifact
 from tests.conftest import PROJECT
 
 
+def of(name: str, form: str) -> Artifact:
+    """The float32 file of a committed system in a format."""
+    found = system.load(PROJECT / "reference_models" / name)
+    return next(a for a in found.artifacts if a.format == form and a.precision == "float32")
+
+
 def commands_cnn(form: str) -> Artifact:
     """The float32 file of commands-cnn in a format."""
-    found = system.load(PROJECT / "reference_models" / "commands-cnn")
-    return next(a for a in found.artifacts if a.format == form and a.precision == "float32")
+    return of("commands-cnn", form)
