@@ -18,6 +18,7 @@ from parity import __version__
 from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, NOTHING, ParityError
 
 if TYPE_CHECKING:
+    from parity.golden_export import Format
     from parity.system import System
     from parity.targets.local import LocalTarget
 
@@ -267,6 +268,29 @@ def show(systems: tuple[str, ...], where: Path | None) -> None:
         inventory.show_golden(goldens.load(_golden_of(where, found), found))
 
 
+@golden.command("export")
+@_systems
+@click.option("--format", "form", type=click.Choice(["c", "npy", "mat"]), required=True,
+              help="C99 source, a .npy file an array, or a MATLAB file a clip (extra `mat`).")  # fmt: skip
+@click.option("--clip", "clips", multiple=True, metavar="NAME", help="These only, as `golden show` names them.")
+@click.option("--golden", "where", type=PATH, metavar="DIR", help="Default: the project's golden/.")
+@click.option("--out", type=PATH, default=Path("golden-export"), show_default=True, metavar="DIR",
+              help="A folder of its own for each system goes here.")  # fmt: skip
+def export_golden(systems: tuple[str, ...], form: Format, clips: tuple[str, ...], where: Path | None,
+                  out: Path) -> None:  # fmt: skip
+    """Write goldens for firmware or MATLAB tests: clips, features at every tap with bounds, known answers."""
+    from parity import golden as goldens
+    from parity import golden_export
+
+    for found in _recorded(systems):
+        opened = golden_export.only(goldens.load(_golden_of(where, found), found), clips)
+        files = golden_export.export(opened, form, out / found.name)
+        size = sum(f.stat().st_size for f in files) / 1e6
+        count = f"{len(opened.clips)} clip{'s' if len(opened.clips) != 1 else ''}"
+        click.echo(f"{found.name}: {count} in {len(files)} files, {size:.1f} MB, "
+                   f"in {_shown(out / found.name)}")  # fmt: skip
+
+
 @cli.group()
 def models() -> None:
     """List, train, export and weigh the reference models."""
@@ -316,9 +340,22 @@ _PASS = {"ignore_unknown_options": True, "help_option_names": []}
 @models.command(context_settings=_PASS)
 @click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def export(name: str, arguments: tuple[str, ...]) -> None:
-    """Export a system's trained network to every format it is deployed in (its own export.py)."""
-    _script(name, "export.py", arguments)
+@click.option("--format", "form", type=click.Choice(["c"]))
+@click.option("--out", type=PATH)
+def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | None) -> None:
+    """Export a system's trained network to every format it is deployed in (its own export.py).
+
+    With --format c: write its TensorFlow Lite files as C arrays, [--out DIR] by default here.
+    """
+    if form is None:
+        _script(name, "export.py", (*(("--out", str(out)) if out is not None else ()), *arguments))
+    if arguments:
+        raise click.UsageError(f"--format c takes no {arguments[0]!r}: it writes what is exported already")
+    from parity import golden_export, system
+
+    (found,) = system.find([name])
+    for path in golden_export.models(found, out or Path()):
+        click.echo(f"wrote {_shown(path)}")
 
 
 @models.command(context_settings=_PASS)

@@ -70,6 +70,8 @@ class Training:
     rate: float = 3e-3
     decay: float = 0.02
     smoothing: float = 0.1
+    balanced: bool = False
+    """Classes count alike, however many clips each has: in the loss, and in every accuracy."""
 
 
 def split_of(speaker: str) -> str:
@@ -176,8 +178,17 @@ def batches(inputs: Sequence[Tensor], order: Sequence[int], size: int) -> Iterat
             yield torch.stack([inputs[i] for i in part]), part
 
 
-def evaluate(network: nn.Module, of: Examples) -> tuple[float, float]:
-    """Return accuracy (0 to 1) and mean cross-entropy (nats) of the network in eval mode, on clips as recorded."""
+def class_weights(classes: Tensor, count: int) -> Tensor:
+    """Return what a clip of each of `count` classes weighs, so that all classes weigh alike and a clip 1 on average."""
+    found = torch.bincount(classes, minlength=count)
+    return len(classes) / ((found > 0).sum() * found.clamp(min=1))
+
+
+def evaluate(network: nn.Module, of: Examples, balanced: bool = False) -> tuple[float, float]:
+    """Return accuracy (0 to 1) and mean cross-entropy (nats) of the network in eval mode, on clips as recorded.
+
+    `balanced`: the means over the classes of each class's own.
+    """
     network.eval()
     logits: list[Tensor] = [torch.empty(0)] * len(of.classes)
     with torch.inference_mode():
@@ -185,7 +196,9 @@ def evaluate(network: nn.Module, of: Examples) -> tuple[float, float]:
             for i, row in zip(members, network(x), strict=True):
                 logits[i] = row
     every = torch.stack(logits)
-    return (every.argmax(1) == of.classes).float().mean().item(), nn.functional.cross_entropy(every, of.classes).item()
+    weight = class_weights(of.classes, every.shape[1]) if balanced else torch.ones(every.shape[1])
+    right = (every.argmax(1) == of.classes) * weight[of.classes]
+    return right.mean().item(), nn.functional.cross_entropy(every, of.classes, weight).item()
 
 
 def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed: int) -> tuple[nn.Module, int]:
@@ -197,7 +210,8 @@ def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed:
     optimizer = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay)
     steps = epochs * -(-clips // how.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=how.smoothing)
+    weight = class_weights(train.classes, int(train.classes.max()) + 1) if how.balanced else None
+    loss_of = nn.CrossEntropyLoss(weight, label_smoothing=how.smoothing)
     best, best_epoch, best_state = (-1.0, 0.0), 0, network.state_dict()
     for epoch in progress(range(1, epochs + 1), f"training, {epochs} epochs"):
         network.train()
@@ -212,7 +226,7 @@ def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed:
             total += loss.item() * len(members)
             if schedule.last_epoch < steps:  # inputs of several shapes make a few batches more
                 schedule.step()
-        accuracy, loss_validation = evaluate(network, validation)
+        accuracy, loss_validation = evaluate(network, validation, how.balanced)
         if (accuracy, -loss_validation) > best:
             best, best_epoch = (accuracy, -loss_validation), epoch
             best_state = copy.deepcopy(network.state_dict())
@@ -288,7 +302,7 @@ def main(how: Training) -> None:
     network = how.finish(network).eval()
     # The held-out clips are first looked at here, when nothing is left to choose.
     splits = dict(zip(SPLITS, (train, validation, made("held_out", 0)), strict=True))
-    accuracy = {split: round(evaluate(network, x)[0], 4) for split, x in splits.items()}
+    accuracy = {split: round(evaluate(network, x, how.balanced)[0], 4) for split, x in splits.items()}
 
     record = {
         "data": args.data.resolve().name,
@@ -296,6 +310,7 @@ def main(how: Training) -> None:
         "clips": {split: len(members) for split, members in by_split.items()},
         "speakers": {split: len({clip.speaker for clip in members}) for split, members in by_split.items()},
         "accuracy": accuracy,
+        "balanced": how.balanced,
         "seed": args.seed,
         "epochs": args.epochs,
         "best_epoch": best_epoch,
