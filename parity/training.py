@@ -27,9 +27,8 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from parity import layout, system
-from parity.backends.librosa_ import LibrosaBackend
-from parity.protocols import Clip
+from parity import layout, registry, system
+from parity.protocols import Clip, FeatureBackend
 
 SPLITS = ("train", "validation", "held_out")
 SILENT = {"_silence_", "_background_noise_"}
@@ -60,6 +59,8 @@ class Training:
     """Samples at full scale ±1.0 to samples; of another length where the network takes any."""
     layout: str
     """Axes of the network's input, as in system.toml: `N1TF`."""
+    backend: str = "librosa"
+    """The backend whose features it is trained on."""
     finish: Callable[[nn.Module], nn.Module] = lambda network: network
     """What was trained -> what is deployed, computing the same: where `build` adds what only training needs."""
     epochs: int = 120
@@ -126,12 +127,14 @@ def progress(items: Iterable[T], what: str) -> Iterator[T]:
 
 
 class Features:
-    """The inputs of a network as its system.toml describes them, worked out by librosa."""
+    """The inputs of a network as its system.toml describes them, worked out by a backend."""
 
-    def __init__(self, of: system.System, axes: str) -> None:
-        self._frontend, self._backend, self._layout = of.frontend, LibrosaBackend(), axes
+    def __init__(self, of: system.System, axes: str, backend: str) -> None:
+        self._frontend, self._layout = of.frontend, axes
+        self._backend: FeatureBackend = registry.create("backend", backend)
         if (refused := self._backend.supports(of.frontend)) is not None:
-            raise SystemExit(f"{of.name} can't be trained on librosa's features: {refused.reason}")
+            raise SystemExit(f"{of.name} can't be trained on the features of {backend}: {refused.reason}")
+        self.versions = dict(self._backend.versions())
 
     def of(self, samples: Float32) -> Tensor:
         """Return the network's input for a clip, without its batch axis."""
@@ -275,7 +278,7 @@ def main(how: Training) -> None:
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
-    features, rate = Features(of, how.layout), of.frontend.input.rate
+    features, rate = Features(of, how.layout, how.backend), of.frontend.input.rate
 
     def made(split: str, copies: int) -> Examples:
         return examples(features, by_split[split], how, rate, copies, args.seed)
@@ -301,7 +304,8 @@ def main(how: Training) -> None:
         "weights_sha256": save(network, args.out),
         "machine": platform.machine(),
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "librosa", "numpy", "safetensors", "soundfile")},
+        | features.versions
+        | {name: version(name) for name in ("torch", "numpy", "safetensors", "soundfile")},
     }
     write_atomically(args.out.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
     print(f"epoch {best_epoch} of {args.epochs} kept: {accuracy['validation']:.2%} on validation speakers")
