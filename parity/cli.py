@@ -199,40 +199,40 @@ def _golden_of(where: Path | None, found: System) -> Path:
     metavar="DIR",
     help="Where goldens go. Default: the project's golden/, or golden/ beside a system.toml elsewhere.",
 )
-@click.option("--anchor", "--backend", default="librosa", show_default=True, metavar="NAME",
-              help="Backend that must agree with the oracle.")  # fmt: skip
-@click.option("--unanchored", is_flag=True, help="Record without an anchor; every report says so.")
+@click.option("--anchor", "--backend", metavar="NAME",
+              help="Backend that must agree with the oracle. Default: system.toml's, else librosa.")  # fmt: skip
+@click.option("--unanchored", is_flag=True, help="Record without such a backend; every report says so.")
 @click.option(
     "--runtime", metavar="NAME", help="Runtime that activations are recorded from. Default: the system's own."
 )
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="Clips whose inner layers are recorded.")  # fmt: skip
 @_local
-def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, anchor: str, unanchored: bool,
+def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, anchor: str | None, unanchored: bool,
            runtime: str | None, layers: int, jobs: int | None, limit: float) -> None:  # fmt: skip
     """Record goldens: oracle features with their bounds, activations and decisions.
 
-    Nothing is recorded where the anchor disagrees with the oracle.
+    Nothing is recorded where the anchor, or a published vector that system.toml names, disagrees with the oracle.
     """
     from parity import progress
     from parity import record as recording
+    from parity.report import wording
 
     with _target(jobs, limit) as target:
         for found in _recorded(systems):
             root = _recorded_to(out, found)
+            backend = None if unanchored else anchor or recording.usual_anchor(found)
             what = recording.Recording(
-                system=found, folder=audio or root / "clips", root=root, anchor=None if unanchored else anchor,
+                system=found, folder=audio or root / "clips", root=root, anchor=backend,
                 runtime=runtime, layers=layers, command=_command(),
             )  # fmt: skip
             with progress.shown() as step:
                 path, manifest = recording.record(what, target, step)
             worst = max(manifest["anchor"]["worst_error_over_bound"].values(), default=0.0)
-            proof = (
-                "no anchor"
-                if unanchored
-                else f"{anchor}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
-            )
-            click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {proof}; "
+            agrees = f"{backend}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
+            proof = [agrees if backend else "", wording.published(manifest["anchor"])]
+            told = "; ".join(filter(None, proof)) or "no anchor"
+            click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {told}; "
                        f"activations by {manifest['recorder']['runtime']}")  # fmt: skip
 
 
@@ -242,6 +242,7 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 def verify(systems: tuple[str, ...], where: Path | None) -> None:
     """Check every digest, and that the oracle still computes what was recorded."""
     from parity import golden as goldens
+    from parity import vectors
     from parity.errors import GoldenError
 
     problems = 0
@@ -250,7 +251,9 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
         for problem in opened.verify():
             problems += 1
             click.echo(f"{found.name}: {problem}", err=True)
-        click.echo(f"{found.name}: {len(opened.clips)} clips checked")
+        met = len(list(vectors.reproduce(found)))
+        and_vectors = f", {met} published vectors reproduced" if met else ""
+        click.echo(f"{found.name}: {len(opened.clips)} clips checked{and_vectors}")
     if problems:
         found_are = "1 problem" if problems == 1 else f"{problems} problems"
         raise GoldenError(f"{found_are} in the goldens", "restore them (git checkout), or record again")
