@@ -127,7 +127,9 @@ def test_a_feature_on_a_rounding_edge_may_take_the_other_step_and_moves_what_fol
     sound[120] = 1.0
     rig.wav(tmp_path / "wavs" / "edge.wav", sound, subtype="FLOAT")
     asked = {"systems": (str(SYSTEM),), "audio": tmp_path / "wavs", "golden": None}
-    done, _ = pipeline.run(Selection(backends=("numpy",), runtimes=("onnxrt",), **asked), local, tmp_path)  # type: ignore[arg-type]
+    done, _ = pipeline.run(
+        Selection(backends=("numpy",), runtimes=("onnxrt",), precisions=("float32",), **asked), local, tmp_path
+    )  # type: ignore[arg-type]
     assert done.exit_code == 0
     found = {(v.tap, v.path): v for v in read_verdicts(tmp_path / done.name)}
     stepped = found["features/quantized", "features"]
