@@ -113,15 +113,15 @@ def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float
             raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {most:.1e}")
 
 
-def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET) -> bytes:
-    """Export with the older exporter (input ``features``, output ``logits``), the same bytes for the same weights."""
+def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET, output: str = "logits") -> bytes:
+    """Export with the older exporter (input ``features``, output as named), the same bytes for the same weights."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the exporter; traced conditions on fixed shapes
         torch.onnx.export(
             network, (torch.from_numpy(example),), buffer, dynamo=False, opset_version=opset,
-            input_names=["features"], output_names=["logits"],
-            dynamic_axes={"features": dict(how.dynamic), "logits": dict(how.dynamic_output)},
+            input_names=["features"], output_names=[output],
+            dynamic_axes={"features": dict(how.dynamic), output: dict(how.dynamic_output)},
         )  # fmt: skip
     network.eval()  # the export may leave the network in training mode
     assert not any(module.training for module in network.modules())
@@ -172,7 +172,7 @@ def to_tflite(fixed: keras.Model, taps: Sequence[Tap]) -> bytes:
 
 
 def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
-    """Name the tensors at ``features`` and the layers by their layer, and the signature's output ``logits``.
+    """Name the tensors at ``features`` and the layers by their layer, and the signature's output by the last of them.
 
     The converter fuses convolution, batch normalization and ReLU into one operator; its output is the ReLU's.
     Its own name for that tensor strings together all that was fused, differs from the bias' name by one
@@ -182,7 +182,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
     file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
     (graph,) = file.subgraphs
     (signature,) = file.signatureDefs
-    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): "logits"}
+    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): layers[-1]}
     for operator in reversed(graph.operators):
         if operator.inputs is not None and all(
             file.buffers[graph.tensors[i].buffer].data is not None for i in operator.inputs
@@ -198,7 +198,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
         raise SystemExit(f"the converter made other operators than expected: {sorted(names.values())}")
     for index, name in names.items():
         graph.tensors[index].name = name.encode()
-    signature.outputs[0].name = b"logits"
+    signature.outputs[0].name = layers[-1].encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
 
@@ -248,7 +248,8 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
     # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
     if how.torchscript:
         made[f"{name}.pt"] = to_torchscript(network, example), versions(["torch"])
-    made[f"{name}.onnx"] = to_onnx(network, example, how), versions(["onnx", "torch"])
+    output = taps[-1].rpartition("/")[2]
+    made[f"{name}.onnx"] = to_onnx(network, example, how, output=output), versions(["onnx", "torch"])
     twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
     made[f"{name}.tflite"] = to_tflite(of_one(twin), taps), versions(["keras", tensorflow()])
     for file, (data, _) in made.items():
