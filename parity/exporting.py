@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from parity import layout, registry, system
 from parity.protocols import Array, Artifact, Tap, Taps
 from parity.runtimes.torch_ import build
 from parity.taps import MODEL_INPUT
-from parity.targets.agent import from_output, to_input
+from parity.targets.agent import Agent, from_output, to_input
 from parity.training import write_atomically
 
 OPSET = 17
@@ -63,6 +63,8 @@ class Export:
     limit: float = TWIN_LIMIT
     torchscript: bool = False
     """Whether a traced file is written as well."""
+    streams: Callable[[torch.nn.Module], Mapping[str, tuple[bytes, Sequence[str]]]] | None = None
+    """The network with its weights -> by name the files of `[streaming]`, and the packages that made each."""
 
 
 def artifact(of: system.System, form: str) -> Artifact:
@@ -82,6 +84,18 @@ def run(of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
             native = to_input(x, of, session.tensors.get(MODEL_INPUT))
             got = session.run({of.input.name: native}, frozenset(of.taps))
             yield {t: from_output(got[t], port, session.tensors.get(t)) for t, port in of.taps.items()}
+
+
+def run_stream(of: Artifact, tap: Tap, inputs: Sequence[Array], size: int = 3) -> Iterator[Taps]:
+    """What a stream gives at `tap`, for features `[frames, bands]` that come `size` frames at a time."""
+    far = Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": runtime_of(of.format)}))
+    list(far.handle({"do": "open", "artifact": asdict(of), "threads": 1}))
+    for x in inputs:
+        pieces = [x[i : i + size] for i in range(0, len(x), size)]
+        request = {"do": "stream", "model": of.key, "inputs": pieces, "taps": [[tap]] * len(pieces), "state": {}}
+        yield {tap: np.concatenate([reply["taps"][tap] for reply in far.handle(request)])}
+    list(far.handle({"do": "close"}))
 
 
 def run_twin(twin: keras.Model, of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
@@ -245,6 +259,15 @@ def main(how: Export) -> None:
             if form == "tflite":
                 hold("the Keras twin", run_twin(twin, made_of, some), right, how.limit)
             hold(who, run(made_of, some), right, ARTIFACT_LIMIT)
+        streams = how.streams(network) if how.streams is not None else {}
+        for name, (data, _) in streams.items():
+            write_atomically(new / name, data)
+        if (s := system.load(new).streaming) is not None:
+            for made_of in s.artifacts:
+                right = [{s.tap: taps[s.tap]} for taps in expected]
+                hold(
+                    f"{made_of.format}, 3 frames at a time,", run_stream(made_of, s.tap, inputs), right, ARTIFACT_LIMIT
+                )
 
     made: dict[str, tuple[bytes, Any]] = {
         weights.name: (weights.read_bytes(), training["versions"]),
@@ -253,6 +276,7 @@ def main(how: Export) -> None:
     }
     if script is not None:
         made[f"{of.name}.pt"] = script, versions(["torch"])
+    made |= {name: (data, versions(packages)) for name, (data, packages) in streams.items()}
     out.mkdir(parents=True, exist_ok=True)
     listing = {}
     for name, (data, made_with) in made.items():
