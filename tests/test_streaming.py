@@ -230,6 +230,10 @@ def test_the_command_prints_what_is_heard_and_what_a_frame_costs(golden: Path, t
     heard_in = [line.split() for line in done.stdout.splitlines() if " s  " in line and ".flac" in line]
     assert [(words[2], words[4]) for words in heard_in[:2]] == [("stop", CLIPS[0]), ("up", CLIPS[1])]
     assert "real-time factor" in done.stdout
+    (page,) = tmp_path.glob("*/index.html")
+    assert all(
+        words in page.read_text() for words in ("What was heard", "real-time factor", f'<th scope="row">{CLIPS[0]}')
+    )
     refused = rig.parity("run", "--streaming", "--system", "commands-cnn", "--backend", "numpy", *where)
     rig.refused(refused, 2, "no [streaming] in its system.toml")
     both = rig.parity("run", "--streaming", "--examples", "5")
