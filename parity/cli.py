@@ -97,6 +97,8 @@ def cli() -> None:
 @click.option("--golden", type=PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
 @click.option("--examples", type=click.IntRange(0), default=0, metavar="N", help="Judge N generated clips as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated clips.")
+@click.option("--streaming", is_flag=True,
+              help="A few frames at a time, held to the whole clip's; prints detections.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="With --audio: clips whose inner layers are compared too.")  # fmt: skip
 @click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
@@ -110,18 +112,19 @@ def run(**options: Any) -> None:
 
     from parity import pipeline, progress, system
     from parity.plan import Selection
-    from parity.report import terminal
+    from parity.report import streaming, terminal
 
     _combination(options)
     selection = Selection(
         systems=options["systems"], backends=options["backends"], runtimes=options["runtimes"],
         precisions=options["precisions"], audio=options["audio"], golden=options["golden"],
         labels_from_folders=options["labels_from"] is not None, examples=options["examples"], seed=options["seed"],
-        layers=options["layers"],
+        layers=options["layers"], streaming=options["streaming"],
     )  # fmt: skip
     reports = options["report"] or system.root() / "reports"
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
-        done, folder = pipeline.run(selection, target, reports, _command(), step)
+        heard = streaming.hearing(Console(highlight=False)) if options["form"] == "table" else lambda _: None
+        done, folder = pipeline.run(selection, target, reports, _command(), step, heard)
     try:
         if options["form"] == "json":
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
@@ -149,6 +152,8 @@ def _combination(options: dict[str, Any]) -> None:
         raise click.UsageError("--audio judges without goldens: take --golden away")
     if given("layers") and options["audio"] is None:
         raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
+    if options["streaming"] and (options["labels_from"] or options["examples"]):
+        raise click.UsageError("--streaming compares frames with whole clips': take --labels-from and --examples away")
     if given("seed") and not options["examples"]:
         raise click.UsageError("--seed needs --examples")
 

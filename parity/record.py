@@ -155,7 +155,7 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
             system=system.name, frontend=system.frontend, clips=clips,
             backends=[what.anchor] if what.anchor is not None else [], models=[(spec, artifact)],
             references=[reference for _, reference in oracle],
-            taps=[frozenset(artifact.taps) if i in inner else frozenset({system.decision.source}) for i in numbers],
+            taps=[frozenset(artifact.taps) if i in inner else system.answers & set(artifact.taps) for i in numbers],
         )  # fmt: skip
         (result,) = target.run([job])
         if what.anchor is not None:

@@ -21,7 +21,7 @@ import msgspec
 from parity import frontend as fe
 from parity import layout, taps
 from parity.errors import ConfigError
-from parity.protocols import Artifact, Port, Tap
+from parity.protocols import Artifact, Port, State, Tap
 
 FILE = "system.toml"
 _MOST = 2**31
@@ -80,6 +80,38 @@ class _Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Stateful(_Artifact):
+    state: tuple[State, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Streaming:
+    tap: Tap
+    chunks: tuple[int, ...] = (1,)
+    smoothing: float = 0.0
+    threshold: float
+    ignored: tuple[str, ...] = ()
+    artifacts: tuple[_Stateful, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How a system runs on sound that doesn't end: `artifacts` take a few frames and a state, and hand the state on."""
+
+    tap: Tap
+    """Logits of each frame, as if the clip ended there: equal to the whole clip's."""
+    chunks: tuple[int, ...]
+    """Frames in a chunk, each size tried in turn."""
+    smoothing: float
+    """Seconds over which posteriors are averaged."""
+    threshold: float
+    """A smoothed posterior above it is a detection, if its label isn't among `ignored`."""
+    ignored: tuple[str, ...]
+    artifacts: tuple[Artifact, ...]
+    not_built: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _File:
     name: str
     description: str = ""
@@ -88,6 +120,7 @@ class _File:
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
     anchor: Anchor = field(default_factory=Anchor)
+    streaming: _Streaming | None = None
     artifacts: tuple[_Artifact, ...]
 
 
@@ -108,6 +141,12 @@ class System:
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
     anchor: Anchor = field(default_factory=Anchor)
+    streaming: Streaming | None = None
+
+    @property
+    def answers(self) -> frozenset[Tap]:
+        """Taps that are wanted of every clip: what decides, and what a stream is held to."""
+        return frozenset({self.decision.source, *([self.streaming.tap] if self.streaming is not None else [])})
 
 
 def _where(path: Path, place: str) -> str:
@@ -255,30 +294,54 @@ def load(path: Path) -> System:
         raise ConfigError(f"no {path}", "make one with `parity init DIR`") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
-    for i, artifact in enumerate(_tables(path, data, "artifacts")):
-        _refuse_unknown(path, f"artifacts[{i}]", artifact, _Artifact)
-        _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
+    streaming = data.get("streaming")
+    streamed = _tables(path, streaming, "artifacts") if isinstance(streaming, dict) else []
+    tables: list[tuple[str, Any, type]] = [
+        (f"artifacts[{i}]", a, _Artifact) for i, a in enumerate(_tables(path, data, "artifacts"))
+    ]
+    tables += [(f"streaming.artifacts[{i}]", a, _Stateful) for i, a in enumerate(streamed)]
+    for here, artifact, of in tables:
+        _refuse_unknown(path, here, artifact, of)
+        _refuse_unknown(path, f"{here}.input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
-            _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
+            _refuse_unknown(path, f"{here}.taps.{tap}", port, Port)
+        for state in artifact["state"] if isinstance(artifact.get("state"), list) else ():
+            _refuse_unknown(path, f"{here}.state", state, State)
     anchor = data.get("anchor", {})
     for i, vector in enumerate(_tables(path, anchor, "vector") if isinstance(anchor, dict) else ()):
         _refuse_unknown(path, f"anchor.vector[{i}]", vector, Vector)
-    for place, kind in (("model", _Model), ("decision", Decision), ("anchor", Anchor)):
+    for place, kind in (
+        ("model", _Model), ("decision", Decision), ("anchor", Anchor), ("streaming", _Streaming)
+    ):  # fmt: skip
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
-    artifacts, not_built = [], []
-    for a in file.artifacts:
-        where = path.parent / a.file
-        if not where.is_file():
-            not_built.append(f"{a.format} {a.precision}: {a.file} is not built")
-            continue
-        artifacts.append(_artifact(path, file, frontend, a, where))
+    artifacts, not_built = _built(path, file, frontend, file.artifacts)
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=tuple(artifacts), not_built=tuple(not_built), anchor=file.anchor,
+        artifacts=artifacts, not_built=not_built, anchor=file.anchor,
+        streaming=None if file.streaming is None else _streaming(path, file, frontend, file.streaming),
+    )  # fmt: skip
+
+
+def _built(
+    path: Path, file: _File, frontend: fe.Frontend, wanted: Sequence[_Artifact]
+) -> tuple[tuple[Artifact, ...], tuple[str, ...]]:
+    """The artifacts whose files are there, and what is to be said of the others."""
+    built = [a for a in wanted if (path.parent / a.file).is_file()]
+    rest = [f"{a.format} {a.precision}: {a.file} is not built" for a in wanted if a not in built]
+    return tuple(_artifact(path, file, frontend, a, path.parent / a.file) for a in built), tuple(rest)
+
+
+def _streaming(path: Path, file: _File, frontend: fe.Frontend, s: _Streaming) -> Streaming:
+    # Where the clip ends, the last frame's logits are the clip's: what decides is read from the same tensor.
+    deciding = [dataclasses.replace(a, taps={**a.taps, file.decision.source: a.taps[s.tap]}) for a in s.artifacts]
+    built, rest = _built(path, file, frontend, deciding)
+    return Streaming(
+        tap=s.tap, chunks=s.chunks, smoothing=s.smoothing, threshold=s.threshold, ignored=s.ignored,
+        artifacts=built, not_built=rest,
     )  # fmt: skip
 
 
@@ -288,10 +351,12 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
         module, _, attribute = a.network.rpartition(":")
         network = f"{path.parent / module}:{attribute}"
     shape = file.model.shape or ("any", frontend.bands)
+    handed_on = [s.tap for s in a.state] if isinstance(a, _Stateful) else []
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
-        taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
+        taps={t: a.taps[t] for t in [*file.model.taps, *handed_on] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
+        state=a.state if isinstance(a, _Stateful) else (),
     )  # fmt: skip
 
 
@@ -341,6 +406,38 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
     _check_shape(path, file, frontend)
+    if file.streaming is not None and (wrong := _unstreamable(file, file.streaming, frontend)) is not None:
+        fail("streaming", *wrong)
+
+
+def _unstreamable(file: _File, s: _Streaming, frontend: fe.Frontend) -> tuple[str, str] | None:
+    """What is wrong with [streaming], and what to do."""
+    cut = frontend.input.length is not None or frontend.input.peak_normalize or frontend.input.pre_emphasis
+    whole = isinstance(frontend.compress, fe.Decibel) and (frontend.compress.ref == "max" or frontend.compress.top_db)
+    if cut or whole or frontend.frame.center or frontend.frame.last != "drop":
+        return "the recipe needs the whole clip, or what was before a frame", "no stream can compute it: take it out"
+    if s.tap not in file.model.taps:
+        return f"{s.tap!r} is not in model.taps", "name the tap of each frame's logits"
+    if not s.chunks or min(s.chunks) < 1 or max(s.chunks) > _MOST:
+        return "chunks are one or more numbers of frames", "chunks = [1, 3, 7]"
+    if not 0 <= s.smoothing < math.inf or not 0 <= s.threshold <= 1:
+        return "smoothing is in seconds, the threshold a probability", "smoothing = 0.2, threshold = 0.6"
+    if unknown := [x for x in s.ignored if x not in file.labels]:
+        return f"ignores {unknown[0]!r}, which is no label", f"labels: {', '.join(file.labels)}"
+    seen = set()
+    for a in s.artifacts:
+        if (a.format, a.precision) in seen:
+            return f"{a.format} {a.precision} stands there twice", "take one out"
+        seen.add((a.format, a.precision))
+        for tap in [s.tap, *(state.tap for state in a.state)]:
+            if tap not in a.taps:
+                return f"{a.file} maps no {tap!r}", "the logits and every state come out at a tap: map it"
+        if not a.state:
+            return f"{a.file} has no state to hand on", 'state = [{ name = "...", tap = "...", shape = [...] }]'
+        for port in [a.input, *a.taps.values()]:
+            if (problem := layout.problem(port.layout)) is not None:
+                return f"{a.file}: {problem}", "one letter an axis, as in 'NTF'"
+    return None
 
 
 def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:

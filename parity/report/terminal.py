@@ -14,6 +14,7 @@ from rich.text import Text
 from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, number, pairs, place
 from parity.localize import title_of as name_of
 from parity.records import Run
+from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
     against,
@@ -95,6 +96,7 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     _notes(screen, run)
     _labels(screen, run, verbose)
     _examples(screen, run)
+    show_times(run, console)
 
 
 def _taps(screen: _Screen, pair: Pair) -> None:

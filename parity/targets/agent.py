@@ -23,7 +23,7 @@ import numpy as np
 from parity import frontend as fe
 from parity import layout, registry
 from parity.errors import ConfigError, ModelError, ParityError
-from parity.protocols import Array, Artifact, Clip, Port, Raw, Tap, Tensor, Unsupported
+from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
 
@@ -31,7 +31,9 @@ from parity.targets import wire
 def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
     """The inverse of `dataclasses.asdict` for an artifact."""
     taps = {tap: Port(**port) for tap, port in plain["taps"].items()}
-    return Artifact(**{**plain, "input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"])})
+    state = tuple(State(**{**s, "shape": tuple(s["shape"])}) for s in plain["state"])
+    nested = {"input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"]), "state": state}
+    return Artifact(**{**plain, **nested})
 
 
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
@@ -173,15 +175,19 @@ class Agent:
         yield {"answers": answers}
 
     def _features(
-        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap]
+        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap], apart: bool = False
     ) -> Iterator[dict[str, Any]]:
+        """Features of clips, in a batch or, as chunks of a stream come, `apart`: one after another."""
         whole = [Clip(c["name"], c["samples"], c["rate"], c["sha256"]) for c in clips]
         recipe = fe.from_plain(frontend)
         wanted = frozenset(taps) & self._plugin.taps(recipe)
-        start = time.perf_counter()
-        results = self._plugin.features(whole, recipe, wanted)
-        seconds = (time.perf_counter() - start) / max(1, len(whole))
-        yield {"clips": [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]}
+        out = []
+        for batch in [[clip] for clip in whole] if apart else [whole]:
+            start = time.perf_counter()
+            results = self._plugin.features(batch, recipe, wanted)
+            seconds = (time.perf_counter() - start) / max(1, len(batch))
+            out += [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]
+        yield {"clips": out}
 
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
@@ -224,6 +230,35 @@ class Agent:
                 if fed is not None:
                     raw[MODEL_INPUT] = vars(fed)
             yield {"taps": out, "raw": raw, "seconds": seconds}
+
+    def _stream(
+        self, model: str, inputs: list[Array], taps: list[list[Tap]], state: dict[str, Array]
+    ) -> Iterator[dict[str, Any]]:
+        """Chunks of one sound, in order: each goes on from the state that the one before it left.
+
+        A file that is tied to fewer frames than a chunk has takes it in pieces.
+        """
+        artifact, session = self._sessions[model]
+        declared = session.tensors.get(MODEL_INPUT)
+        carried = {s.name: state.get(s.name, np.zeros(s.shape, s.dtype)) for s in artifact.state}
+        handed_on = {s.tap: s.name for s in artifact.state}
+        for features, wanted in zip(inputs, taps, strict=True):
+            asked = frozenset(wanted) & artifact.taps.keys()
+            size = artifact.frames or len(features)
+            parts: list[dict[Tap, Array]] = []
+            seconds = 0.0
+            for piece in [features[i : i + size] for i in range(0, len(features), size)]:
+                check_shape(artifact, declared, piece)
+                x = to_input(piece, artifact, declared)
+                start = time.perf_counter()
+                got = session.run({artifact.input.name: x, **carried}, asked | handed_on.keys())
+                seconds += time.perf_counter() - start
+                carried = {name: np.asarray(got[tap]) for tap, name in handed_on.items()}
+                parts.append({t: from_output(np.asarray(got[t]), artifact.taps[t], None) for t in asked})
+            out = {t: np.concatenate([part[t] for part in parts]) for t in asked}
+            if MODEL_INPUT in wanted:
+                out[MODEL_INPUT] = features
+            yield {"taps": out, "raw": {}, "seconds": seconds, "state": carried}
 
 
 def _die_with_parent() -> None:
