@@ -110,15 +110,15 @@ def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float
             raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {most:.1e}")
 
 
-def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET) -> bytes:
-    """Export with the older exporter (input ``features``, output ``logits``), the same bytes for the same weights."""
+def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET, output: str = "logits") -> bytes:
+    """Export with the older exporter (input ``features``, output as named), the same bytes for the same weights."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the exporter; traced conditions on fixed shapes
         torch.onnx.export(
             network, (torch.from_numpy(example),), buffer, dynamo=False, opset_version=opset,
-            input_names=["features"], output_names=["logits"],
-            dynamic_axes={"features": dict(how.dynamic), "logits": dict(how.dynamic_output)},
+            input_names=["features"], output_names=[output],
+            dynamic_axes={"features": dict(how.dynamic), output: dict(how.dynamic_output)},
         )  # fmt: skip
     network.eval()  # the export may leave the network in training mode
     assert not any(module.training for module in network.modules())
@@ -164,7 +164,7 @@ def to_tflite(model: keras.Model, taps: Sequence[Tap]) -> bytes:
 
 
 def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
-    """Name the tensors at ``features`` and the layers by their layer, and the signature's output ``logits``.
+    """Name the tensors at ``features`` and the layers by their layer, and the signature's output by the last of them.
 
     The converter fuses convolution, batch normalization and ReLU into one operator; its output is the ReLU's.
     Its own name for that tensor strings together all that was fused, differs from the bias' name by one
@@ -174,7 +174,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
     file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
     (graph,) = file.subgraphs
     (signature,) = file.signatureDefs
-    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): "logits"}
+    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): layers[-1]}
     for operator in reversed(graph.operators):
         # "commands_cnn_1/relu1_1/Relu;commands_cnn_1/bn1_1/batchnorm/add_1;..." -> {"relu1", "bn1", ...}
         output = int(operator.outputs[0])
@@ -186,7 +186,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
         raise SystemExit(f"the converter made other operators than expected: {sorted(names.values())}")
     for index, name in names.items():
         graph.tensors[index].name = name.encode()
-    signature.outputs[0].name = b"logits"
+    signature.outputs[0].name = layers[-1].encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
 
@@ -230,7 +230,7 @@ def main(how: Export) -> None:
         script = to_torchscript(network, example) if how.torchscript else None
         if script is not None:
             write_atomically(new / f"{of.name}.pt", script)
-        onnx_file = to_onnx(network, example, how)
+        onnx_file = to_onnx(network, example, how, output=of.taps[-1].rpartition("/")[2])
         write_atomically(new / f"{of.name}.onnx", onnx_file)
         twin = how.twin({name: tensor.numpy() for name, tensor in network.state_dict().items()})
         tflite_file = to_tflite(twin, of.taps)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from parity import registry
 from parity.golden import GoldenSet
+from parity.report import wording
 from parity.system import System
 
 if TYPE_CHECKING:
@@ -82,8 +83,11 @@ def show_golden(goldens: GoldenSet) -> None:
     worst = max(anchor["worst_error_over_bound"].values(), default=None)
     agrees = f", at most {worst:.2g} of the bound from the oracle" if worst is not None else ""
     versions = ", ".join(f"{k} {v}" for k, v in sorted(anchor["versions"].items()))
+    proof = " ".join(filter(None, (anchor["backend"], f"({versions})" if versions else "")))
     console.print(f"{m['system']}: {len(m['clips'])} clips, recipe {m['frontend_digest'][:12]}", markup=False)
-    console.print(f"  anchor: {anchor['backend']} ({versions}){agrees}", markup=False)
+    console.print(f"  anchor: {proof}{agrees}", markup=False)
+    if told := wording.published(anchor):
+        console.print(f"  anchor: {told}", markup=False)
     console.print(
         f"  activations: {recorder['runtime']} on {recorder['format']} {recorder['precision']} "
         f"(sha256 {recorder['model_sha256'][:12]})", markup=False,

@@ -44,6 +44,30 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vector:
+    """A published input and output of one or more stages; see `parity.vectors`."""
+
+    input: str
+    tap: Tap
+    expected: str
+    after: Tap | None = None
+    transposed: bool = False
+    tolerance: float = 0.0
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """What proves the recipe when goldens are recorded, where `--anchor` doesn't say."""
+
+    backend: str | None = None
+    """An independent implementation. None: librosa, or none beside published vectors."""
+    source: str = ""
+    """Who published the vectors, and under which licence."""
+    vector: tuple[Vector, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Artifact:
     format: str
     precision: str = "float32"
@@ -63,6 +87,7 @@ class _File:
     frontend: Mapping[str, Any]
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
+    anchor: Anchor = field(default_factory=Anchor)
     artifacts: tuple[_Artifact, ...]
 
 
@@ -82,6 +107,7 @@ class System:
     """The runtime that activations are judged against where no golden is at hand."""
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    anchor: Anchor = field(default_factory=Anchor)
 
 
 def _where(path: Path, place: str) -> str:
@@ -275,7 +301,10 @@ def load(path: Path) -> System:
         _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
             _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
-    for place, kind in (("model", _Model), ("decision", Decision)):
+    anchor = data.get("anchor", {})
+    for i, vector in enumerate(_tables(path, anchor, "vector") if isinstance(anchor, dict) else ()):
+        _refuse_unknown(path, f"anchor.vector[{i}]", vector, Vector)
+    for place, kind in (("model", _Model), ("decision", Decision), ("anchor", Anchor)):
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
@@ -290,7 +319,7 @@ def load(path: Path) -> System:
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=tuple(artifacts), not_built=tuple(not_built),
+        artifacts=tuple(artifacts), not_built=tuple(not_built), anchor=file.anchor,
     )  # fmt: skip
 
 
@@ -322,6 +351,14 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
             fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
     if file.decision.source not in file.model.taps:
         fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    if file.anchor.vector and not file.anchor.source.strip():
+        fail("anchor.source", "vectors of unknown origin prove nothing", "say who published them, and their licence")
+    for i, v in enumerate(file.anchor.vector):
+        for tap in filter(None, (v.after, v.tap)):
+            if tap not in frontend.taps:
+                fail(f"anchor.vector[{i}]", f"{tap!r} is not a tap of the recipe", f"one of {', '.join(frontend.taps)}")
+        if not 0 <= v.tolerance < math.inf:
+            fail(f"anchor.vector[{i}].tolerance", f"{v.tolerance} is not a distance", "0 or more")
     seen: dict[tuple[str, str], str] = {}
     for i, a in enumerate(file.artifacts):
         here = f"artifacts[{i}]"

@@ -27,6 +27,7 @@ from parity.report.wording import (
     judgement,
     not_compared,
     one_line,
+    published,
     same_confusion,
     shorten,
 )  # fmt: skip
@@ -165,6 +166,9 @@ def _notes(screen: _Screen, run: Run) -> None:
         anchor = about.get("anchor")
         if isinstance(anchor, Mapping) and anchor.get("backend") == "none":
             screen.heading(f"{name}: the goldens have no anchor (recorded with --unanchored)")
+        elif isinstance(anchor, Mapping) and anchor.get("backend") == "published vectors":
+            screen.heading(f"{name}: no implementation anchors the goldens, but published vectors of their stages")
+            screen.line(one_line(published(anchor)), indent=2)
     if run.unlike_golden:
         screen.heading("Unlike where the goldens were recorded")
     for words in run.unlike_golden:
