@@ -251,8 +251,9 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
         for problem in opened.verify():
             problems += 1
             click.echo(f"{found.name}: {problem}", err=True)
-        met = len(list(vectors.reproduce(found)))
+        met, absent = len(list(vectors.reproduce(found, at_hand=True))), vectors.absent(found)
         and_vectors = f", {met} published vectors reproduced" if met else ""
+        and_vectors += f", {len(absent)} not at hand: {', '.join(absent)}" if absent else ""
         click.echo(f"{found.name}: {len(opened.clips)} clips checked{and_vectors}")
     if problems:
         found_are = "1 problem" if problems == 1 else f"{problems} problems"

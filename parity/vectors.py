@@ -15,11 +15,15 @@ of a clip. They are committed beside system.toml with their licence and named th
     transposed = true
     tolerance = 1e-12                   # absolute; 0: equal
     recipe = { filterbank = { bands = 13 } }    # settings in which the vector differs from the recipe
+
+Vectors that may be used but not committed are named under an environment variable: `$PARITY_DATA/yes.wav`. Where that
+isn't set, nothing can be recorded, and `parity golden verify` says which it left out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +51,25 @@ class Reproduced:
     tolerance: float
 
 
+def variable(vector: Vector) -> str | None:
+    """The environment variable that a vector's files lie under, if it isn't set; None where they can be read."""
+    named = (w[1:].partition("/")[0] for w in (vector.input, vector.expected) if w.startswith("$"))
+    return next((name for name in named if not os.environ.get(name)), None)
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file beside system.toml, or `$VARIABLE/file`."""
+    if not name.startswith("$"):
+        return folder / name
+    root, _, rest = name[1:].partition("/")
+    return Path(os.environ[root]) / rest
+
+
 def _array(folder: Path, what: str, place: str) -> Array:
     """`FILE.npz:NAME` or `FILE.npy` beside system.toml; a vector of numbers becomes one frame, `[1, n]`."""
     file, _, name = what.partition(":")
     try:
-        found = np.load(folder / file, allow_pickle=False)
+        found = np.load(_file(folder, file), allow_pickle=False)
         array = found[name] if name else found
     except (OSError, ValueError, KeyError) as e:
         raise ConfigError(f"{place}: {what!r} can't be read: {e}", "name FILE.npy, or FILE.npz:ARRAY") from None
@@ -65,7 +83,7 @@ def _given(system: System, vector: Vector, recipe: fe.Frontend, place: str) -> A
     word, _, size = vector.input.partition(":")
     if word in ("identity", "ones") and size.isdecimal() and vector.after is not None:
         return np.eye(int(size)) if word == "identity" else np.ones((1, int(size)))
-    path = system.folder / vector.input
+    path = _file(system.folder, vector.input)
     if path.suffix.lower() in SOUNDS:
         clip: Clip = audio.read(path, path.name, recipe)
         return clip.samples.astype(np.float64)
@@ -92,10 +110,22 @@ def _computed(recipe: fe.Frontend, vector: Vector, x: Array, place: str) -> Arra
     return x
 
 
-def reproduce(system: System) -> Iterator[Reproduced]:
-    """Each published vector of a system, in order. AnchorError at the first that the oracle doesn't reproduce."""
+def absent(system: System) -> list[str]:
+    """What the vectors of a system that aren't at hand are expected to give."""
+    return [v.expected for v in system.anchor.vector if variable(v) is not None]
+
+
+def reproduce(system: System, at_hand: bool = False) -> Iterator[Reproduced]:
+    """Each published vector of a system, in order; with `at_hand` those only whose environment variable is set.
+
+    AnchorError at the first that the oracle doesn't reproduce.
+    """
     for i, vector in enumerate(system.anchor.vector):
         place = f"{system.folder / 'system.toml'}: anchor.vector[{i}]"
+        if (unset := variable(vector)) is not None:
+            if at_hand:
+                continue
+            raise ConfigError(f"{place}: {vector.expected} isn't at hand", f"set {unset} to the folder it lies under")
         plain = fe.to_plain(system.frontend)
         changed = {k: {**plain.get(k, {}), **v} for k, v in vector.recipe.items()}
         recipe = read_frontend(system.folder / "system.toml", {**plain, **changed}, f"anchor.vector[{i}].recipe")
@@ -122,7 +152,7 @@ def about(system: System, met: list[Reproduced]) -> dict[str, Any]:
     files = {v.expected.partition(":")[0] for v in system.anchor.vector}
     return {
         "source": system.anchor.source,
-        "files": {f: hashlib.sha256((system.folder / f).read_bytes()).hexdigest() for f in sorted(files)},
+        "files": {f: hashlib.sha256(_file(system.folder, f).read_bytes()).hexdigest() for f in sorted(files)},
         "reproduced": [{"tap": r.tap, "expected": r.expected, "error": r.error, "tolerance": r.tolerance} for r in met],
         "without": [t for t in system.frontend.taps if t not in _covered(system)],
     }
