@@ -370,6 +370,8 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         for tap, port in a.taps.items():
             if tap not in file.model.taps:
                 fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
+            if "(" in port.layout:
+                fail(f"{here}.taps.{tap}.layout", "only an input may be flattened", "map a tensor that has its axes")
             if (problem := layout.problem(port.layout)) is not None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
         if (problem := layout.problem(a.input.layout)) is not None:

@@ -9,6 +9,7 @@ The deployed file is run as it is for its outputs; inner tensors are read from a
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,14 +31,16 @@ _TYPES = {
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ROOMY = 16 * 2**20
 """Bytes of arena where none is asked for: more than any board has, so that only what is missing can fail."""
+_LEAST = 1024
+"""Bytes of arena below which nothing is tried: with less than half of it the interpreter writes beyond and dies."""
 
 
 class TflmRuntime:
     """Option: `arena`, the bytes of working memory that the deployed interpreter gets (16 MiB where it isn't said)."""
 
     def __init__(self, arena: str | None = None) -> None:
-        if arena is not None and not (arena.isdecimal() and 0 < int(arena) < 2**31):
-            raise ConfigError(f"arena={arena} is not a number of bytes", "write tflm:arena=20000")
+        if arena is not None and not (arena.isdecimal() and _LEAST <= int(arena) < 2**31):
+            raise ConfigError(f"arena={arena} is not a number of bytes, {_LEAST} or more", "write tflm:arena=20000")
         self._arena = None if arena is None else int(arena)
 
     def versions(self) -> Mapping[str, str]:
@@ -66,8 +69,8 @@ class TflmRuntime:
 def arena_bytes(path: Path) -> int:
     """The fewest bytes of arena in which a model allocates and answers, measured.
 
-    Run it in a process of its own: the interpreter may die of a file. ModelError where the file can't be read,
-    or doesn't run in any arena.
+    `python -m parity.runtimes.tflm FILE` prints it, in a process of its own: the interpreter may die of a file.
+    ModelError where the file can't be read, or doesn't run in any arena.
     """
     data, model = _read(str(path))
     if (reason := _known_not_to_work(model) or _refusal(data, _roomy(data))) is not None:
@@ -76,7 +79,7 @@ def arena_bytes(path: Path) -> int:
 
 
 def _smallest(data: bytes) -> int:
-    low, high = 0, _roomy(data)
+    low, high = _LEAST - 1, _roomy(data)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _refusal(data, middle) is None else (middle, high)
@@ -216,3 +219,7 @@ class _TflmSession:
             self._answer(self._inner, inputs)
             out |= {tap: np.array(self._inner.GetTensor(self._index[tap], 0)["tensor_data"]) for tap in inner}
         return out
+
+
+if __name__ == "__main__":
+    print(arena_bytes(Path(sys.argv[1])))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -66,7 +67,7 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
 
 def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
     """The frames that a network takes where that is all that doesn't fit."""
-    if "T" not in names or len(declared.shape) != tensor.ndim:
+    if "T" not in names or "(" in names or len(declared.shape) != tensor.ndim:
         return None
     time = names.index("T")
     rest = [w in (None, n) for i, (w, n) in enumerate(zip(declared.shape, tensor.shape, strict=True)) if i != time]
@@ -97,11 +98,16 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
 
 def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
+    x, port = unflattened(x, features, artifact.input)
     if x.dtype == features.dtype:
-        return layout.time_major(x, artifact.input.layout)
-    return from_output(x, artifact.input, declared if np.issubdtype(features.dtype, np.floating) else None).astype(
-        features.dtype
-    )
+        return layout.time_major(x, port.layout)
+    return from_output(x, port, declared if np.issubdtype(features.dtype, np.floating) else None).astype(features.dtype)
+
+
+def unflattened(x: Array, features: Array, port: Port) -> tuple[Array, Port]:
+    """An input that the file takes flattened as it was before, with its layout then; any other as it is."""
+    port = dataclasses.replace(port, layout=layout.plain(port.layout))
+    return x.reshape(layout.native(features, port.layout).shape), port
 
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
@@ -202,7 +208,7 @@ class Agent:
                     raw[tap] = vars(integers)
             if MODEL_INPUT in wanted:
                 out[MODEL_INPUT] = from_input(x, features, artifact, declared)
-                fed = integers_of(x, artifact.input, declared)
+                fed = integers_of(*unflattened(x, features, artifact.input), declared)
                 if fed is not None:
                     raw[MODEL_INPUT] = vars(fed)
             yield {"taps": out, "raw": raw, "seconds": seconds}
