@@ -122,6 +122,8 @@ def _known_not_to_work(model: Any) -> str | None:
         if name == "WHILE":
             return "hangs in loops (WHILE): unroll the recurrence"
         types = [_TYPES[graph.tensors[i].type] for i in operator.inputs[:2] if i >= 0]
+        if types == ["float16"] and name == "DEQUANTIZE":
+            return "has no kernels for float16 weights"
         if types == ["float32", "int8"] and name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             return f"has no kernels for dynamic-range weights ({name} of float32 by int8)"
     return None

@@ -65,6 +65,24 @@ def test_dynamic_range_weights_are_refused(data: Path) -> None:
     assert "no kernels for dynamic-range weights (CONV_2D" in reason(published(path, "x", "y", "NTF1", "float32"))
 
 
+def test_weights_that_only_a_phone_unpacks_are_refused() -> None:
+    assert "no kernels for float16 weights" in reason(micro_speech("float16"))
+    assert "no kernels for dynamic-range weights (FULLY_CONNECTED" in reason(micro_speech("dynamic"))
+
+
+def test_its_integers_are_those_of_the_built_in_kernels() -> None:
+    artifact, rng = micro_speech("int8"), np.random.default_rng(0)
+    with (
+        registry.create("runtime", "tflm").open(artifact) as tflm,
+        registry.create("runtime", "tflite:resolver=builtin").open(artifact) as builtin,
+    ):
+        for _ in range(50):
+            x = {"features": rng.integers(-128, 128, (1, 49, 40, 1)).astype(np.int8)}
+            here, there = tflm.run(x, frozenset(artifact.taps)), builtin.run(x, frozenset(artifact.taps))
+            for tap in artifact.taps:
+                np.testing.assert_array_equal(here[tap], there[tap], err_msg=tap)
+
+
 def test_a_loop_is_refused_before_it_can_hang(tmp_path: Path) -> None:
     code = f"""
 import os, sys
