@@ -125,7 +125,7 @@ def find(kind: Kind, spec: str) -> Plugin:
     plugin = known[name]
     if plugin.missing:
         needs = (" or " if plugin.any_of else ", ").join(d for m, d in plugin.needs if m in plugin.missing)
-        verb = "are" if "," in needs else "is"
+        verb = "are" if ", " in needs else "is"
         raise MissingExtra(f"{kind} {name!r} needs {needs}, which {verb} not installed", plugin.install)
     return plugin
 
