@@ -248,8 +248,8 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
     # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
     if how.torchscript:
         made[f"{name}.pt"] = to_torchscript(network, example), versions(["torch"])
-    onnx_file = to_onnx(network, example, how, output=taps[-1].rpartition("/")[2])
-    made[f"{name}.onnx"] = onnx_file, versions(["onnx", "torch"])
+    output = taps[-1].rpartition("/")[2]
+    made[f"{name}.onnx"] = to_onnx(network, example, how, output=output), versions(["onnx", "torch"])
     twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
     made[f"{name}.tflite"] = to_tflite(of_one(twin), taps), versions(["keras", tensorflow()])
     for file, (data, _) in made.items():

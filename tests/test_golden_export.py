@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parity import golden, golden_export, system
+from parity import c_source, golden, golden_export, system
 from parity.bounds.features import Interval
 from parity.compare import compare
 from parity.errors import MissingExtra
@@ -195,11 +194,10 @@ def test_the_system_s_model_as_c_is_its_file_byte_for_byte(tmp_path: Path) -> No
     written = golden_export.models(found, tmp_path)
     files = {Path(a.path).stem: Path(a.path) for a in found.artifacts if a.format == "tflite"}
     assert len(written) == 2 * len(files)
-    for stem, path in files.items():
-        name = stem.replace("-", "_")
+    assert "tiny_conv_int8_model.c" in {p.name for p in written}
+    for name, path in zip(c_source.identifiers(list(files)), files.values(), strict=True):
         (tmp_path / "main.c").write_text(
             f'#include "{name}_model.h"\n#include <stdio.h>\n'
             f"int main(void) {{ fwrite(g_{name}_model, 1, g_{name}_model_len, stdout); return 0; }}\n"
         )
         assert printed(tmp_path, tmp_path / "main.c", tmp_path / f"{name}_model.c") == path.read_bytes()
-    shutil.rmtree(tmp_path)

@@ -156,3 +156,27 @@ def test_goldens_are_recorded_where_they_are_reproduced_and_only_there(tmp_path:
     assert anchor["backend"] == "published vectors"
     told = wording.published(anchor)
     assert "1 published vectors reproduced (microsoft/ELL, MIT) at features/spectrum; none for features/audio" in told
+
+
+def test_vectors_that_lie_under_a_variable_are_needed_for_recording_and_told_by_verifying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = anchored(tmp_path / "s", BANK, WINDOW, change=("ell-dsp.npz:Cep", "$ELSEWHERE/ell-dsp.npz:Cep"))
+    found = system.load(folder)
+    monkeypatch.delenv("ELSEWHERE", raising=False)
+    with pytest.raises(ConfigError, match="isn't at hand") as error:
+        list(vectors.reproduce(found))
+    assert "set ELSEWHERE" in str(error.value.hint)
+    assert [r.tap for r in vectors.reproduce(found, at_hand=True)] == ["features/windowed"]
+    assert vectors.absent(found) == ["$ELSEWHERE/ell-dsp.npz:Cepstrum_16000_512_13"]
+    monkeypatch.setenv("ELSEWHERE", str(ELL.parent))
+    assert vectors.absent(found) == []
+    told = vectors.about(found, list(vectors.reproduce(found)))
+    assert set(told["files"]) == {"$ELSEWHERE/ell-dsp.npz", "ell-dsp.npz"}
+
+
+@pytest.mark.data
+def test_tiny_conv_is_anchored_by_what_was_published_with_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARITY_DATA", str(data))
+    found = system.load(rig.MODELS / "tiny-conv")
+    assert [(r.tap, r.error, r.tolerance) for r in vectors.reproduce(found)] == [("features/quantized", 0.0, 0.0)] * 2

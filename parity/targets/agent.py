@@ -77,7 +77,8 @@ def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
 def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """Features as the network's own input tensor; quantized by its scale where it takes integers and they are floats.
 
-    Features of an integer recipe are fed as they are. ModelError where they can't become the input without loss.
+    Features of an integer recipe are fed as they are, or moved by the zero point where the input counts the same whole
+    numbers from another one (uint8 features, int8 input). ModelError where they can't become the input without loss.
     """
     x = layout.native(features, artifact.input.layout)
     if declared is None or declared.dtype == x.dtype.name:
@@ -87,6 +88,8 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return np.clip(np.rint(x / np.float32(declared.scale)) + declared.zero_point, info.min, info.max).astype(
             declared.dtype
         )
+    if _counts_alike(x.dtype, declared):
+        return (x.astype(np.int64) + declared.zero_point).astype(declared.dtype)
     if np.issubdtype(np.dtype(declared.dtype), np.integer) and not np.can_cast(x.dtype, declared.dtype):
         raise ModelError(
             f"{artifact.path} takes {declared.dtype}; the frontend's features are {x.dtype.name}",
@@ -96,11 +99,21 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return x.astype(declared.dtype)
 
 
+def _counts_alike(features: np.dtype[Any], declared: Tensor) -> bool:
+    """Whether an integer input of step 1 holds every whole number of the features' own type, counted from elsewhere."""
+    if declared.scale != 1.0 or not all(np.issubdtype(d, np.integer) for d in (features, np.dtype(declared.dtype))):
+        return False
+    given, taken = np.iinfo(features), np.iinfo(declared.dtype)
+    return taken.min <= given.min + declared.zero_point and given.max + declared.zero_point <= taken.max
+
+
 def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
     x, port = unflattened(x, features, artifact.input)
     if x.dtype == features.dtype:
         return layout.time_major(x, port.layout)
+    if declared is not None and _counts_alike(features.dtype, declared):
+        x = x.astype(np.int64) - declared.zero_point
     return from_output(x, port, declared if np.issubdtype(features.dtype, np.floating) else None).astype(features.dtype)
 
 
