@@ -324,7 +324,7 @@ def cost(wanted: tuple[str, ...]) -> None:
     registry.find("runtime", "torch")  # MissingExtra says what to install
     from parity import cost as costs
 
-    inventory.show_costs(systems, [costs.of(s) for s in systems], costs.RULE)
+    inventory.show_costs(systems, [costs.of(s) for s in systems], [costs.arenas(s) for s in systems], costs.RULE)
 
 
 def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:

@@ -109,8 +109,13 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
             continue
         versions[spec] = {**versions.get(spec, {}), **told.versions}  # a backend may have the same name
         found: dict[tuple[str, str], Artifact] = {}
+        every_part = by_name and bool(selection.runtimes and selection.precisions)
+        reads = {a.format for (_, a), t in zip(artifacts, told.answers, strict=True) if not isinstance(t, Unsupported)}
         for (plan, artifact), answer in zip(artifacts, told.answers, strict=True):
             if isinstance(answer, Unsupported):
+                if artifact.format in reads:  # a file of a kind that it does run; others go without saying
+                    skipped.append(Skipped(system=plan.system.name, runtime=spec, precision=artifact.precision,
+                                           reason=answer.reason, asked=every_part))  # fmt: skip
                 continue
             key = (plan.system.name, artifact.precision)
             if (first := found.setdefault(key, artifact)) is artifact:

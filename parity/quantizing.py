@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
-import threadpoolctl
+import threadpoolctl  # type: ignore[import-untyped,unused-ignore]
 from onnxruntime import quantization
 
 from parity import layout, registry, system, training

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -39,7 +40,8 @@ def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
     """ModelError, in the user's terms, where the features of a clip don't fit the network."""
     frames, bands = artifact.shape
-    if features.ndim == 2 and features.shape[1] == bands and frames in (None, features.shape[0]):
+    width = features.shape[1] if features.ndim == 2 else 1  # raw audio is [samples]
+    if features.ndim in (1, 2) and width == bands and frames in (None, features.shape[0]):
         tensor = layout.native(features, artifact.input.layout)
         if declared is None or (
             len(declared.shape) == tensor.ndim
@@ -67,7 +69,7 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
 
 def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
     """The frames that a network takes where that is all that doesn't fit."""
-    if "T" not in names or len(declared.shape) != tensor.ndim:
+    if "T" not in names or "(" in names or len(declared.shape) != tensor.ndim:
         return None
     time = names.index("T")
     rest = [w in (None, n) for i, (w, n) in enumerate(zip(declared.shape, tensor.shape, strict=True)) if i != time]
@@ -109,13 +111,18 @@ def _counts_alike(features: np.dtype[Any], declared: Tensor) -> bool:
 
 def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
+    x, port = unflattened(x, features, artifact.input)
     if x.dtype == features.dtype:
-        return layout.time_major(x, artifact.input.layout)
+        return layout.time_major(x, port.layout)
     if declared is not None and _counts_alike(features.dtype, declared):
         x = x.astype(np.int64) - declared.zero_point
-    return from_output(x, artifact.input, declared if np.issubdtype(features.dtype, np.floating) else None).astype(
-        features.dtype
-    )
+    return from_output(x, port, declared if np.issubdtype(features.dtype, np.floating) else None).astype(features.dtype)
+
+
+def unflattened(x: Array, features: Array, port: Port) -> tuple[Array, Port]:
+    """An input that the file takes flattened as it was before, with its layout then; any other as it is."""
+    port = dataclasses.replace(port, layout=layout.plain(port.layout))
+    return x.reshape(layout.native(features, port.layout).shape), port
 
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
@@ -204,8 +211,9 @@ class Agent:
         artifact, session = self._sessions[model]
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            if artifact.frames is not None and features.ndim == 2 and len(features) != artifact.frames:
-                yield {"unsupported": f"takes {artifact.frames} frames only; this clip gives {len(features)}"}
+            if artifact.frames is not None and features.ndim in (1, 2) and len(features) != artifact.frames:
+                what = "frames" if features.ndim == 2 else "samples"
+                yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
             declared = tensors.get(MODEL_INPUT)
             check_shape(artifact, declared, features)
@@ -226,7 +234,7 @@ class Agent:
                     raw[tap] = vars(integers)
             if MODEL_INPUT in wanted:
                 out[MODEL_INPUT] = from_input(x, features, artifact, declared)
-                fed = integers_of(x, artifact.input, declared)
+                fed = integers_of(*unflattened(x, features, artifact.input), declared)
                 if fed is not None:
                     raw[MODEL_INPUT] = vars(fed)
             yield {"taps": out, "raw": raw, "seconds": seconds}
