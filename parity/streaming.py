@@ -57,8 +57,9 @@ class Detector:
     """Posteriors, frame by frame: softmax, averaged over the last frames; a word counts once until another is heard."""
 
     def __init__(self, of: System, s: Streaming) -> None:
-        self._labels, self._rules, self._frontend = of.labels, s, of.frontend
-        frames = round(s.smoothing * of.frontend.input.rate / of.frontend.frame.hop)
+        self._labels, self._rules, self._frame_of = of.labels, s, _frame(of.frontend)
+        self._rate = of.frontend.input.rate
+        frames = round(s.smoothing * self._rate / self._frame_of.hop)
         self._last: deque[Array] = deque(maxlen=max(1, frames))
         self._frame, self._heard = 0, ""
 
@@ -73,8 +74,8 @@ class Detector:
             sure = mean[best] > self._rules.threshold and self._labels[best] not in self._rules.ignored
             label = self._labels[best] if sure else ""
             if label and label != self._heard:
-                f = self._frontend
-                yield label, (self._frame * f.frame.hop + f.frame.length) / f.input.rate, float(mean[best])
+                f = self._frame_of
+                yield label, (self._frame * f.hop + f.length) / self._rate, float(mean[best])
             self._heard = label
             self._frame += 1
 
@@ -97,9 +98,14 @@ class _Pieces:
     failed: dict[Any, Failure] = field(default_factory=dict)
 
 
+def _frame(frontend: fe.Frontend) -> fe.Frame:
+    assert frontend.frame is not None  # [streaming] is refused where a recipe has none
+    return frontend.frame
+
+
 def chunks(frontend: fe.Frontend, clip: Clip, size: int) -> Iterator[tuple[slice, Clip]]:
     """Frames `size` at a time, each with the samples that they are made from and no more."""
-    hop, length = frontend.frame.hop, frontend.frame.length
+    hop, length = _frame(frontend).hop, _frame(frontend).length
     frames = frontend.frames(len(clip.samples))
     for start in range(0, frames, size):
         end = min(start + size, frames)
@@ -213,7 +219,7 @@ class Stream:
                         "system": self._system.name, "pair": " ".join((backend, runtime, precision)), "chunk": size,
                         "frames": s.frames, "features_ms": 1e3 * s.features / s.frames,
                         "network_ms": 1e3 * s.network / s.frames, "frame_ms": 1e3 * mean,
-                        "real_time_factor": mean * f.input.rate / f.frame.hop,
+                        "real_time_factor": mean * f.input.rate / _frame(f).hop,
                     }
                 )  # fmt: skip
         return rows

@@ -457,7 +457,8 @@ def _unstreamable(file: _File, s: _Streaming, frontend: fe.Frontend) -> tuple[st
     """What is wrong with [streaming], and what to do."""
     cut = frontend.input.length is not None or frontend.input.peak_normalize or frontend.input.pre_emphasis
     whole = isinstance(frontend.compress, fe.Decibel) and (frontend.compress.ref == "max" or frontend.compress.top_db)
-    if cut or whole or frontend.frame.center or frontend.frame.last != "drop":
+    frame = frontend.frame
+    if frame is None or cut or whole or frame.center or frame.last != "drop":
         return "the recipe needs the whole clip, or what was before a frame", "no stream can compute it: take it out"
     if s.tap not in file.model.taps:
         return f"{s.tap!r} is not in model.taps", "name the tap of each frame's logits"
