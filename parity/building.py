@@ -1,7 +1,7 @@
 """Building a system where it is wanted: trained, exported, its goldens recorded; for what is too large to be committed.
 
-All of it happens in `build/<system>/`, which git ignores, and is put in place when it is complete: until then the system
-is not built. What was interrupted goes on after the last step that was finished.
+All of it happens in `build/<system>/`, which git ignores, and is put in place when it is complete: until then the
+system is not built. What was interrupted goes on after the last step that was finished.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _script(stage: Path, name: str, *arguments: str) -> None:
     if not (stage / name).is_file():
         raise ConfigError(f"{stage.name} has no {name}", "a system is built by its own train.py and export.py")
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    code = subprocess.run([sys.executable, str(stage / name), *arguments], env=quiet | os.environ, check=False).returncode
+    code = subprocess.run(
+        [sys.executable, str(stage / name), *arguments], env=quiet | os.environ, check=False
+    ).returncode
     if code:
         raise ConfigError(f"{name} of {stage.name} ended in {code}", "mend what it says above; then the same command")
 

@@ -357,8 +357,9 @@ def build_model(name: str, options: tuple[str, ...], data: Path | None, again: b
     )  # fmt: skip
     with _target(jobs, limit) as target, progress.shown() as step:
         trained = building.build(what, target, step, click.echo)
-    click.echo(f"{found.name}: {trained['accuracy']['held_out']:.2%} on {trained['clips']['held_out']} clips of "
-               "speakers it never heard (no benchmark accuracy, if the clips come from an official test list)")  # fmt: skip
+    accuracy, clips = trained["accuracy"]["held_out"], trained["clips"]["held_out"]
+    click.echo(f"{found.name}: {accuracy:.2%} on {clips} clips of speakers it never heard "
+               "(no benchmark accuracy, if the clips come from an official test list)")  # fmt: skip
     click.echo(f"now: parity run --system {shlex.quote(name)}")
 
 

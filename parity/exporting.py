@@ -154,7 +154,7 @@ def to_torchscript(network: torch.nn.Module, example: Array) -> bytes:
 
 
 def to_pt2(network: torch.nn.Module, example: Array) -> bytes:
-    """Export by torch.export for inputs of the example's shape, without the source paths that it keeps of this machine."""
+    """Export by torch.export for inputs of the example's shape, without this machine's source paths."""
     program = torch.export.export(network, (torch.from_numpy(example),))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
@@ -342,7 +342,9 @@ def main(how: Export) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A copy of the system with the new files in it: the old ones are replaced when all is checked.
         new = Path(folder) / how.folder.name
-        shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "*.pt2", "__pycache__"))
+        shutil.copytree(
+            how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "*.pt2", "__pycache__")
+        )
         trained = artifact(system.load(new), "torch")
         assert trained.network is not None
         network = build(trained.network, Path(trained.path))

@@ -257,7 +257,8 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     network = None
     if a.network is not None:
         module, _, attribute = a.network.rpartition(":")
-        network = f"{path.parent / module}:{attribute}"
+        # A file beside this one, or a module on the path.
+        network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
