@@ -33,6 +33,11 @@ if __name__ == "__main__":
     main(
         Training(
             # Few epochs: it is trained wherever it is wanted, on two cores in minutes.
-            folder=Path(__file__).resolve().parent, build=build, augment=augmented, layout="N1FT", epochs=10, copies=3
+            folder=Path(__file__).resolve().parent,
+            build=build,
+            augment=augmented,
+            layout="N1FT",
+            epochs=10,
+            copies=3,
         )
     )
