@@ -60,7 +60,7 @@ def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: st
     table = Table(box=None, pad_edge=False)
     for name in columns:
         number = name in ("parameters", "multiply-adds", "bytes")
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=name == "file")
     for s, cost in zip(systems, costs, strict=True):
         shape = "x".join(map(str, cost.shape)) if cost else "–"
         numbers = (f"{cost.parameters:,}", f"{cost.multiply_adds:,}") if cost else ("no PyTorch network", "–")
