@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
 
 
-def _console() -> Console:
+def _console(width: int = 120) -> Console:
     import sys
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
 def show_plugins() -> None:
@@ -55,7 +55,7 @@ def show_systems(systems: Sequence[System]) -> None:
 
 def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: str) -> None:
     """What each system's network costs and how large its files are, and how that was counted."""
-    console = _console()
+    console = _console(150)
     columns = ("system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes")
     table = Table(box=None, pad_edge=False)
     for name in columns:
