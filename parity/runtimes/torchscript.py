@@ -93,7 +93,7 @@ class ScriptSession:
     tensors: Mapping[Tap, Tensor] = {}
 
     def __init__(self, artifact: Artifact) -> None:
-        self._path = artifact.path
+        self._path, self._takes = artifact.path, artifact.input.dtype
         self._model = load(artifact.path)
         self._names = {tap: port.name for tap, port in artifact.taps.items()}
         self._own = {tap: found for tap, name in self._names.items() if (found := _OWN.fullmatch(name))}
@@ -120,8 +120,10 @@ class ScriptSession:
 
     def values(self, x: Any, taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
         """The tensors at taps for an input, as the network has them."""
-        # A copy: an in-place operation of the network must not reach the caller's array.
-        x = torch.from_numpy(np.array(x, order="C"))
+        # A copy: an in-place operation of the network must not reach the caller's array. Whole numbers become what
+        # system.toml says the file takes: a traced file can't tell.
+        whole = np.issubdtype(x.dtype, np.integer)
+        x = torch.from_numpy(np.array(x, dtype=self._takes if whole else None, order="C"))
         own, inner = sorted(taps & self._own.keys()), sorted(taps - self._own.keys())
         out: dict[Tap, torch.Tensor] = {}
         with torch.inference_mode():
