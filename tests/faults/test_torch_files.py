@@ -90,19 +90,19 @@ def test_a_range_too_small_fails_where_it_stands_and_no_kernel_is_blamed(
 
     rewritten(folder / file, change)
     (tap,) = [t for t, scale in scales(folder).items() if scale != before[t]]
-    done = rig.run(local, golden, tmp_path, systems=(str(folder),), runtimes=("torch-int8",))
+    done = rig.run(local, golden, tmp_path, systems=(str(folder),), runtimes=("torch-int8",), precisions=())
     assert done.exit_code == 1
     assert rig.failing(done, path="isolated")[0] == (tap, "fail")
     assert rig.failing(done, path="deployment") == []
 
 
 def test_the_clamp_of_qnnpack_is_a_known_gap_and_the_kernel_is_to_blame(local: LocalTarget, tmp_path: Path) -> None:
-    known = rig.run(local, GAP / "golden", tmp_path, systems=(str(GAP),), runtimes=("torch-int8",))
+    known = rig.run(local, GAP / "golden", tmp_path, systems=(str(GAP),), runtimes=("torch-int8",), precisions=())
     assert known.exit_code == 0
     assert len(known.gaps["met"]) == 1
     unknown = shutil.copytree(GAP / "golden", tmp_path / "golden")
     (unknown / "known_gaps.toml").write_text("")
-    done = rig.run(local, unknown, tmp_path, systems=(str(GAP),), runtimes=("torch-int8",))
+    done = rig.run(local, unknown, tmp_path, systems=(str(GAP),), runtimes=("torch-int8",), precisions=())
     assert done.exit_code == 1
     assert rig.failing(done, path="deployment", precision="qnnpack-int8")[0] == ("model/relu6", "fail")
     assert rig.failing(done, precision="x86-int8") == []
