@@ -238,7 +238,7 @@ def test_the_reference_is_the_one_that_is_named(tmp_path: Path) -> None:
 def test_a_named_reference_runs_the_file_that_it_says_it_can_and_float32_first(tmp_path: Path) -> None:
     int8 = ('format = "torch"\nprecision = "float32"', 'format = "torch"\nprecision = "int8"')
     system = systems.load(rig.system(tmp_path / "s", int8, formats=ALL))
-    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32"]
+    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32", "float32"]
     assert plan.reference(Plan(system), asked(reads("tflite")))[1].format == "tflite"
     assert plan.reference(Plan(system), asked(gives_all))[1].format == "torchscript"
     assert plan.reference(Plan(system), asked(reads("torch")))[1].precision == "int8"
