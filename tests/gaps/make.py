@@ -1,7 +1,7 @@
 """Makes the minimal models of tests/gaps and their clips: `python tests/gaps/make.py [NAME ...]`.
 
-Needs TensorFlow and onnx. Every model reads `[5, 9]`, five frames of nine magnitudes in dB, and answers with a number for each of the nine
-frequencies. The int8 files are TFLiteConverter's, as it gives them, unless said otherwise.
+Needs TensorFlow and onnx. Every model reads `[5, 9]`, five frames of nine magnitudes in dB, and answers with a number
+for each of the nine frequencies. The int8 files are TFLiteConverter's, as it gives them.
 """
 
 from __future__ import annotations
