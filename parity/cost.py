@@ -5,6 +5,9 @@ Counted by PyTorch's own counter on the network that system.toml names, not on a
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from parity import layout
+from parity import layout, registry
 from parity.protocols import Artifact
 from parity.runtimes.torch_ import build
 from parity.system import System
@@ -68,3 +71,22 @@ def of(system: System) -> Cost | None:
     features = np.zeros(example(system, chosen), np.float32)
     shape = layout.native(features, chosen.input.layout).shape
     return count(build(chosen.network, Path(chosen.path)), shape)
+
+
+def arenas(system: System, limit: float = 60.0) -> dict[str, int]:
+    """Path -> bytes of working memory that tflite-micro needs for each int8 TensorFlow Lite file, measured.
+
+    Empty where tflite-micro isn't installed; without the files that it can't run, or that take longer than `limit`
+    seconds: each is tried in a process of its own, for the interpreter may hang or die of one.
+    """
+    if registry.plugins("runtime")["tflm"].missing:
+        return {}
+    found = {}
+    for path in (a.path for a in system.artifacts if (a.format, a.precision) == ("tflite", "int8")):
+        with contextlib.suppress(subprocess.SubprocessError, ValueError):
+            done = subprocess.run(
+                [sys.executable, "-m", "parity.runtimes.tflm", path],
+                capture_output=True, text=True, timeout=limit, check=True,
+            )  # fmt: skip
+            found[path] = int(done.stdout)
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity import compare, golden, policy
 from parity import frontend as fe
-from parity.backends import reference
+from parity.backends import fixed_point, reference
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
@@ -32,15 +32,17 @@ class Judged:
 
 
 def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, Any]:
-    """Frame, time (s), band and frequency (Hz) of an element of a feature tap."""
-    rate = frontend.input.rate
-    if tap == "features/audio":
+    """Frame, time (s), band and frequency (Hz) of an element of a feature tap, as far as the recipe has them."""
+    rate, framing = frontend.input.rate, frontend.framing
+    if tap == "features/audio" or framing is None:
         return {"time": index[0] / rate}
     frame = index[0]
-    center = 0 if frontend.frame.center else frontend.frame.length / 2
-    where: dict[str, Any] = {"frame": frame, "time": (frame * frontend.frame.hop + center) / rate, "band": index[1]}
-    if tap in ("features/frames", "features/windowed"):
-        start = frame * frontend.frame.hop - (frontend.frame.length // 2 if frontend.frame.center else 0)
+    center = 0 if framing.center else framing.length / 2
+    where: dict[str, Any] = {"frame": frame, "time": (frame * framing.hop + center) / rate, "band": index[1]}
+    if frontend.micro is not None:
+        return where | {"frequency": float(fixed_point.centers(frontend.micro)[index[1]])}
+    if tap in ("features/frames", "features/windowed") or frontend.spectrum is None:
+        start = frame * framing.hop - (framing.length // 2 if framing.center else 0)
         return {"frame": frame, "time": (start + index[1]) / rate}
     if tap == "features/spectrum" or (frontend.filterbank is None and tap != "features/cepstrum"):
         where["frequency"] = index[1] * rate / frontend.spectrum.n_fft
@@ -72,6 +74,14 @@ def _quantized(x: Interval, raw: Raw) -> Interval:
     half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
     return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
                     np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
+
+
+def _moved(e: Expected, output: ClipOutput) -> float:
+    """By how many steps quantized features differ from the golden's, summed: each was within its rounding edge."""
+    fed = output.taps.get(MODEL_INPUT)
+    if fed is None or fed.shape != e.reference.shape or not np.issubdtype(e.reference.dtype, np.integer):
+        return 0.0
+    return float(np.abs(fed.astype(np.float64) - e.reference).sum())
 
 
 class Judge:
@@ -231,7 +241,7 @@ class Judge:
                     yield self._verdict(Comparison("unavailable", f"{artifact.format} file maps no such tensor"), here)
                     continue
                 else:
-                    x, rule = self._declared(tap, e.model[tap], output, artifact, runtime, path)
+                    x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), rule=rule)
@@ -262,7 +272,7 @@ class Judge:
                     text = f"the kernels of {artifact.kernels} gave no {tap}"
                     yield self._verdict(Comparison("missing", text), here | {"tap": tap})
                     continue
-                x, rule = self._declared(tap, right.taps[tap], output, artifact, runtime, "deployment")
+                x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
                 yield self._compare(
                     output.taps.get(tap),
                     x,
@@ -293,7 +303,7 @@ class Judge:
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
     def _declared(
-        self, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
+        self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
         rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
         raw = output.raw.get(tap)
@@ -302,7 +312,8 @@ class Judge:
                 f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
                 "use absolute, relative or of_rms there",
             )
-        return policy.interval(rule, value, 0.0 if raw is None else raw.scale), f"declared: {rule.why}"
+        step, moved = 0.0 if raw is None else raw.scale, _moved(e, output) if path == "cumulative" else 0.0
+        return policy.interval(rule, value, step, moved), f"declared: {rule.why}"
 
     def _label(
         self, e: Expected, output: ClipOutput, right: Array, labels: Sequence[str], artifact: Artifact, runtime: str,
@@ -314,7 +325,7 @@ class Judge:
         chosen = None if logits is None else compare.decide(logits, self._system.labels)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
-        x, rule = self._declared(source, right, output, artifact, runtime, path)
+        x, rule = self._declared(e, source, right, output, artifact, runtime, path)
         half = (x.hi - x.lo).reshape(-1) / 2.0
         declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
         margin = None if declared is None else declared.absolute
@@ -333,7 +344,7 @@ class Judge:
             )
         logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
         here = what | {"clip": e.clip.name}
-        x, rule = self._declared(source, e.model[source], output, artifact, runtime, what["path"])
+        x, rule = self._declared(e, source, e.model[source], output, artifact, runtime, what["path"])
         half = (x.hi - x.lo).reshape(-1) / 2.0
         chosen = None if logits is None else compare.decide(logits, self._system.labels)
         if gold is None:

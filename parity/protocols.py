@@ -64,6 +64,19 @@ class Port:
 
 
 @dataclass(frozen=True, kw_only=True)
+class State:
+    """A tensor that a recurrent network hands on from one chunk of frames to the next: an input, and a tap.
+
+    What came out at `tap` goes in at `name` with the next chunk; zeros of `shape`, in the framework's axes, at first.
+    """
+
+    name: str
+    tap: Tap
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A model file: `path` on the machine where it runs, what feeds it, and where its taps are."""
 
@@ -84,6 +97,8 @@ class Artifact:
     """Runtime whose kernels say what this file computes: other runtimes are held to it (the path `deployment`)."""
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
+    state: tuple[State, ...] = ()
+    """Where a network takes and gives its memory: then the clips of a job are chunks of one sound, in order."""
 
     @property
     def key(self) -> str:
@@ -128,7 +143,10 @@ class Session(Protocol):
     """What is known of `model/input` and of each tap before running (a tap may be left out)."""
 
     def run(self, inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
-        """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has."""
+        """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has.
+
+        The features come first; where the artifact has `state`, its tensors follow by name.
+        """
         ...
 
 
@@ -175,6 +193,8 @@ class ClipOutput:
     """Why the model can't take this clip, where system.toml says so beforehand; then there are no taps."""
     raw: Mapping[Tap, Raw] = field(default_factory=dict)
     """The integers behind those taps that are quantized."""
+    state: Mapping[str, Array] = field(default_factory=dict)
+    """By name, what a network with `state` handed on."""
 
 
 Outputs = Sequence[ClipOutput] | Failure
@@ -198,6 +218,8 @@ class Job:
     """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
     taps: Sequence[frozenset[Tap]] = ()
+    state: Mapping[tuple[str, str, str], Mapping[str, Array]] = field(default_factory=dict)
+    """By backend, runtime and precision: the state to go on from, of networks that have one; without it, zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)

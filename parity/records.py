@@ -125,6 +125,8 @@ class Run(msgspec.Struct, kw_only=True):
     examples: list[dict[str, Any]] = []
     """With --examples: count, worst and counter-example by pair."""
     unlike_golden: list[str] = []
+    streaming: dict[str, list[dict[str, Any]]] = {}
+    """With --streaming: `detections`, and by pair and size of chunks the mean `times` a frame."""
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:

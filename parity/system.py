@@ -21,7 +21,7 @@ import msgspec
 from parity import frontend as fe
 from parity import layout, taps
 from parity.errors import ConfigError
-from parity.protocols import Artifact, Port, Tap
+from parity.protocols import Artifact, Port, State, Tap
 
 FILE = "system.toml"
 _MOST = 2**31
@@ -44,6 +44,30 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vector:
+    """A published input and output of one or more stages; see `parity.vectors`."""
+
+    input: str
+    tap: Tap
+    expected: str
+    after: Tap | None = None
+    transposed: bool = False
+    tolerance: float = 0.0
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """What proves the recipe when goldens are recorded, where `--anchor` doesn't say."""
+
+    backend: str | None = None
+    """An independent implementation. None: librosa, or none beside published vectors."""
+    source: str = ""
+    """Who published the vectors, and under which licence."""
+    vector: tuple[Vector, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Artifact:
     format: str
     precision: str = "float32"
@@ -56,6 +80,38 @@ class _Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Stateful(_Artifact):
+    state: tuple[State, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Streaming:
+    tap: Tap
+    chunks: tuple[int, ...] = (1,)
+    smoothing: float = 0.0
+    threshold: float
+    ignored: tuple[str, ...] = ()
+    artifacts: tuple[_Stateful, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How a system runs on sound that doesn't end: `artifacts` take a few frames and a state, and hand the state on."""
+
+    tap: Tap
+    """Logits of each frame, as if the clip ended there: equal to the whole clip's."""
+    chunks: tuple[int, ...]
+    """Frames in a chunk, each size tried in turn."""
+    smoothing: float
+    """Seconds over which posteriors are averaged."""
+    threshold: float
+    """A smoothed posterior above it is a detection, if its label isn't among `ignored`."""
+    ignored: tuple[str, ...]
+    artifacts: tuple[Artifact, ...]
+    not_built: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _File:
     name: str
     description: str = ""
@@ -63,6 +119,8 @@ class _File:
     frontend: Mapping[str, Any]
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
+    anchor: Anchor = field(default_factory=Anchor)
+    streaming: _Streaming | None = None
     artifacts: tuple[_Artifact, ...]
 
 
@@ -82,6 +140,13 @@ class System:
     """The runtime that activations are judged against where no golden is at hand."""
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    anchor: Anchor = field(default_factory=Anchor)
+    streaming: Streaming | None = None
+
+    @property
+    def answers(self) -> frozenset[Tap]:
+        """Taps that are wanted of every clip: what decides, and what a stream is held to."""
+        return frozenset({self.decision.source, *([self.streaming.tap] if self.streaming is not None else [])})
 
 
 def _where(path: Path, place: str) -> str:
@@ -161,20 +226,27 @@ def _refuse_absurd(path: Path, place: str, stage: fe.Stage) -> None:
 
 def _inconsistent(f: fe.Frontend) -> str | None:
     """What doesn't fit together in a recipe, beginning with its place."""
-    mel, half = f.filterbank, f.input.rate / 2
+    if (problem := _misplaced(f)) is not None:
+        return problem
+    mel, half, framing = f.filterbank, f.input.rate / 2, f.framing
+    framed = "micro" if f.micro is not None else "frame"
     if f.input.rate <= 0:
         return f"input.rate: {f.input.rate} Hz is not a sampling rate"
     for place, value in (
         ("input.length", f.input.length),
-        ("frame.length", f.frame.length),
-        ("frame.hop", f.frame.hop),
+        (f"{framed}.length", framing.length if framing is not None else None),
+        (f"{framed}.hop", framing.hop if framing is not None else None),
     ):
         if value is not None and value < 1:
             return f"{place}: {value} is not a number of samples"
-    if f.frame.length > f.spectrum.n_fft:
-        return f"spectrum.n_fft: an FFT of {f.spectrum.n_fft} is shorter than the frame of {f.frame.length}"
-    if f.window.length is not None and not 1 <= f.window.length <= f.frame.length:
-        return f"window.length: {f.window.length} doesn't fit the frame of {f.frame.length}"
+    if f.stft is not None:
+        frame, window, spectrum = f.stft
+        if frame.length > spectrum.n_fft:
+            return f"spectrum.n_fft: an FFT of {spectrum.n_fft} is shorter than the frame of {frame.length}"
+        if window.length is not None and not 1 <= window.length <= frame.length:
+            return f"window.length: {window.length} doesn't fit the frame of {frame.length}"
+    if f.micro is not None and (problem := _unfit(f.micro, f.input)) is not None:
+        return problem
     if f.input.fit == "refuse" and f.input.length is None:
         return "input.fit: 'refuse' needs a length"
     if isinstance(mel, fe.Mel):
@@ -197,8 +269,42 @@ def _inconsistent(f: fe.Frontend) -> str | None:
         return problem
     if f.quantize is not None and f.quantize.scale <= 0:
         return f"quantize.scale: {f.quantize.scale:g} is not above 0"
-    if f.input.length is not None and f.frames(0) == 0:
-        return f"input.length: {f.input.length} samples give no frame of {f.frame.length}"
+    if f.input.length is not None and framing is not None and f.frames(0) == 0:
+        return f"input.length: {f.input.length} samples give no frame of {framing.length}"
+    return None
+
+
+def _misplaced(f: fe.Frontend) -> str | None:
+    """A stage that lacks what it works on, or stands beside one that does its work."""
+    has = {name for name in fe.STAGES if getattr(f, name) is not None}
+    if f.micro is not None and (beside := has & {"frame", "window", "spectrum", "filterbank", "compress", "cepstrum"}):
+        first = next(name for name in fe.STAGES if name in beside)
+        return f"{first}: [micro] is a whole front end: it frames, windows, transforms and compresses by itself"
+    for name, before in (("window", "frame"), ("spectrum", "frame"), ("spectrum", "window"), ("window", "spectrum"),
+                         ("filterbank", "spectrum"), ("compress", "spectrum")):  # fmt: skip
+        if name in has and before not in has:
+            order = "after" if before == "spectrum" and name == "window" else "before"
+            return f"{name}: needs [{before}] {order} it"
+    return None
+
+
+def _unfit(s: fe.Micro, given: fe.Input) -> str | None:
+    """What the fixed-point front end can't be: it has so many bits."""
+    if given.scale != "int16" or given.peak_normalize or given.pre_emphasis:
+        return 'micro: takes 16-bit samples as they are: input.scale = "int16", and nothing done to them'
+    for name, least, most in (
+        ("length", 16, 2**14), ("bands", 1, 2**10), ("smoothing_bits", 8, 16), ("gain_bits", 20, 31),
+        ("even_smoothing", 0.0, 1.0), ("odd_smoothing", 0.0, 1.0), ("min_signal_remaining", 0.0, 1.0),
+        ("pcan_offset", 1.0, 2.0**15), ("pcan_strength", 0.0, 2.0), ("log_shift", 0, 12),
+    ):  # fmt: skip
+        if not least <= getattr(s, name) <= most:
+            return f"micro.{name}: {getattr(s, name):g} is not within {least:g} to {most:g}"
+    if not 0 <= s.fmin < s.fmax < given.rate / 2:
+        return f"micro: {s.fmin:g} to {s.fmax:g} Hz is not within 0 to less than {given.rate / 2:g} Hz"
+    if s.pcan and 2**s.gain_bits * s.pcan_offset**-s.pcan_strength > 32767:
+        return (
+            "micro.gain_bits: PCAN's largest gain, 2^gain_bits · pcan_offset^-pcan_strength, is more than 16 bits hold"
+        )
     return None
 
 
@@ -229,27 +335,54 @@ def load(path: Path) -> System:
         raise ConfigError(f"no {path}", "make one with `parity init DIR`") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
-    for i, artifact in enumerate(_tables(path, data, "artifacts")):
-        _refuse_unknown(path, f"artifacts[{i}]", artifact, _Artifact)
-        _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
+    streaming = data.get("streaming")
+    streamed = _tables(path, streaming, "artifacts") if isinstance(streaming, dict) else []
+    tables: list[tuple[str, Any, type]] = [
+        (f"artifacts[{i}]", a, _Artifact) for i, a in enumerate(_tables(path, data, "artifacts"))
+    ]
+    tables += [(f"streaming.artifacts[{i}]", a, _Stateful) for i, a in enumerate(streamed)]
+    for here, artifact, of in tables:
+        _refuse_unknown(path, here, artifact, of)
+        _refuse_unknown(path, f"{here}.input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
-            _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
-    for place, kind in (("model", _Model), ("decision", Decision)):
+            _refuse_unknown(path, f"{here}.taps.{tap}", port, Port)
+        for state in artifact["state"] if isinstance(artifact.get("state"), list) else ():
+            _refuse_unknown(path, f"{here}.state", state, State)
+    anchor = data.get("anchor", {})
+    for i, vector in enumerate(_tables(path, anchor, "vector") if isinstance(anchor, dict) else ()):
+        _refuse_unknown(path, f"anchor.vector[{i}]", vector, Vector)
+    for place, kind in (
+        ("model", _Model), ("decision", Decision), ("anchor", Anchor), ("streaming", _Streaming)
+    ):  # fmt: skip
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
-    artifacts, not_built = [], []
-    for a in file.artifacts:
-        where = path.parent / a.file
-        if not where.is_file():
-            not_built.append(f"{a.format} {a.precision}: {a.file} is not built")
-            continue
-        artifacts.append(_artifact(path, file, frontend, a, where))
+    artifacts, not_built = _built(path, file, frontend, file.artifacts)
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=tuple(artifacts), not_built=tuple(not_built),
+        artifacts=artifacts, not_built=not_built, anchor=file.anchor,
+        streaming=None if file.streaming is None else _streaming(path, file, frontend, file.streaming),
+    )  # fmt: skip
+
+
+def _built(
+    path: Path, file: _File, frontend: fe.Frontend, wanted: Sequence[_Artifact]
+) -> tuple[tuple[Artifact, ...], tuple[str, ...]]:
+    """The artifacts whose files are there, and what is to be said of the others."""
+    built = [a for a in wanted if (path.parent / a.file).is_file()]
+    rest = [f"{a.format} {a.precision}: {a.file} is not built" for a in wanted if a not in built]
+    return tuple(_artifact(path, file, frontend, a, path.parent / a.file) for a in built), tuple(rest)
+
+
+def _streaming(path: Path, file: _File, frontend: fe.Frontend, s: _Streaming) -> Streaming:
+    # Where the clip ends, the last frame's logits are the clip's: what decides is read from the same tensor.
+    deciding = [dataclasses.replace(a, taps={**a.taps, file.decision.source: a.taps[s.tap]}) for a in s.artifacts]
+    built, rest = _built(path, file, frontend, deciding)
+    return Streaming(
+        tap=s.tap, chunks=s.chunks, smoothing=s.smoothing, threshold=s.threshold, ignored=s.ignored,
+        artifacts=built, not_built=rest,
     )  # fmt: skip
 
 
@@ -259,10 +392,12 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
         module, _, attribute = a.network.rpartition(":")
         network = f"{path.parent / module}:{attribute}"
     shape = file.model.shape or ("any", frontend.bands)
+    handed_on = [s.tap for s in a.state] if isinstance(a, _Stateful) else []
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
-        taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
+        taps={t: a.taps[t] for t in [*file.model.taps, *handed_on] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
+        state=a.state if isinstance(a, _Stateful) else (),
     )  # fmt: skip
 
 
@@ -281,6 +416,14 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
             fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
     if file.decision.source not in file.model.taps:
         fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    if file.anchor.vector and not file.anchor.source.strip():
+        fail("anchor.source", "vectors of unknown origin prove nothing", "say who published them, and their licence")
+    for i, v in enumerate(file.anchor.vector):
+        for tap in filter(None, (v.after, v.tap)):
+            if tap not in frontend.taps:
+                fail(f"anchor.vector[{i}]", f"{tap!r} is not a tap of the recipe", f"one of {', '.join(frontend.taps)}")
+        if not 0 <= v.tolerance < math.inf:
+            fail(f"anchor.vector[{i}].tolerance", f"{v.tolerance} is not a distance", "0 or more")
     seen: dict[tuple[str, str], str] = {}
     for i, a in enumerate(file.artifacts):
         here = f"artifacts[{i}]"
@@ -292,6 +435,8 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         for tap, port in a.taps.items():
             if tap not in file.model.taps:
                 fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
+            if "(" in port.layout:
+                fail(f"{here}.taps.{tap}.layout", "only an input may be flattened", "map a tensor that has its axes")
             if (problem := layout.problem(port.layout)) is not None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
         if (problem := layout.problem(a.input.layout)) is not None:
@@ -304,6 +449,39 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
     _check_shape(path, file, frontend)
+    if file.streaming is not None and (wrong := _unstreamable(file, file.streaming, frontend)) is not None:
+        fail("streaming", *wrong)
+
+
+def _unstreamable(file: _File, s: _Streaming, frontend: fe.Frontend) -> tuple[str, str] | None:
+    """What is wrong with [streaming], and what to do."""
+    cut = frontend.input.length is not None or frontend.input.peak_normalize or frontend.input.pre_emphasis
+    whole = isinstance(frontend.compress, fe.Decibel) and (frontend.compress.ref == "max" or frontend.compress.top_db)
+    frame = frontend.frame
+    if frame is None or cut or whole or frame.center or frame.last != "drop":
+        return "the recipe needs the whole clip, or what was before a frame", "no stream can compute it: take it out"
+    if s.tap not in file.model.taps:
+        return f"{s.tap!r} is not in model.taps", "name the tap of each frame's logits"
+    if not s.chunks or min(s.chunks) < 1 or max(s.chunks) > _MOST:
+        return "chunks are one or more numbers of frames", "chunks = [1, 3, 7]"
+    if not 0 <= s.smoothing < math.inf or not 0 <= s.threshold <= 1:
+        return "smoothing is in seconds, the threshold a probability", "smoothing = 0.2, threshold = 0.6"
+    if unknown := [x for x in s.ignored if x not in file.labels]:
+        return f"ignores {unknown[0]!r}, which is no label", f"labels: {', '.join(file.labels)}"
+    seen = set()
+    for a in s.artifacts:
+        if (a.format, a.precision) in seen:
+            return f"{a.format} {a.precision} stands there twice", "take one out"
+        seen.add((a.format, a.precision))
+        for tap in [s.tap, *(state.tap for state in a.state)]:
+            if tap not in a.taps:
+                return f"{a.file} maps no {tap!r}", "the logits and every state come out at a tap: map it"
+        if not a.state:
+            return f"{a.file} has no state to hand on", 'state = [{ name = "...", tap = "...", shape = [...] }]'
+        for port in [a.input, *a.taps.values()]:
+            if (problem := layout.problem(port.layout)) is not None:
+                return f"{a.file}: {problem}", "one letter an axis, as in 'NTF'"
+    return None
 
 
 def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
@@ -330,10 +508,12 @@ def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
 
 def _needed(frontend: fe.Frontend, frames: int) -> int:
     """The fewest samples that give so many frames."""
-    pad = 2 * (frontend.frame.length // 2) if frontend.frame.center else 0
-    if frontend.frame.last == "pad":
-        return max(1, (frames - 1) * frontend.frame.hop + 1 - pad)
-    return max(1, (frames - 1) * frontend.frame.hop + frontend.frame.length - pad)
+    if (frame := frontend.framing) is None:
+        return frames
+    pad = 2 * (frame.length // 2) if frame.center else 0
+    if frame.last == "pad":
+        return max(1, (frames - 1) * frame.hop + 1 - pad)
+    return max(1, (frames - 1) * frame.hop + frame.length - pad)
 
 
 def root() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -71,6 +72,21 @@ def test_the_command_prints_figures_files_and_the_rule(tmp_path: Path) -> None:
     assert "no PyTorch network" in next(line for line in done.stdout.splitlines() if line.startswith("untrained"))
     assert "2 for each multiply-add" in " ".join(done.stdout.split())
     rig.refused(rig.parity("models", "cost", "commands-cn"), CONFIG, "unknown system", "did you mean 'commands-cnn'?")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tflite_micro") is None, reason="tflite-micro isn't installed")
+def test_the_arena_of_an_int8_file_is_measured(tmp_path: Path) -> None:
+    done = rig.parity("models", "cost", "micro-speech")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if ".tflite" in line]
+    assert [line[-1] for line in lines if "int8" in line] == ["9,648"], (
+        "bytes: the published system works in about 10 KB"
+    )
+    assert "Arena:" in done.stdout
+    broken = rig.system(tmp_path / "s", formats=("tflite",), name="micro-speech")
+    (broken / "micro-speech.int8.tflite").write_bytes(b"not a model")
+    assert cost.arenas(systems.load(broken)) == {}, "what can't be run has none, and ends nothing"
 
 
 @pytest.mark.slow

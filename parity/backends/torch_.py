@@ -100,18 +100,18 @@ class TorchBackend:
         return {"torch": torch.__version__, "numpy": np.__version__}
 
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
-        frame, w, mel = frontend.frame, frontend.window, frontend.filterbank
+        if (stft := frontend.stft) is None:
+            return Unsupported("torch.stft gives a spectrum, which the recipe has none of")
+        mel, (frame, _, spectrum) = frontend.filterbank, stft
         reasons = {
-            "torch.stft's frame is as long as its FFT": frame.length != frontend.spectrum.n_fft,
+            "torch.stft pads by half its FFT where it centers": frame.center and frame.length != spectrum.n_fft,
             "torch.stft drops a last frame that isn't full": frame.last != "drop",
-            "torch.stft centers a short window in its frame": w.position != "center"
-            and w.length not in (None, frame.length),
             "torch can't reflect more samples than there are": frame.center
             and frame.pad_mode == "reflect"
             and frontend.samples(frame.length) <= frame.length // 2,
             "a corner of the bank lies on a whole bin: rounding would decide which": isinstance(mel, fe.Mel)
             and mel.triangles == "bins"
-            and not _between_bins(mel, frontend.input.rate, frontend.spectrum.n_fft),
+            and not _between_bins(mel, frontend.input.rate, spectrum.n_fft),
         }
         return next((Unsupported(reason) for reason, holds in reasons.items() if holds), None)
 
@@ -133,14 +133,19 @@ class TorchBackend:
         return results
 
     def _batch(self, y: Any, frontend: fe.Frontend) -> dict[Tap, Any]:
-        frame, w, spectrum = frontend.frame, frontend.window, frontend.spectrum
+        assert frontend.stft is not None  # supports() has refused the others
+        frame, w, spectrum = frontend.stft
         out: dict[Tap, Any] = {"features/audio": (y := self._samples(y, frontend.input))}
         draw = {"hann": torch.hann_window, "hamming": torch.hamming_window}.get(w.name)
         length = w.length or frame.length
         window = torch.ones(length) if draw is None else draw(length, periodic=w.periodic)
+        # torch.stft's frame is as long as its FFT, with a short window in its middle. Zeros put the window where the
+        # recipe has it, and zeros after the clip keep its last frame.
+        left = (frame.length - length) // 2 if w.position == "center" else 0
+        window = F.pad(window, (left, spectrum.n_fft - length - left))
         transform = torch.stft(
-            y, n_fft=spectrum.n_fft, hop_length=frame.hop, win_length=length, window=window, center=frame.center,
-            pad_mode=_PAD[frame.pad_mode], return_complex=True,
+            F.pad(y, (0, spectrum.n_fft - frame.length)), n_fft=spectrum.n_fft, hop_length=frame.hop, window=window,
+            center=frame.center, pad_mode=_PAD[frame.pad_mode], return_complex=True,
         )  # fmt: skip
         x = transform.abs().pow(spectrum.exponent).transpose(-1, -2)[..., : frontend.bins]
         if spectrum.scaling == "1/n_fft":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ import numpy as np
 from parity import frontend as fe
 from parity import layout, registry
 from parity.errors import ConfigError, ModelError, ParityError
-from parity.protocols import Array, Artifact, Clip, Port, Raw, Tap, Tensor, Unsupported
+from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
 
@@ -31,13 +32,16 @@ from parity.targets import wire
 def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
     """The inverse of `dataclasses.asdict` for an artifact."""
     taps = {tap: Port(**port) for tap, port in plain["taps"].items()}
-    return Artifact(**{**plain, "input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"])})
+    state = tuple(State(**{**s, "shape": tuple(s["shape"])}) for s in plain["state"])
+    nested = {"input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"]), "state": state}
+    return Artifact(**{**plain, **nested})
 
 
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
     """ModelError, in the user's terms, where the features of a clip don't fit the network."""
     frames, bands = artifact.shape
-    if features.ndim == 2 and features.shape[1] == bands and frames in (None, features.shape[0]):
+    width = features.shape[1] if features.ndim == 2 else 1  # raw audio is [samples]
+    if features.ndim in (1, 2) and width == bands and frames in (None, features.shape[0]):
         tensor = layout.native(features, artifact.input.layout)
         if declared is None or (
             len(declared.shape) == tensor.ndim
@@ -65,7 +69,7 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
 
 def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
     """The frames that a network takes where that is all that doesn't fit."""
-    if "T" not in names or len(declared.shape) != tensor.ndim:
+    if "T" not in names or "(" in names or len(declared.shape) != tensor.ndim:
         return None
     time = names.index("T")
     rest = [w in (None, n) for i, (w, n) in enumerate(zip(declared.shape, tensor.shape, strict=True)) if i != time]
@@ -75,7 +79,8 @@ def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
 def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """Features as the network's own input tensor; quantized by its scale where it takes integers and they are floats.
 
-    Features of an integer recipe are fed as they are. ModelError where they can't become the input without loss.
+    Features of an integer recipe are fed as they are, or moved by the zero point where the input counts the same whole
+    numbers from another one (uint8 features, int8 input). ModelError where they can't become the input without loss.
     """
     x = layout.native(features, artifact.input.layout)
     if declared is None or declared.dtype == x.dtype.name:
@@ -85,6 +90,8 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return np.clip(np.rint(x / np.float32(declared.scale)) + declared.zero_point, info.min, info.max).astype(
             declared.dtype
         )
+    if _counts_alike(x.dtype, declared):
+        return (x.astype(np.int64) + declared.zero_point).astype(declared.dtype)
     if np.issubdtype(np.dtype(declared.dtype), np.integer) and not np.can_cast(x.dtype, declared.dtype):
         raise ModelError(
             f"{artifact.path} takes {declared.dtype}; the frontend's features are {x.dtype.name}",
@@ -94,13 +101,28 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return x.astype(declared.dtype)
 
 
+def _counts_alike(features: np.dtype[Any], declared: Tensor) -> bool:
+    """Whether an integer input of step 1 holds every whole number of the features' own type, counted from elsewhere."""
+    if declared.scale != 1.0 or not all(np.issubdtype(d, np.integer) for d in (features, np.dtype(declared.dtype))):
+        return False
+    given, taken = np.iinfo(features), np.iinfo(declared.dtype)
+    return taken.min <= given.min + declared.zero_point and given.max + declared.zero_point <= taken.max
+
+
 def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
+    x, port = unflattened(x, features, artifact.input)
     if x.dtype == features.dtype:
-        return layout.time_major(x, artifact.input.layout)
-    return from_output(x, artifact.input, declared if np.issubdtype(features.dtype, np.floating) else None).astype(
-        features.dtype
-    )
+        return layout.time_major(x, port.layout)
+    if declared is not None and _counts_alike(features.dtype, declared):
+        x = x.astype(np.int64) - declared.zero_point
+    return from_output(x, port, declared if np.issubdtype(features.dtype, np.floating) else None).astype(features.dtype)
+
+
+def unflattened(x: Array, features: Array, port: Port) -> tuple[Array, Port]:
+    """An input that the file takes flattened as it was before, with its layout then; any other as it is."""
+    port = dataclasses.replace(port, layout=layout.plain(port.layout))
+    return x.reshape(layout.native(features, port.layout).shape), port
 
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
@@ -160,15 +182,19 @@ class Agent:
         yield {"answers": answers}
 
     def _features(
-        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap]
+        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap], apart: bool = False
     ) -> Iterator[dict[str, Any]]:
+        """Features of clips, in a batch or, as chunks of a stream come, `apart`: one after another."""
         whole = [Clip(c["name"], c["samples"], c["rate"], c["sha256"]) for c in clips]
         recipe = fe.from_plain(frontend)
         wanted = frozenset(taps) & self._plugin.taps(recipe)
-        start = time.perf_counter()
-        results = self._plugin.features(whole, recipe, wanted)
-        seconds = (time.perf_counter() - start) / max(1, len(whole))
-        yield {"clips": [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]}
+        out = []
+        for batch in [[clip] for clip in whole] if apart else [whole]:
+            start = time.perf_counter()
+            results = self._plugin.features(batch, recipe, wanted)
+            seconds = (time.perf_counter() - start) / max(1, len(batch))
+            out += [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]
+        yield {"clips": out}
 
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
@@ -185,8 +211,9 @@ class Agent:
         artifact, session = self._sessions[model]
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            if artifact.frames is not None and features.ndim == 2 and len(features) != artifact.frames:
-                yield {"unsupported": f"takes {artifact.frames} frames only; this clip gives {len(features)}"}
+            if artifact.frames is not None and features.ndim in (1, 2) and len(features) != artifact.frames:
+                what = "frames" if features.ndim == 2 else "samples"
+                yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
             declared = tensors.get(MODEL_INPUT)
             check_shape(artifact, declared, features)
@@ -207,10 +234,39 @@ class Agent:
                     raw[tap] = vars(integers)
             if MODEL_INPUT in wanted:
                 out[MODEL_INPUT] = from_input(x, features, artifact, declared)
-                fed = integers_of(x, artifact.input, declared)
+                fed = integers_of(*unflattened(x, features, artifact.input), declared)
                 if fed is not None:
                     raw[MODEL_INPUT] = vars(fed)
             yield {"taps": out, "raw": raw, "seconds": seconds}
+
+    def _stream(
+        self, model: str, inputs: list[Array], taps: list[list[Tap]], state: dict[str, Array]
+    ) -> Iterator[dict[str, Any]]:
+        """Chunks of one sound, in order: each goes on from the state that the one before it left.
+
+        A file that is tied to fewer frames than a chunk has takes it in pieces.
+        """
+        artifact, session = self._sessions[model]
+        declared = session.tensors.get(MODEL_INPUT)
+        carried = {s.name: state.get(s.name, np.zeros(s.shape, s.dtype)) for s in artifact.state}
+        handed_on = {s.tap: s.name for s in artifact.state}
+        for features, wanted in zip(inputs, taps, strict=True):
+            asked = frozenset(wanted) & artifact.taps.keys()
+            size = artifact.frames or len(features)
+            parts: list[dict[Tap, Array]] = []
+            seconds = 0.0
+            for piece in [features[i : i + size] for i in range(0, len(features), size)]:
+                check_shape(artifact, declared, piece)
+                x = to_input(piece, artifact, declared)
+                start = time.perf_counter()
+                got = session.run({artifact.input.name: x, **carried}, asked | handed_on.keys())
+                seconds += time.perf_counter() - start
+                carried = {name: np.asarray(got[tap]) for tap, name in handed_on.items()}
+                parts.append({t: from_output(np.asarray(got[t]), artifact.taps[t], None) for t in asked})
+            out = {t: np.concatenate([part[t] for part in parts]) for t in asked}
+            if MODEL_INPUT in wanted:
+                out[MODEL_INPUT] = features
+            yield {"taps": out, "raw": {}, "seconds": seconds, "state": carried}
 
 
 def _die_with_parent() -> None:

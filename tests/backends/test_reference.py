@@ -70,7 +70,7 @@ def test_dct_is_the_published_one(ell: dict[str, Array], n: int) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("backend", ["reference", "numpy"])
+@pytest.mark.parametrize("backend", ["reference", "numpy", "tf_signal", "torch"])
 @pytest.mark.parametrize("word", ["yes", "no"])
 def test_tiny_conv_features_are_the_published_ones_bit_for_bit(data: Path, word: str, backend: str) -> None:
     frontend, folder = RECIPES["tiny-conv"], data / "micro_speech"

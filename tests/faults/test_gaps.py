@@ -30,7 +30,7 @@ RESOLVERS = {
 
 
 def ran(local: LocalTarget, reports: Path, name: str | Path, runtime: str) -> Run:
-    return rig.run(local, None, reports, systems=(str(GAPS / name),), runtimes=(runtime,))
+    return rig.run(local, None, reports, systems=(str(GAPS / name),), runtimes=(runtime,), precisions=())
 
 
 def of(done: Run) -> Mapping[str, Any]:

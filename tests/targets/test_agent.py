@@ -70,6 +70,16 @@ def test_a_network_of_another_number_of_frames_says_how_to_give_it_them(
     assert "model.shape = [98, 50]" in hint
 
 
+def test_raw_audio_is_samples_of_one_value(onnx: Artifact) -> None:
+    raw = dataclasses.replace(onnx, shape=(16000, 1), input=Port(name="x", layout="NT"))
+    agent.check_shape(raw, Tensor(shape=(1, 16000), dtype="float32"), np.zeros(16000, np.float32))
+    with pytest.raises(ModelError, match="takes 16000 frames of 1 bands"):
+        agent.check_shape(raw, None, np.zeros(15999, np.float32))
+    of_any = dataclasses.replace(raw, shape=(None, 1))
+    with pytest.raises(ModelError, match="takes 16000 frames; this clip gives 8000"):
+        agent.check_shape(of_any, Tensor(shape=(1, 16000), dtype="float32"), np.zeros(8000, np.float32))
+
+
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [("N1TF", (1, 1, 98, 40)), ("N1TF", (1, 2, 98, 50)), ("N1TF", (1, 98, 50)), ("NFT", (1, 98, 50))],
@@ -129,6 +139,30 @@ def test_quantized_features_are_fed_unchanged_never_quantized_twice_and_come_bac
     back = agent.from_input(x, features, onnx, declared)
     assert back.dtype == features.dtype
     np.testing.assert_array_equal(back, features)
+
+
+@pytest.mark.parametrize(
+    ("features", "declared"),
+    [
+        ((WHOLE + 128).astype(np.uint8), Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=1.0, zero_point=-128)),
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="uint8", scale=1.0, zero_point=128)),
+    ],
+)
+def test_whole_numbers_counted_from_elsewhere_are_moved_and_come_back_equal(
+    features: Array, declared: Tensor, onnx: Artifact
+) -> None:
+    x = agent.to_input(features, onnx, declared)
+    assert x.dtype.name == declared.dtype
+    np.testing.assert_array_equal(x.reshape(2, 2).astype(int) - declared.zero_point, features)
+    back = agent.from_input(x, features, onnx, declared)
+    assert back.dtype == features.dtype
+    np.testing.assert_array_equal(back, features)
+
+
+def test_a_zero_point_that_would_lose_a_number_is_refused(onnx: Artifact) -> None:
+    declared = Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=1.0, zero_point=-127)
+    with pytest.raises(ModelError, match="takes int8; the frontend's features are uint8"):
+        agent.to_input(np.zeros((2, 2), np.uint8), onnx, declared)
 
 
 @pytest.mark.parametrize(
