@@ -65,6 +65,17 @@ def test_kernels_disagree_by_so_many_steps(
     assert worst.error / worst.step == pytest.approx(steps, abs=1e-3)
 
 
+def test_tflite_micro_computes_no_depthwise_convolution_whose_field_is_left_out(
+    local: LocalTarget, tmp_path: Path
+) -> None:
+    pytest.importorskip("tflite_micro")
+    done = ran(local, tmp_path, "micro-depthwise", "tflm")
+    assert (done.exit_code, done.gaps["unmet"]) == (0, [])
+    worst = of(done)["model/logits"]
+    assert worst.outcome == "gap"
+    assert worst.error / worst.step > 20
+
+
 @pytest.mark.parametrize("runtime", ["onnxrt", "onnxrt:opt=basic"])
 def test_the_optimizer_takes_zeros_from_a_max_pool(runtime: str, local: LocalTarget, tmp_path: Path) -> None:
     done = ran(local, tmp_path, "pad-maxpool", runtime)
@@ -77,7 +88,8 @@ def test_the_optimizer_takes_zeros_from_a_max_pool(runtime: str, local: LocalTar
 @pytest.mark.parametrize(
     ("name", "runtime"),
     [("pad-maxpool", "onnxrt:opt=off"), ("pad-maxpool", "onnx-reference"),
-     ("int8-rounding", "tflite:resolver=reference"), ("int8-mean", "tflite:resolver=reference")],
+     ("int8-rounding", "tflite:resolver=reference"), ("int8-mean", "tflite:resolver=reference"),
+     ("micro-depthwise", "tflite"), ("micro-depthwise", "tflite:resolver=builtin")],
 )  # fmt: skip
 def test_what_computes_as_written_meets_no_gap(name: str, runtime: str, local: LocalTarget, tmp_path: Path) -> None:
     done = ran(local, tmp_path, name, runtime)
@@ -221,7 +233,8 @@ def test_a_gap_that_grows_fails_where_it_does(local: LocalTarget, tmp_path: Path
 
 def test_other_clips_need_not_show_a_gap(local: LocalTarget, tmp_path: Path) -> None:
     quiet = changed(tmp_path / "system", "tolerances.toml", "steps = 0.5", "steps = 3")
-    done = rig.run(local, None, tmp_path, systems=(str(quiet),), runtimes=("tflite",), audio=quiet / "golden" / "clips")
+    clips = quiet / "golden" / "clips"
+    done = rig.run(local, None, tmp_path, systems=(str(quiet),), runtimes=("tflite",), precisions=(), audio=clips)
     assert (done.exit_code, done.gaps) == (0, {"met": [], "unmet": []})
 
 

@@ -1,7 +1,7 @@
 """Makes the minimal models of tests/gaps and their clips: `python tests/gaps/make.py [NAME ...]`.
 
 Needs TensorFlow and onnx. Every model reads `[5, 9]`, five frames of nine magnitudes in dB, and answers with a number
-for each of the nine frequencies. The int8 files are TFLiteConverter's, as it gives them.
+for each of the nine frequencies. The int8 files are as TFLiteConverter gives them, but for a field of micro-depthwise.
 """
 
 from __future__ import annotations
@@ -81,6 +81,23 @@ def total() -> bytes:
     return int8(lambda x: keras.ops.sum(x, axis=(1, 2)))
 
 
+def depth_multiplier() -> bytes:
+    """A depthwise convolution whose file doesn't say how many answers it has a channel: its shapes do."""
+    from keras import layers
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    def network(x: Any) -> Any:
+        image = layers.Reshape((FRAMES, BINS, 1))(x)
+        stem = layers.DepthwiseConv2D((FRAMES, BINS), depth_multiplier=BINS)(image)
+        return layers.Reshape((BINS,), name="logits")(stem)
+
+    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(int8(network)))
+    for operator in file.subgraphs[0].operators:
+        if hasattr(operator.builtinOptions, "depthMultiplier"):
+            operator.builtinOptions.depthMultiplier = 0
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
+
+
 def pad_maxpool() -> bytes:
     """Zeros around the frames, then the largest of the five and them: over dB, zeros win wherever all are below."""
     from onnx import TensorProto, helper, numpy_helper
@@ -104,6 +121,7 @@ MODELS = {
     "int8-rounding/model.tflite": rounding,
     "int8-mean/model.tflite": mean,
     "int8-sum/model.tflite": total,
+    "micro-depthwise/model.tflite": depth_multiplier,
     "pad-maxpool/model.onnx": pad_maxpool,
 }
 
