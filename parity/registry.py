@@ -70,8 +70,7 @@ _BUILTIN = (
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
     Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
            (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
-    Plugin("tflm", "runtime", "parity.runtimes.tflm:TflmRuntime", (("tflite_micro", "tflite-micro"),), "tflm",
-           by_name=True),
+    Plugin("tflm", "runtime", "parity.runtimes.tflm:TflmRuntime", (("tflite_micro", "tflite-micro"),), "tflm"),
     Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
            "onnx", by_name=True),
 )  # fmt: skip
