@@ -390,7 +390,8 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     network = None
     if a.network is not None:
         module, _, attribute = a.network.rpartition(":")
-        network = f"{path.parent / module}:{attribute}"
+        # A file beside this one, or a module on the path.
+        network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
     handed_on = [s.tap for s in a.state] if isinstance(a, _Stateful) else []
     return Artifact(
