@@ -180,7 +180,10 @@ def test_a_precision_of_which_nothing_is_compared_was_asked_for(here: Path) -> N
 
     selection = selected(backends=(), runtimes=(), precisions=("float32", "int8"))
     _, skipped = made(
-        selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses, torchscript=refuses
+        selection,
+        numpy=floats_only,
+        **dict.fromkeys(registry.plugins("backend").keys() - {"numpy"}, refuses),
+        **dict.fromkeys(registry.plugins("runtime").keys() - {"torch", "onnxrt", "tflite"}, refuses),
     )
     assert [(s.precision, s.asked) for s in skipped if s.precision] == [("int8", True)]
 
@@ -213,7 +216,7 @@ def test_files_of_two_precisions_and_two_runtimes_of_one_file_are_all_compared(h
 
 # ---- Whom activations are judged by without goldens ----
 
-ALL = ("torch", "torchscript", "onnx", "tflite")
+ALL = ("onnx", "tflite", "torch", "torchscript", "torch-export")
 
 
 def planned(folder: Path, *runtimes: str, changes: Sequence[tuple[str, str]] = (), formats: Sequence[str]) -> Plan:
