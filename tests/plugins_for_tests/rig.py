@@ -96,7 +96,7 @@ def system(
     return folder
 
 
-def run(local: LocalTarget, golden: Path, reports: Path, **selection: Any) -> Run:
+def run(local: LocalTarget, golden: Path | None, reports: Path, **selection: Any) -> Run:
     """A run in this process; commands-cnn in float32, numpy and onnxrt unless told otherwise."""
     wanted: dict[str, Any] = {
         "systems": (str(SYSTEM),),
