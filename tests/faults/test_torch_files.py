@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
 ]
 NAME = "mel40-mobilenetv2"
-GAP = rig.MODELS / "known-gaps" / "qnnpack-clamp"
+GAP = rig.ROOT / "tests" / "gaps" / "qnnpack-clamp"
 
 
 @pytest.fixture(scope="module")
