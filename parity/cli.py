@@ -294,6 +294,36 @@ def cost(wanted: tuple[str, ...]) -> None:
     inventory.show_costs(systems, [costs.of(s) for s in systems], costs.RULE)
 
 
+@models.command()
+@click.argument("wanted", nargs=-1, metavar="[SYSTEM]...", shell_complete=_complete(_system_names))
+@click.option("--verbose", "-v", is_flag=True, help="Every tensor, not the wrong ones only.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
+def check(wanted: tuple[str, ...], verbose: bool, form: str) -> None:
+    """Hold the weights inside each model file to the trained ones. Default: all systems.
+
+    Exit codes: 0 all explained, 1 a wrong weight or a changed file, 2 nothing, or not all that was named, was checked.
+    """
+    from parity import inventory, registry, system
+
+    systems = system.find(wanted)
+    registry.find("runtime", "torch")  # MissingExtra says what to install
+    from parity.weights import check as weights
+
+    found = [(s, weights.of(s)) for s in systems]
+    if form == "json":
+        import msgspec
+
+        plain = [record for s, files in found for record in weights.records(s, files)]
+        click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=1).decode())
+    else:
+        inventory.show_weights(found, verbose)
+    files = [c for _, checked in found for c in checked]
+    if any(s.changed for s in systems) or any(c.findings and not c.ok for c in files):
+        sys.exit(MISMATCH)
+    if not any(c.findings for c in files) or (wanted and any(c.why for c in files)):
+        sys.exit(NOTHING)
+
+
 def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:
     """Run a system's own script, in a process of its own."""
     import subprocess

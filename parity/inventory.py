@@ -16,6 +16,7 @@ from parity.system import System
 
 if TYPE_CHECKING:
     from parity.cost import Cost
+    from parity.weights.check import Checked
 
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
 
@@ -73,6 +74,31 @@ def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: st
             table.add_row(*first, "none is built", "", "", "")
     console.print(table, markup=False)
     console.print(rule, markup=False)
+
+
+def show_weights(checked: Sequence[tuple[System, Sequence[Checked]]], verbose: bool) -> None:
+    """A row a file: how many of its tensors are explained, and how; below it every one that isn't (or every one)."""
+    console = _console()
+    table = Table("system", "file", "format", "precision", "weights", box=None, pad_edge=False)
+    below: list[str] = []
+    for s, files in checked:
+        below += [f"{s.name}: {words}" for words in s.changed]
+        name = s.name
+        for c in files:
+            file = Path(c.artifact.path).name
+            wrong = [f for f in c.findings if not f.ok]
+            words = c.why or f"{len(c.findings)} tensors: " + (f"{len(wrong)} WRONG" if wrong else "all explained")
+            table.add_row(name, file, c.artifact.format, c.artifact.precision, words)
+            name = ""
+            for f in c.findings if verbose else wrong:
+                what = " = ".join(filter(None, (f.trained, f.constant)))
+                numbers = f"; largest difference {f.error:.2g} of {f.bound:.2g} allowed" if f.ok else ""
+                below.append(f"{'ok' if f.ok else 'WRONG'} {file}: {what}: {f.how}{numbers}")
+        if not files:
+            table.add_row(name, "none is built", "", "", "")
+    console.print(table, markup=False)
+    for words in below:
+        console.print(words, markup=False, soft_wrap=True)
 
 
 def show_golden(goldens: GoldenSet) -> None:

@@ -75,6 +75,7 @@ def run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
+        changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
     )  # fmt: skip
     for p in runnable:
         skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]

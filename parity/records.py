@@ -119,6 +119,8 @@ class Run(msgspec.Struct, kw_only=True):
     examples: list[dict[str, Any]] = []
     """With --examples: count, worst and counter-example by pair."""
     unlike_golden: list[str] = []
+    changed: list[str] = []
+    """Model files that aren't the ones that their system lists (artifacts.json), one sentence each."""
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,8 @@ from parity.errors import ConfigError
 from parity.protocols import Artifact, Port, Tap
 
 FILE = "system.toml"
+LISTING = "artifacts.json"
+"""What an export writes beside the files: sha256, size and what made each."""
 _MOST = 2**31
 """No recipe takes so many samples, bins or bands: a larger number is a slip."""
 
@@ -81,6 +85,8 @@ class System:
     """The runtime that activations are judged against where no golden is at hand."""
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+    """Files that aren't the ones that artifacts.json beside system.toml lists, one sentence each."""
 
 
 def _where(path: Path, place: str) -> str:
@@ -248,8 +254,25 @@ def load(path: Path) -> System:
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=tuple(artifacts), not_built=tuple(not_built),
+        artifacts=tuple(artifacts), not_built=tuple(not_built), changed=_changed(path.parent, artifacts),
     )  # fmt: skip
+
+
+def _changed(folder: Path, artifacts: Sequence[Artifact]) -> tuple[str, ...]:
+    """Files with another sha256 than artifacts.json lists, where a system has one; others are new."""
+    listing = folder / LISTING
+    if not listing.is_file():
+        return ()
+    try:
+        listed = {name: entry["sha256"] for name, entry in json.loads(listing.read_bytes()).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ConfigError(f"{listing} can't be read: {e}", "export again: parity models export NAME") from None
+    found = {Path(os.path.relpath(a.path, folder)).as_posix(): a.sha256 for a in artifacts}
+    return tuple(
+        f"{name} was changed: its sha256 is {digest[:12]}, {LISTING} says {listed[name][:12]}"
+        for name, digest in sorted(found.items())
+        if name in listed and listed[name] != digest
+    )
 
 
 def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, where: Path) -> Artifact:
