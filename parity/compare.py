@@ -144,19 +144,24 @@ def decide(logits: Array, labels: tuple[str, ...]) -> Choice | None:
     return Choice(labels[index], index, float(flat[index] - rest.max()) if rest.size else float("inf"))
 
 
-def compare_label(candidate: Choice | None, golden: Choice, logits: Array, half: Array) -> tuple[Comparison, bool]:
+def compare_label(
+    candidate: Choice | None, golden: Choice, logits: Array, half: Array, margin: float | None = None
+) -> tuple[Comparison, bool]:
     """Judge a decision; the flag says a near tie.
 
     `logits` float64 `[labels]` are the golden's, `half` says how far each may move. Another label fails where the
     golden's lead over that label exceeds the sum of the two logits' bounds; otherwise nobody can say which is right.
+    `margin`, where somebody declared one for a quantized model, stands in the place of that sum.
     """
     if candidate is None:
         return Comparison("fail", "the logits don't fit the labels, or aren't finite"), False
     if candidate.label == golden.label:
         return Comparison("pass", golden.label), False
-    room = float(half[golden.index] + half[candidate.index])
+    room = float(half[golden.index] + half[candidate.index]) if margin is None else margin
     lead = float(logits[golden.index] - logits[candidate.index])
     text = f"{candidate.label!r} where the golden says {golden.label!r} by {lead:.3g}"
     if lead <= room and candidate.index != golden.index:
-        return Comparison("pass", f"near tie: {text}, less than the bound {room:.3g}"), True
+        return Comparison(
+            "pass", f"near tie: {text}, less than the {'bound' if margin is None else 'declared margin'} {room:.3g}"
+        ), True
     return Comparison("fail", f"label flipped: {text}"), False

@@ -14,10 +14,10 @@ from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds.features import Interval
 from parity.compare import Comparison
-from parity.errors import GoldenError
+from parity.errors import ConfigError, GoldenError
 from parity.expected import Expected
 from parity.policy import Policy
-from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Tap
+from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
 from parity.records import Verdict
 from parity.system import System
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
@@ -65,6 +65,15 @@ def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
 
 
+def _quantized(x: Interval, raw: Raw) -> Interval:
+    """Where x may be once it is rounded to the nearest step and clipped to what the integers hold."""
+    held = np.iinfo(raw.integers.dtype)
+    low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
+    half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
+    return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
+                    np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
+
+
 class Judge:
     """Judges the results of one system under one policy."""
 
@@ -91,7 +100,14 @@ class Judge:
             yield from self._features(backend, outputs, expected, declared[backend])
         artifacts = {(spec, a.precision): a for spec, a in result.job.models}
         for (backend, runtime, precision), outputs in sorted(result.activations.items()):
-            yield from self._network(backend, runtime, artifacts[runtime, precision], outputs, expected)
+            if (artifact := artifacts.get((runtime, precision))) is not None:
+                yield from self._network(backend, runtime, artifact, outputs, expected)
+        alone = {(a.key, spec): result.activations.get(("", spec, a.precision)) for spec, a in result.job.kernels}
+        for runtime, artifact in sorted(result.job.models, key=lambda m: (m[0], m[1].precision)):
+            kernels = alone.get((artifact.key, artifact.kernels or ""))
+            if artifact.kernels != runtime and kernels is not None:
+                outputs = result.activations["", runtime, artifact.precision]
+                yield from self._deployment(runtime, artifact, outputs, kernels, expected)
 
     def _verdict(self, comparison: Comparison, what: dict[str, Any], arrays: Mapping[str, Array] | None = None,
                  **more: Any) -> Judged:  # fmt: skip
@@ -161,11 +177,29 @@ class Judge:
             return e.features[tap], "derived"
         return policy.widened(wider, e.features[tap]), f"declared: {wider.why}"
 
-    def _compare(self, candidate: Array | None, x: Interval, dtype: str, what: dict[str, Any], **more: Any) -> Judged:
+    def _compare(
+        self,
+        candidate: Array | None,
+        x: Interval,
+        dtype: str,
+        what: dict[str, Any],
+        raw: Raw | None = None,
+        **more: Any,
+    ) -> Judged:
         judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
-        arrays = None
+        arrays: dict[str, Array] | None = None
         if judged.outcome == "fail" and candidate is not None:
             arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
+        if raw is not None:
+            more |= {"step": raw.scale, "zero_point": raw.zero_point}
+            if judged.index is not None and judged.index != ():
+                more |= {"integer": int(raw.integers[judged.index])}
+            if arrays is not None:
+                arrays |= {
+                    "integers": raw.integers,
+                    "scale": np.array(raw.scale),
+                    "zero_point": np.array(raw.zero_point),
+                }
         return self._verdict(judged, what, arrays, **more)
 
     def _network(
@@ -187,7 +221,7 @@ class Judge:
             for tap in (MODEL_INPUT, *self._system.taps):
                 here = what | {"tap": tap, "clip": e.clip.name}
                 if tap == MODEL_INPUT:
-                    x, rule = self._input(e, artifact, runtime, backend)
+                    x, rule = self._input(e, output, artifact, runtime, backend)
                 elif tap not in e.model:
                     continue  # layers are recorded for a few clips only
                 elif self._own_judge == (runtime, artifact) and not backend:
@@ -197,26 +231,96 @@ class Judge:
                     yield self._verdict(Comparison("unavailable", f"{artifact.format} file maps no such tensor"), here)
                     continue
                 else:
-                    x, rule = self._declared(tap, e, artifact, runtime, path)
+                    x, rule = self._declared(tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
-                yield self._compare(output.taps.get(tap), x, dtype, here, rule=rule)
+                yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
 
-    def _input(self, e: Expected, artifact: Artifact, runtime: str, backend: str) -> tuple[Interval, str]:
-        """What the network was fed with: the golden's features as they are, or the backend's within their bound."""
+    def _deployment(
+        self, runtime: str, artifact: Artifact, outputs: Outputs, kernels: Outputs, expected: Sequence[Expected]
+    ) -> Iterator[Judged]:
+        """This runtime against the kernels that say what the file computes, both on the golden's features."""
+        what: dict[str, Any] = {
+            "system": self._system.name, "backend": "", "runtime": runtime, "precision": artifact.precision,
+            "path": "deployment",
+        }  # fmt: skip
+        source = self._system.decision.source
+        for failure in (outputs, kernels):
+            if isinstance(failure, Failure):
+                yield from self._failed(failure, what, [source, LABEL], expected)
+                return
+        assert not isinstance(outputs, Failure)
+        assert not isinstance(kernels, Failure)
+        for e, output, right in zip(expected, outputs, kernels, strict=True):
+            if output.unsupported or right.unsupported:
+                continue  # told where it is held to the golden
+            here = what | {"clip": e.clip.name}
+            for tap in (t for t in self._system.taps if t in artifact.taps and t in e.model):
+                if tap not in right.taps:
+                    text = f"the kernels of {artifact.kernels} gave no {tap}"
+                    yield self._verdict(Comparison("missing", text), here | {"tap": tap})
+                    continue
+                x, rule = self._declared(tap, right.taps[tap], output, artifact, runtime, "deployment")
+                yield self._compare(
+                    output.taps.get(tap),
+                    x,
+                    artifact.taps[tap].dtype,
+                    here | {"tap": tap},
+                    output.raw.get(tap),
+                    rule=rule,
+                )
+            if source in right.taps:
+                yield self._label(e, output, right.taps[source], self._system.labels, artifact, runtime, here)
+
+    def _input(
+        self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, backend: str
+    ) -> tuple[Interval, str]:
+        """What the network was fed with: the golden's features as they are, or the backend's within their bound.
+
+        Where it takes integers: to half a step of its input, within what that can hold.
+        """
         value = e.reference.astype(np.float64)
         x, source = Interval(value, value, value), "derived"
         if backend:
             x, source = self._feature(self._system.frontend.output, e, backend)
+        raw = output.raw.get(MODEL_INPUT)
+        if raw is not None and np.issubdtype(e.reference.dtype, np.floating):
+            x = _quantized(x, raw)
         path, name = "cumulative" if backend else "isolated", runtime.partition(":")[0]
         rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
-    def _declared(self, tap: Tap, e: Expected, artifact: Artifact, runtime: str, path: str) -> tuple[Interval, str]:
+    def _declared(
+        self, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
+    ) -> tuple[Interval, str]:
         rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
-        return policy.interval(rule, e.model[tap]), f"declared: {rule.why}"
+        raw = output.raw.get(tap)
+        if rule.steps and raw is None and tap in output.taps:
+            raise ConfigError(
+                f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
+                "use absolute, relative or of_rms there",
+            )
+        return policy.interval(rule, value, 0.0 if raw is None else raw.scale), f"declared: {rule.why}"
+
+    def _label(
+        self, e: Expected, output: ClipOutput, right: Array, labels: Sequence[str], artifact: Artifact, runtime: str,
+        what: dict[str, Any],
+    ) -> Judged:  # fmt: skip
+        """The label that the logits decide, against that of the `right` ones."""
+        source, path = self._system.decision.source, what["path"]
+        gold, logits = compare.decide(right, tuple(labels)), output.taps.get(source)
+        chosen = None if logits is None else compare.decide(logits, self._system.labels)
+        if gold is None:
+            return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
+        x, rule = self._declared(source, right, output, artifact, runtime, path)
+        half = (x.hi - x.lo).reshape(-1) / 2.0
+        declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
+        margin = None if declared is None else declared.absolute
+        judged, tie = compare.compare_label(chosen, gold, x.value.reshape(-1), half, margin)
+        why = rule if declared is None else f"declared: {declared.why}"
+        return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
 
     def _decision(
         self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]
@@ -229,7 +333,7 @@ class Judge:
             )
         logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
         here = what | {"clip": e.clip.name}
-        x, rule = self._declared(source, e, artifact, runtime, what["path"])
+        x, rule = self._declared(source, e.model[source], output, artifact, runtime, what["path"])
         half = (x.hi - x.lo).reshape(-1) / 2.0
         chosen = None if logits is None else compare.decide(logits, self._system.labels)
         if gold is None:
@@ -245,8 +349,7 @@ class Judge:
             )
             yield self._verdict(Comparison("fail", text), here | {"tap": LABEL})
         else:
-            judged, tie = compare.compare_label(chosen, gold, x.value.reshape(-1), half)
-            yield self._verdict(judged, here | {"tap": LABEL}, near_tie=tie, rule=rule)
+            yield self._label(e, output, e.model[source], self._golden_labels, artifact, runtime, here)
         if chosen is not None and np.isfinite(gold.margin):
             # The lead moves by at most what the two logits may move; a third one may take the second's place.
             room = float(half[gold.index] + np.delete(half, gold.index).max(initial=0.0))

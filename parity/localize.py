@@ -29,16 +29,18 @@ class Row:
     tap: str
     cumulative: TapSummary | None
     isolated: TapSummary | None
+    deployment: TapSummary | None = None
+    """Against the reference kernels of the same file."""
 
     @property
     def worst(self) -> Verdict:
-        """The worse of the two; the cumulative one where they are as bad."""
-        found = [s.worst for s in (self.cumulative, self.isolated) if s is not None]
+        """The worst of them; the first where they are as bad."""
+        found = [s.worst for s in (self.cumulative, self.isolated, self.deployment) if s is not None]
         return max(found, key=badness)
 
     @property
     def outcome(self) -> str:
-        """The outcome of the worse of the two."""
+        """The outcome of the worst of them."""
         return self.worst.outcome
 
 
@@ -103,9 +105,11 @@ def pairs(run: Run) -> list[Pair]:
     steps = _steps(run)
     own: dict[tuple[str, str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     isolated: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
+    deployment: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     for s in run.summaries:
-        if s.path == "isolated":
-            isolated[s.system, s.runtime, s.precision, s.target][s.tap] = s
+        if s.path in ("isolated", "deployment"):
+            kept = isolated if s.path == "isolated" else deployment
+            kept[s.system, s.runtime, s.precision, s.target][s.tap] = s
         else:
             own[s.system, s.backend, s.runtime, s.precision, s.target][s.tap] = s
     fed = {(system, runtime, precision, target) for system, _, runtime, precision, target in own if runtime}
@@ -114,8 +118,9 @@ def pairs(run: Run) -> list[Pair]:
     found = []
     for (system, backend, runtime, precision, target), mine in sorted(own.items()):
         alone = isolated.get((system, runtime, precision, target), {}) if runtime else {}
-        taps = sorted(mine.keys() | alone.keys(), key=lambda tap: steps[system, tap])
-        rows = tuple(Row(tap, mine.get(tap), alone.get(tap)) for tap in taps)
+        held = deployment.get((system, runtime, precision, target), {}) if runtime else {}
+        taps = sorted(mine.keys() | alone.keys() | held.keys(), key=lambda tap: steps[system, tap])
+        rows = tuple(Row(tap, mine.get(tap), alone.get(tap), held.get(tap)) for tap in taps)
         found.append(Pair(system, backend, runtime, precision, target, rows))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from parity import registry, system
-from parity.errors import ConfigError
+from parity.errors import ConfigError, MissingExtra
 from parity.protocols import Artifact, Description, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.system import System
@@ -41,6 +41,8 @@ class Plan:
     backends: dict[str, frozenset[Tap]] = field(default_factory=dict)
     """Backend -> the taps that it can give."""
     models: list[tuple[str, Artifact]] = field(default_factory=list)
+    kernels: list[tuple[str, Artifact]] = field(default_factory=list)
+    """Runtimes that say what a file of `models` computes, where system.toml names one."""
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -115,6 +117,8 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 asked = by_name and bool(selection.runtimes)
                 reason = f"{plan.system.name} has no model{of} that {spec} can run"
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
+    for plan in plans:
+        _add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
@@ -133,6 +137,25 @@ def _describe(
             raise
         skipped.append(Skipped(system="*", reason=e.message, **{kind: spec}))  # type: ignore[arg-type]
         return None
+
+
+def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
+    """The runtimes that say what a plan's files compute; what can't be held to them is told."""
+    held = {(a.kernels, a.key): a for spec, a in plan.models if a.kernels is not None and a.kernels != spec}
+    for (spec, _), artifact in held.items():
+        assert spec is not None
+        missing = None
+        try:
+            registry.find("runtime", spec)
+            (answer,) = target.describe("runtime", spec, [artifact]).answers
+            missing = answer.reason if isinstance(answer, Unsupported) else None
+        except MissingExtra as e:
+            missing = e.message
+        if missing is None:
+            plan.kernels.append((spec, artifact))
+            continue
+        reason = f"{artifact.format} {artifact.precision} can't be held to the kernels of {spec}: {missing}"
+        skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason))
 
 
 def _complete(spec: str, plan: Plan, taps: frozenset[Tap]) -> frozenset[Tap]:

@@ -19,13 +19,17 @@ import numpy as np
 from parity.bounds.features import Interval
 from parity.errors import ConfigError
 from parity.protocols import Array, Tap
-from parity.taps import MODEL_INPUT
+from parity.taps import LABEL, MODEL_INPUT
 
 Width = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """half-width = absolute + relative·|golden| + of_rms·(root mean square of the golden's tap in the clip)."""
+    """half-width = absolute + relative·|golden| + of_rms·(root mean square of the golden's tap in the clip)
+    + steps·(the quantization step of the candidate's tensor).
+
+    At `decision/label` only `absolute` counts: the golden's lead up to which a quantized model may say another label.
+    """
 
     tap: str
     why: str
@@ -33,11 +37,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     candidate: str = "*"
     """The backend's name for features, the runtime's for the network's taps."""
     path: str = "*"
-    """features, isolated or cumulative."""
+    """features, isolated, cumulative, or deployment (held to the kernels that system.toml names for the file)."""
     precision: str = "*"
     absolute: Width = 0.0
     relative: Width = 0.0
     of_rms: Width = 0.0
+    steps: Width = 0.0
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,7 +84,7 @@ def _read(path: Path, kind: Any) -> Any:
 
 def _matches(r: Rule, key: tuple[str, ...]) -> bool:
     # What a network is fed with is known: `model/*` doesn't loosen it, only a rule that names it does.
-    if key[-1] == MODEL_INPUT and r.tap != MODEL_INPUT:
+    if key[-1] in (MODEL_INPUT, LABEL) and r.tap != key[-1]:
         return False
     patterns = (r.system, r.candidate, r.path, r.precision, r.tap)
     return all(fnmatchcase(value, pattern) for value, pattern in zip(key, patterns, strict=True))
@@ -121,19 +126,22 @@ class Policy:
         self.used_gaps.add(next(i for i, g in enumerate(self.gaps) if g is gap))
 
 
-def half_width(rule: Rule, value: Array) -> Array:
-    """How far each element may move under a rule, float64 of `value`'s shape; none where it is infinite."""
+def half_width(rule: Rule, value: Array, step: float = 0.0) -> Array:
+    """How far each element may move under a rule, float64 of `value`'s shape; none where it is infinite.
+
+    `step` is the quantization step of the tensor that is judged, 0 where it isn't quantized.
+    """
     v = np.abs(np.asarray(value, np.float64))
     finite = np.isfinite(v)
     rms = float(np.sqrt(np.square(v[finite]).mean())) if finite.any() else 0.0
     v = np.where(finite, v, 0.0)
-    return rule.absolute + rule.relative * v + rule.of_rms * rms
+    return rule.absolute + rule.relative * v + rule.of_rms * rms + rule.steps * step
 
 
-def interval(rule: Rule, value: Array) -> Interval:
-    """The interval that a rule puts around a golden's array."""
+def interval(rule: Rule, value: Array, step: float = 0.0) -> Interval:
+    """The interval that a rule puts around a golden's array; `step` as for `half_width`."""
     v = np.asarray(value, np.float64)
-    half = half_width(rule, v)
+    half = half_width(rule, v, step)
     return Interval(v, v - half, v + half)
 
 
@@ -153,9 +161,14 @@ def load(folders: Sequence[Path]) -> Policy:
     for where, entries in ((tolerances, rules), (gaps, known := _read(gaps, _Gaps).gap if gaps else [])):
         for entry in entries:
             reason = entry.why if isinstance(entry, Rule) else entry.reason
-            widths = [getattr(entry, name, None) for name in ("absolute", "relative", "of_rms", "max_ratio")]
+            widths = [getattr(entry, name, None) for name in ("absolute", "relative", "of_rms", "steps", "max_ratio")]
             if not all(w is None or math.isfinite(w) for w in widths):
                 raise ConfigError(f"{where}: the entry for {entry.tap!r} has a width that is no number", "say how wide")
+            if isinstance(entry, Rule) and entry.tap == LABEL and fnmatchcase("float32", entry.precision):
+                raise ConfigError(
+                    f"{where}: a rule for {LABEL} covers float32; only a quantized model's label may flip",
+                    'name the precision, as in precision = "int8"',
+                )
             if not reason.strip():
                 raise ConfigError(f"{where}: the entry for {entry.tap!r} gives no reason", "say what was measured")
     if tolerances is None and folders:

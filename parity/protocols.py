@@ -57,6 +57,10 @@ class Port:
     name: str
     layout: str
     dtype: str = "float32"
+    """At the tap: float32 for integers too, which come dequantized (and raw beside it)."""
+    scale: str | None = None
+    """Tensor of the file that holds an integer tensor's scale, where the file doesn't say it of the tensor (ONNX)."""
+    zero_point: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,8 @@ class Artifact:
     """[frames, bands] of the features that the network takes; None where any number will do."""
     frames: int | None = None
     """Frames that this file alone is tied to, where the network takes any: clips of others are `unsupported` for it."""
+    kernels: str | None = None
+    """Runtime whose kernels say what this file computes: other runtimes are held to it (the path `deployment`)."""
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
 
@@ -150,6 +156,15 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A quantized tensor as the file has it, in the tap's layout: value = scale · (integers - zero_point)."""
+
+    integers: Array
+    scale: float
+    zero_point: int
+
+
 @dataclass(frozen=True)
 class ClipOutput:
     """Arrays at taps for one clip, and the seconds that they took."""
@@ -158,6 +173,8 @@ class ClipOutput:
     seconds: float
     unsupported: str = ""
     """Why the model can't take this clip, where system.toml says so beforehand; then there are no taps."""
+    raw: Mapping[Tap, Raw] = field(default_factory=dict)
+    """The integers behind those taps that are quantized."""
 
 
 Outputs = Sequence[ClipOutput] | Failure
@@ -177,6 +194,8 @@ class Job:
     clips: Sequence[Clip]
     backends: Sequence[str] = ()
     models: Sequence[tuple[str, Artifact]] = ()
+    kernels: Sequence[tuple[str, Artifact]] = ()
+    """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
     taps: Sequence[frozenset[Tap]] = ()
 

@@ -38,7 +38,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     precision: str
     target: str
     path: str
-    """features, isolated (network on the golden's features) or cumulative (on the backend's)."""
+    """features, isolated (network on the golden's features), cumulative (on the backend's), or deployment (on the
+    golden's features, held to the kernels that say what the file computes)."""
     tap: str
     clip: str
     outcome: Outcome
@@ -59,6 +60,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Hz: the bin, or the center of the band."""
     candidate: float | None = None
     golden: float | None = None
+    step: float | None = None
+    """Quantization step of the candidate's tensor; null where it isn't quantized."""
+    zero_point: int | None = None
+    integer: int | None = None
+    """The candidate's own integer where its worst element is."""
     outside: float = 0.0
     near_tie: bool = False
     gap: str = ""

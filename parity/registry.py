@@ -95,6 +95,14 @@ def parse(spec: str) -> tuple[str, dict[str, str]]:
     return name, dict(sorted(options.items()))
 
 
+def threads(spec: str) -> int | None:
+    """The option `threads` of a runtime's spec, which every runtime has; None where it isn't given."""
+    given = parse(spec)[1].get("threads")
+    if given is not None and not (given.isdecimal() and 1 <= int(given) <= 256):
+        raise ConfigError(f"{spec!r}: threads is a number from 1 to 256, not {given!r}", "write threads=2")
+    return None if given is None else int(given)
+
+
 def find(kind: Kind, spec: str) -> Plugin:
     """The plugin that a spec names, installed. ConfigError for an unknown name, MissingExtra for what it lacks."""
     name, _ = parse(spec)
@@ -126,6 +134,8 @@ def create(kind: Kind, spec: str) -> Any:
         raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", hint) from e
     options = parse(spec)[1]
     known = list(inspect.signature(cls).parameters)
+    if kind == "runtime" and "threads" not in known and threads(spec) is not None:
+        del options["threads"]  # what a session is opened with
     if unknown := [o for o in options if o not in known]:
         has = f"its options: {', '.join(known)}" if known else "it has none"
         raise ConfigError(f"{kind} {plugin.name!r} has no option {unknown[0]!r}", has)

@@ -138,7 +138,7 @@ def job_of(p: Plan, part: Sequence[Expected]) -> Job:
     """The job that takes a chunk through every plugin of a plan."""
     return Job(
         system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
-        models=p.models, references=[e.reference for e in part],
+        models=p.models, kernels=p.kernels, references=[e.reference for e in part],
         taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
     )  # fmt: skip
 

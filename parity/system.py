@@ -53,6 +53,7 @@ class _Artifact:
     precision: str = "float32"
     file: str
     network: str | None = None
+    kernels: str | None = None
     frames: int | None = None
     input: Port
     taps: Mapping[Tap, Port]
@@ -284,7 +285,7 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
         taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
-        shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames,
+        shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
     )  # fmt: skip
 
 

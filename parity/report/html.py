@@ -69,6 +69,8 @@ def matrix(run: Run, system: str, found: list[Pair]) -> dict[str, Any]:
     rows: dict[str, list[Any]] = {}
     if any(s.path == "isolated" for s in summaries):
         rows["golden features"] = [None, *(cell("", "isolated", c) for c in columns)]
+    if any(s.path == "deployment" for s in summaries):
+        rows["reference kernels"] = [None, *(cell("", "deployment", c) for c in columns)]
     for backend in dict.fromkeys(p.backend for p in of if p.backend):
         rows[backend] = [cell(backend, "features", None), *(cell(backend, "cumulative", c) for c in columns)]
     absent = [s for s in run.skipped if s.system == system and s.backend and not s.runtime and s.backend not in rows]

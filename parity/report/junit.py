@@ -13,7 +13,7 @@ from parity.localize import NOT_COMPARED, flow, number, place, title_of
 from parity.records import Run, TapSummary
 from parity.report.wording import clean, judgement
 
-_PATHS = ("features", "isolated", "cumulative")
+_PATHS = ("features", "isolated", "deployment", "cumulative")
 
 
 def write(folder: Path, run: Run) -> None:

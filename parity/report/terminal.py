@@ -100,11 +100,14 @@ def show(run: Run, console: Console, verbose: bool) -> None:
 
 def _taps(screen: _Screen, pair: Pair) -> None:
     screen.heading(f"{pair.system} · {pair.name}")
-    header = ["tap", "outcome", *(["cumulative", "isolated"] if pair.runtime else ["error/bound"]), "worst at"]
+    kernels = any(row.deployment for row in pair.rows)
+    paths = ["cumulative", "isolated", *["kernels"] * kernels] if pair.runtime else ["error/bound"]
+    header = ["tap", "outcome", *paths, "worst at"]
     outside = any(row.worst.outside > 0 for row in pair.rows)
     rows: list[list[Text | str]] = []
     for row in pair.rows:
-        numbers = [against(row.cumulative), *([against(row.isolated)] if pair.runtime else [])]
+        shown = [row.cumulative, row.isolated, *[row.deployment] * kernels] if pair.runtime else [row.cumulative]
+        numbers = [against(s) for s in shown]
         share = [f"{number(100 * row.worst.outside)} %" if row.worst.outside > 0 else ""] if outside else []
         rows.append([row.tap, screen.outcome(row.outcome), *numbers, _at(row), *share])
     screen.table(header + ["outside"] * outside, rows)
@@ -115,6 +118,7 @@ def _at(row: Row) -> str:
     if v.outcome in NOT_COMPARED:
         return v.message
     alone = " (isolated)" if v.path == "isolated" and row.cumulative is not None else ""
+    alone = " (kernels)" if v.path == "deployment" else alone
     return f"{shorten(v.clip, 15 if alone else 18)} {', '.join(place(v))}".rstrip() + alone
 
 
@@ -122,13 +126,14 @@ def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:
     for system in dict.fromkeys(p.system for p in found):
         screen.heading(f"{system}: the worst tap of each pair, and every failing one (--verbose shows all)")
         rows: list[list[Text | str]] = []
+        kernels = any(row.deployment for p in found if p.system == system for row in p.rows)
         for p in (p for p in found if p.system == system):
             failing = [row for row in p.rows if row.outcome in FAILED]
             for i, row in enumerate(failing or [p.worst]):
                 name = "" if i else p.name
-                numbers = [against(row.cumulative), against(row.isolated)]
+                numbers = [against(s) for s in (row.cumulative, row.isolated, *[row.deployment] * kernels)]
                 rows.append([name, screen.outcome(row.outcome), row.tap, *numbers])
-        screen.table(["pair", "outcome", "worst tap", "cumulative", "isolated"], rows)
+        screen.table(["pair", "outcome", "worst tap", "cumulative", "isolated", *["kernels"] * kernels], rows)
 
 
 def _failures(screen: _Screen, run: Run) -> None:

@@ -67,7 +67,12 @@ def judgement(run: Run) -> tuple[str, str]:
 
 def _only_features(run: Run, pair: Pair) -> bool:
     """Whether every failing tap of a network follows from its backend's features."""
-    failing = [s.worst for row in pair.rows for s in (row.cumulative, row.isolated) if s and s.worst.outcome in FAILED]
+    failing = [
+        s.worst
+        for row in pair.rows
+        for s in (row.cumulative, row.isolated, row.deployment)
+        if s and s.worst.outcome in FAILED
+    ]
     causes = [follows_from(run, v) for v in failing]
     return bool(causes) and all(cause is not None and cause.path == "features" for cause in causes)
 
@@ -121,7 +126,8 @@ def against(summary: TapSummary | None) -> str:
 def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
     """A first failure as a line that says where, and one that says what; the second may be empty."""
     v, cause = verdict, follows_from(run, verdict)
-    head = f"{name_of(v)}: first at {v.tap}"
+    held = " against the reference kernels" if v.path == "deployment" else ""
+    head = f"{name_of(v)}{held}: first at {v.tap}"
     if cause is not None:
         if cause.path == "isolated":
             return f"{head}; on the golden's features {cause.tap} fails too", ""
@@ -129,6 +135,8 @@ def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
         return f"{head}, follows from {cause.tap} of {cause.backend}{passes}", ""
     unit = f" {v.unit}" if v.unit not in ("", "1") else ""
     numbers = f": error {number(v.error)}{unit}, bound {number(v.bound)}{unit}" if v.error is not None else ""
+    if numbers and v.step:
+        numbers += f" (steps of {number(v.step)})"
     return f"{head} ({', '.join(['clip ' + shorten(v.clip, 40), *place(v)])}){numbers}", v.message
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from parity import frontend as fe
 from parity import layout, registry
 from parity.errors import ConfigError, ModelError, ParityError
-from parity.protocols import Array, Artifact, Clip, Port, Tap, Tensor, Unsupported
+from parity.protocols import Array, Artifact, Clip, Port, Raw, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
 
@@ -105,12 +105,18 @@ def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor |
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
     """A tensor of the network as it stands at a tap: time-major, dequantized."""
-    x = layout.time_major(value, port.layout)
-    if declared is not None and declared.scale is not None and np.issubdtype(x.dtype, np.integer):
-        return ((x.astype(np.float32) - np.float32(declared.zero_point)) * np.float32(declared.scale)).astype(
-            np.float32
-        )
-    return x
+    raw = integers_of(value, port, declared)
+    if raw is None:
+        return layout.time_major(value, port.layout)
+    x = raw.integers.astype(np.float32)
+    return ((x - np.float32(raw.zero_point)) * np.float32(raw.scale)).astype(np.float32)
+
+
+def integers_of(value: Array, port: Port, declared: Tensor | None) -> Raw | None:
+    """The integers of a quantized tensor, time-major; None where it isn't one."""
+    if declared is None or declared.scale is None or not np.issubdtype(value.dtype, np.integer):
+        return None
+    return Raw(layout.time_major(value, port.layout), float(declared.scale), int(declared.zero_point))
 
 
 class Agent:
@@ -181,15 +187,23 @@ class Agent:
             start = time.perf_counter()
             got = session.run({artifact.input.name: x}, frozenset(wanted) & artifact.taps.keys())
             seconds = time.perf_counter() - start
-            out = {}
+            out: dict[Tap, Array] = {}
+            raw: dict[Tap, dict[str, Any]] = {}
             for tap, value in got.items():
+                port, tensor = artifact.taps[tap], tensors.get(tap)
                 try:
-                    out[tap] = from_output(np.asarray(value), artifact.taps[tap], tensors.get(tap))
+                    out[tap] = from_output(np.asarray(value), port, tensor)
+                    integers = integers_of(np.asarray(value), port, tensor)
                 except ValueError as e:
                     raise ModelError(f"{artifact.path}: {tap} has {e}", "mend its layout in system.toml") from None
+                if integers is not None:
+                    raw[tap] = vars(integers)
             if MODEL_INPUT in wanted:
                 out[MODEL_INPUT] = from_input(x, features, artifact, declared)
-            yield {"taps": out, "seconds": seconds}
+                fed = integers_of(x, artifact.input, declared)
+                if fed is not None:
+                    raw[MODEL_INPUT] = vars(fed)
+            yield {"taps": out, "raw": raw, "seconds": seconds}
 
 
 def _die_with_parent() -> None:

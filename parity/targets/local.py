@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from parity import errors
+from parity import errors, registry
 from parity import frontend as fe
 from parity.protocols import (
     Array,
@@ -27,6 +27,7 @@ from parity.protocols import (
     Job,
     JobResult,
     Outputs,
+    Raw,
     Tap,
     Unsupported,
 )
@@ -190,9 +191,8 @@ class LocalTarget:
 
         def work(worker: Worker) -> list[ClipOutput]:
             if artifact.key not in worker.opened:
-                reply = worker.request(
-                    {"do": "open", "artifact": dataclasses.asdict(artifact), "threads": self._threads}
-                )
+                threads = registry.threads(spec) or self._threads
+                reply = worker.request({"do": "open", "artifact": dataclasses.asdict(artifact), "threads": threads})
                 worker.opened.add(artifact.key)
                 self.timings.append(
                     {"stage": "open", "plugin": spec, "system": job.system, "precision": artifact.precision}
@@ -210,7 +210,8 @@ class LocalTarget:
                     if "unsupported" in reply:
                         out.append(ClipOutput({}, 0.0, reply["unsupported"]))
                     else:
-                        out.append(ClipOutput(reply["taps"], reply["seconds"]))
+                        raw = {tap: Raw(**integers) for tap, integers in reply["raw"].items()}
+                        out.append(ClipOutput(reply["taps"], reply["seconds"], raw=raw))
             except WorkerDiedError as e:
                 raise type(e)(f"{e} (at clip {job.clips[len(out)].name})") from None
             return out
@@ -227,8 +228,10 @@ class _Running:
         self._features = {spec: target.submit(target.features, spec, job, taps) for spec in job.backends}
         self._isolated: dict[tuple[str, str, str], Future[Outputs]] = {}
         if job.references:
-            for spec, artifact in job.models:
+            for spec, artifact in [*job.models, *job.kernels]:
                 key = ("", spec, artifact.precision)
+                if key in self._isolated:
+                    continue  # the kernels were asked for by name as well
                 self._isolated[key] = target.submit(target.activations, spec, artifact, job, job.references)
 
     def result(self) -> JobResult:
