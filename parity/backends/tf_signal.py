@@ -55,7 +55,6 @@ class TfSignalBackend:
         mel, w = frontend.filterbank, frontend.window
         reasons = {
             "tf.signal has no int16 input scale": frontend.input.scale != "unit",
-            "tf.signal has no peak normalization": frontend.input.peak_normalize,
             "tf.signal has no pre-emphasis": frontend.input.pre_emphasis != 0,
             "tf.signal.frame doesn't center with edge padding": frontend.frame.center
             and frontend.frame.pad_mode == "edge",
@@ -101,6 +100,9 @@ class TfSignalBackend:
 
     def _batch(self, y: Any, frontend: fe.Frontend) -> dict[Tap, Any]:
         frame, w, spectrum = frontend.frame, frontend.window, frontend.spectrum
+        if frontend.input.peak_normalize:
+            peak = tf.reduce_max(y, axis=-1, keepdims=True)
+            y = tf.where(peak > 0, y / peak, y)  # silence stays silence
         if (n := frontend.input.length) is not None:
             y = tf.pad(y[:, :n], [[0, 0], [0, max(0, n - y.shape[1])]])
         out: dict[Tap, Any] = {"features/audio": y}
