@@ -117,7 +117,7 @@ def read(path: Path, name: str, frontend: Frontend) -> Clip:
         mono = soxr.resample(mono, rate, wanted, quality="HQ").astype(np.float32)
     if not np.isfinite(mono).all():
         raise AudioError(f"{path} holds NaN or infinite samples", "record or convert it again")
-    need = frontend.frame.length
+    need = 1 if frontend.framing is None else frontend.framing.length
     if len(mono) < need:
         raise AudioError(
             f"{path} has {len(mono)} samples, less than one frame of {need}",

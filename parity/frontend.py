@@ -81,6 +81,45 @@ class Spectrum:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Micro:
+    """The microcontrollers' audio front end, whole and in fixed point, uint16 `[frames, bands]`.
+
+    In its order: Hann window in 12 bits, int16 FFT, triangles straight in 1127·ln mel, square root, noise reduction by
+    a running estimate of each band, PCAN (gain by that estimate), logarithm. It takes int16 samples. The estimate
+    starts at 0 with every clip. Defaults are TensorFlow's, but for PCAN, which micro_speech switches on.
+    """
+
+    kind: ClassVar[str] = "micro"
+    length: int
+    """Samples in a frame; the FFT is the next power of two."""
+    hop: int
+    """Samples from one frame's start to the next."""
+    bands: int
+    fmin: float = 125.0
+    """Hz."""
+    fmax: float = 7500.0
+    """Hz."""
+    smoothing_bits: int = 10
+    """Fraction bits of the noise estimate."""
+    even_smoothing: float = 0.025
+    """What a frame adds to the estimate of bands 0, 2, 4, ... (1 forgets the past)."""
+    odd_smoothing: float = 0.06
+    """The same for bands 1, 3, 5, ..."""
+    min_signal_remaining: float = 0.05
+    """Noise reduction leaves at least this part of a band."""
+    pcan: bool = True
+    """Per-channel amplitude normalization: a gain of (estimate + offset) ** -strength, then a soft square."""
+    pcan_strength: float = 0.95
+    pcan_offset: float = 80.0
+    gain_bits: int = 21
+    """Fraction bits of PCAN's gain."""
+    log: bool = True
+    """ln in fixed point; without it the value as it is."""
+    log_shift: int = 6
+    """Fraction bits of the logarithm."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mel:
     """Spectrum times a bank of triangles, `[frames, bands]`."""
 
@@ -159,7 +198,7 @@ class Quantize:
     rounding: Literal["half-even", "half-away", "floor"] = "half-even"
 
 
-Stage = Input | Frame | Window | Spectrum | Mel | Pool | Log | Decibel | Cepstrum | Normalize | Quantize
+Stage = Input | Frame | Window | Spectrum | Micro | Mel | Pool | Log | Decibel | Cepstrum | Normalize | Quantize
 
 # The name of a stage in TOML -> its kinds. A stage with one kind needs no `kind` key.
 STAGES: Mapping[str, tuple[type[Stage], ...]] = {
@@ -167,18 +206,20 @@ STAGES: Mapping[str, tuple[type[Stage], ...]] = {
     "frame": (Frame,),
     "window": (Window,),
     "spectrum": (Spectrum,),
+    "micro": (Micro,),
     "filterbank": (Mel, Pool),
     "compress": (Log, Decibel),
     "cepstrum": (Cepstrum,),
     "normalize": (Normalize,),
     "quantize": (Quantize,),
 }
-REQUIRED = ("input", "frame", "window", "spectrum")
+REQUIRED = ("input",)
 _TAP_OF = {
     "input": "features/audio",
     "frame": "features/frames",
     "window": "features/windowed",
     "spectrum": "features/spectrum",
+    "micro": "features/micro",
     "filterbank": "features/filterbank",
     "compress": "features/compressed",
     "cepstrum": "features/cepstrum",
@@ -189,12 +230,17 @@ _TAP_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class Frontend:
-    """A whole recipe: the stages in the order in which they run; the last one present makes the features."""
+    """A whole recipe: the stages in the order in which they run; the last one present makes the features.
+
+    Three forms: from a spectrum (frame, window, spectrum and what follows); `micro`, a whole front end in one stage;
+    raw audio for a model that holds its own front end (input alone: `[samples]`; with frame: `[frames, length]`).
+    """
 
     input: Input
-    frame: Frame
-    window: Window
-    spectrum: Spectrum
+    frame: Frame | None = None
+    window: Window | None = None
+    spectrum: Spectrum | None = None
+    micro: Micro | None = None
     filterbank: Mel | Pool | None = None
     compress: Log | Decibel | None = None
     cepstrum: Cepstrum | None = None
@@ -219,27 +265,51 @@ class Frontend:
 
     def dtype(self, tap: str) -> str:
         """The dtype declared for a tap."""
-        return self.quantize.dtype if self.quantize is not None and tap == "features/quantized" else self.tap_dtype
+        if self.quantize is not None and tap == "features/quantized":
+            return self.quantize.dtype
+        return "uint16" if tap == "features/micro" else self.tap_dtype
+
+    @property
+    def stft(self) -> tuple[Frame, Window, Spectrum] | None:
+        """The three stages of a short-time Fourier transform, in a recipe that starts from a spectrum."""
+        if self.frame is None or self.window is None or self.spectrum is None:
+            return None
+        return self.frame, self.window, self.spectrum
+
+    @property
+    def framing(self) -> Frame | None:
+        """How frames are cut, whichever stage cuts them; None where the features are the samples themselves."""
+        if self.micro is not None:
+            return Frame(length=self.micro.length, hop=self.micro.hop)
+        return self.frame
 
     def samples(self, clip: int) -> int:
         """Samples that a clip of `clip` samples has after the input stage."""
         return clip if self.input.length is None else self.input.length
 
     def frames(self, clip: int) -> int:
-        """Frames that a clip of `clip` samples gives."""
-        n = self.samples(clip) + (2 * (self.frame.length // 2) if self.frame.center else 0)
-        if self.frame.last == "pad":
-            return max(0, -(-n // self.frame.hop))
-        return max(0, 1 + (n - self.frame.length) // self.frame.hop)
+        """Frames that a clip of `clip` samples gives; its samples where nothing frames them."""
+        if (frame := self.framing) is None:
+            return self.samples(clip)
+        n = self.samples(clip) + (2 * (frame.length // 2) if frame.center else 0)
+        if frame.last == "pad":
+            return max(0, -(-n // frame.hop))
+        return max(0, 1 + (n - frame.length) // frame.hop)
 
     @property
     def bins(self) -> int:
-        """Bins of the spectrum."""
+        """Bins of the spectrum; 0 where there is none."""
+        if self.spectrum is None:
+            return 0
         return self.spectrum.n_fft // 2 + (1 if self.spectrum.nyquist else 0)
 
     @property
     def bands(self) -> int:
-        """Values in a frame of the features."""
+        """Values in a frame of the features; 1 where they are samples."""
+        if self.micro is not None:
+            return self.micro.bands
+        if self.spectrum is None:
+            return 1 if self.frame is None else self.frame.length
         if self.cepstrum is not None:
             return self.cepstrum.count
         if isinstance(self.filterbank, Mel):

@@ -155,7 +155,7 @@ def describe_arrays(arrays: Mapping[str, Array], units: Mapping[Tap, str]) -> di
 
 def units(frontend: fe.Frontend) -> dict[Tap, str]:
     """The unit of each feature tap: full scale (FS), its powers, and logarithms of them."""
-    power = "FS²" if frontend.spectrum.exponent == 2 else "FS"
+    power = "FS²" if frontend.spectrum is not None and frontend.spectrum.exponent == 2 else "FS"
     out = dict.fromkeys(REGENERATED_TAPS, "FS") | {"features/spectrum": power, "features/filterbank": power}
     if (c := frontend.compress) is not None:
         name = "dB" if isinstance(c, fe.Decibel) else ("ln" if c.base == "e" else "log10")
@@ -210,11 +210,12 @@ class GoldenSet:
         model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
         if (problem := self._holds(kept, model)) is not None:
             raise GoldenError(f"the golden of {entry['name']} holds {problem}", how_to_record(self.root, self.system))
-        features = unpack_features(kept)
+        features, output = unpack_features(kept), frontend.output
+        if output in REGENERATED_TAPS:  # raw audio: what the network is fed with isn't stored either
+            regenerate |= {output}
         if regenerate:
             first = regenerated(clip, frontend, regenerate)
             features = bounds(frontend, first) | features
-        output = frontend.output
         return Expected(clip, features, network_input(features[output].value, frontend), model)
 
     def _holds(self, features: Mapping[str, Array], model: Mapping[Tap, Array]) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity import compare, golden, policy
 from parity import frontend as fe
-from parity.backends import reference
+from parity.backends import fixed_point, reference
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
@@ -32,15 +32,17 @@ class Judged:
 
 
 def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, Any]:
-    """Frame, time (s), band and frequency (Hz) of an element of a feature tap."""
-    rate = frontend.input.rate
-    if tap == "features/audio":
+    """Frame, time (s), band and frequency (Hz) of an element of a feature tap, as far as the recipe has them."""
+    rate, framing = frontend.input.rate, frontend.framing
+    if tap == "features/audio" or framing is None:
         return {"time": index[0] / rate}
     frame = index[0]
-    center = 0 if frontend.frame.center else frontend.frame.length / 2
-    where: dict[str, Any] = {"frame": frame, "time": (frame * frontend.frame.hop + center) / rate, "band": index[1]}
-    if tap in ("features/frames", "features/windowed"):
-        start = frame * frontend.frame.hop - (frontend.frame.length // 2 if frontend.frame.center else 0)
+    center = 0 if framing.center else framing.length / 2
+    where: dict[str, Any] = {"frame": frame, "time": (frame * framing.hop + center) / rate, "band": index[1]}
+    if frontend.micro is not None:
+        return where | {"frequency": float(fixed_point.centers(frontend.micro)[index[1]])}
+    if tap in ("features/frames", "features/windowed") or frontend.spectrum is None:
+        start = frame * framing.hop - (framing.length // 2 if framing.center else 0)
         return {"frame": frame, "time": (start + index[1]) / rate}
     if tap == "features/spectrum" or (frontend.filterbank is None and tap != "features/cepstrum"):
         where["frequency"] = index[1] * rate / frontend.spectrum.n_fft

@@ -28,7 +28,9 @@ except ImportError:
 
 def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
     """Clip lengths in samples: around the edges of framing, around the model's own, and any."""
-    frame, hop, fft = frontend.frame.length, frontend.frame.hop, frontend.spectrum.n_fft
+    framing = frontend.framing
+    frame, hop = (1, 1) if framing is None else (framing.length, framing.hop)
+    fft = frame if frontend.spectrum is None else frontend.spectrum.n_fft
     whole = frontend.input.length or frontend.input.rate
     if frontend.input.fit == "refuse":
         return st.just(whole)

@@ -167,20 +167,27 @@ def _refuse_absurd(path: Path, place: str, stage: fe.Stage) -> None:
 
 def _inconsistent(f: fe.Frontend) -> str | None:
     """What doesn't fit together in a recipe, beginning with its place."""
-    mel, half = f.filterbank, f.input.rate / 2
+    if (problem := _misplaced(f)) is not None:
+        return problem
+    mel, half, framing = f.filterbank, f.input.rate / 2, f.framing
+    framed = "micro" if f.micro is not None else "frame"
     if f.input.rate <= 0:
         return f"input.rate: {f.input.rate} Hz is not a sampling rate"
     for place, value in (
         ("input.length", f.input.length),
-        ("frame.length", f.frame.length),
-        ("frame.hop", f.frame.hop),
+        (f"{framed}.length", framing.length if framing is not None else None),
+        (f"{framed}.hop", framing.hop if framing is not None else None),
     ):
         if value is not None and value < 1:
             return f"{place}: {value} is not a number of samples"
-    if f.frame.length > f.spectrum.n_fft:
-        return f"spectrum.n_fft: an FFT of {f.spectrum.n_fft} is shorter than the frame of {f.frame.length}"
-    if f.window.length is not None and not 1 <= f.window.length <= f.frame.length:
-        return f"window.length: {f.window.length} doesn't fit the frame of {f.frame.length}"
+    if f.stft is not None:
+        frame, window, spectrum = f.stft
+        if frame.length > spectrum.n_fft:
+            return f"spectrum.n_fft: an FFT of {spectrum.n_fft} is shorter than the frame of {frame.length}"
+        if window.length is not None and not 1 <= window.length <= frame.length:
+            return f"window.length: {window.length} doesn't fit the frame of {frame.length}"
+    if f.micro is not None and (problem := _unfit(f.micro, f.input)) is not None:
+        return problem
     if f.input.fit == "refuse" and f.input.length is None:
         return "input.fit: 'refuse' needs a length"
     if isinstance(mel, fe.Mel):
@@ -203,8 +210,42 @@ def _inconsistent(f: fe.Frontend) -> str | None:
         return problem
     if f.quantize is not None and f.quantize.scale <= 0:
         return f"quantize.scale: {f.quantize.scale:g} is not above 0"
-    if f.input.length is not None and f.frames(0) == 0:
-        return f"input.length: {f.input.length} samples give no frame of {f.frame.length}"
+    if f.input.length is not None and framing is not None and f.frames(0) == 0:
+        return f"input.length: {f.input.length} samples give no frame of {framing.length}"
+    return None
+
+
+def _misplaced(f: fe.Frontend) -> str | None:
+    """A stage that lacks what it works on, or stands beside one that does its work."""
+    has = {name for name in fe.STAGES if getattr(f, name) is not None}
+    if f.micro is not None and (beside := has & {"frame", "window", "spectrum", "filterbank", "compress", "cepstrum"}):
+        first = next(name for name in fe.STAGES if name in beside)
+        return f"{first}: [micro] is a whole front end: it frames, windows, transforms and compresses by itself"
+    for name, before in (("window", "frame"), ("spectrum", "frame"), ("spectrum", "window"), ("window", "spectrum"),
+                         ("filterbank", "spectrum"), ("compress", "spectrum")):  # fmt: skip
+        if name in has and before not in has:
+            order = "after" if before == "spectrum" and name == "window" else "before"
+            return f"{name}: needs [{before}] {order} it"
+    return None
+
+
+def _unfit(s: fe.Micro, given: fe.Input) -> str | None:
+    """What the fixed-point front end can't be: it has so many bits."""
+    if given.scale != "int16" or given.peak_normalize or given.pre_emphasis:
+        return 'micro: takes 16-bit samples as they are: input.scale = "int16", and nothing done to them'
+    for name, least, most in (
+        ("length", 16, 2**14), ("bands", 1, 2**10), ("smoothing_bits", 8, 16), ("gain_bits", 20, 31),
+        ("even_smoothing", 0.0, 1.0), ("odd_smoothing", 0.0, 1.0), ("min_signal_remaining", 0.0, 1.0),
+        ("pcan_offset", 1.0, 2.0**15), ("pcan_strength", 0.0, 2.0), ("log_shift", 0, 12),
+    ):  # fmt: skip
+        if not least <= getattr(s, name) <= most:
+            return f"micro.{name}: {getattr(s, name):g} is not within {least:g} to {most:g}"
+    if not 0 <= s.fmin < s.fmax < given.rate / 2:
+        return f"micro: {s.fmin:g} to {s.fmax:g} Hz is not within 0 to less than {given.rate / 2:g} Hz"
+    if s.pcan and 2**s.gain_bits * s.pcan_offset**-s.pcan_strength > 32767:
+        return (
+            "micro.gain_bits: PCAN's largest gain, 2^gain_bits · pcan_offset^-pcan_strength, is more than 16 bits hold"
+        )
     return None
 
 
@@ -353,10 +394,12 @@ def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:
 
 def _needed(frontend: fe.Frontend, frames: int) -> int:
     """The fewest samples that give so many frames."""
-    pad = 2 * (frontend.frame.length // 2) if frontend.frame.center else 0
-    if frontend.frame.last == "pad":
-        return max(1, (frames - 1) * frontend.frame.hop + 1 - pad)
-    return max(1, (frames - 1) * frontend.frame.hop + frontend.frame.length - pad)
+    if (frame := frontend.framing) is None:
+        return frames
+    pad = 2 * (frame.length // 2) if frame.center else 0
+    if frame.last == "pad":
+        return max(1, (frames - 1) * frame.hop + 1 - pad)
+    return max(1, (frames - 1) * frame.hop + frame.length - pad)
 
 
 def root() -> Path:

@@ -15,6 +15,7 @@ FEATURE_TAPS = (
     "features/frames",
     "features/windowed",
     "features/spectrum",
+    "features/micro",
     "features/filterbank",
     "features/compressed",
     "features/cepstrum",

@@ -103,6 +103,17 @@ def test_what_was_recorded_is_read_again_and_verifies(kit: tuple[System, Path, P
             assert np.all(kept.hi - kept.lo <= 1.3 * room + 2.0**-22 * np.abs(x.value)), f"{tap}: stored much wider"
 
 
+@pytest.mark.parametrize("chunk", [None, fe.Frame(length=100, hop=100)])
+def test_raw_audio_is_recorded_and_read_again(chunk: fe.Frame | None, tmp_path: Path) -> None:
+    raw = fe.Frontend(input=fe.Input(rate=8000), frame=chunk)
+    found = recorded(tiny(tmp_path, frontend=raw), sounds(tmp_path), tmp_path / "golden")
+    assert list(found.verify()) == []
+    for entry, signal in zip(found.clips, SIGNALS.values(), strict=True):
+        fed = found.read(entry, frozenset()).reference
+        np.testing.assert_array_equal(fed.reshape(-1), render(signal))
+        assert fed.shape == ((len(fed), 100) if chunk else (signal.length,))
+
+
 def test_the_same_recording_gives_the_same_bytes(kit: tuple[System, Path, Path]) -> None:
     assert made(*kit)[1] == made(*kit)[1]
 

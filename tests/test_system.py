@@ -14,6 +14,7 @@ from parity import system
 from parity.errors import ConfigError
 
 NAN, INF = float("nan"), float("inf")  # TOML writes them nan and inf
+MICRO = {"length": 480, "hop": 320, "bands": 40}
 PORT = {"name": "x", "layout": "N1TF"}
 GOOD: dict[str, Any] = {
     "name": "tiny",
@@ -149,6 +150,10 @@ def test_an_unknown_key_of_a_tap_is_refused_with_its_place(load: Load) -> None:
         ("frontend/normalize", {"mean": [0.0], "spread": [0.0]}, "frontend.normalize.spread: a spread of 0"),
         ("frontend/quantize", {"dtype": "int8", "scale": 0}, "frontend.quantize.scale: 0 is not above 0"),
         ("frontend/input/length", 100, "input.length: 100 samples give no frame of 512"),
+        ("frontend/frame", ..., "frontend.window: needs [frame] before it"),
+        ("frontend/window", ..., "frontend.spectrum: needs [window] before it"),
+        ("frontend/spectrum", ..., "frontend.window: needs [spectrum] after it"),
+        ("frontend/micro", MICRO, "frontend.frame: [micro] is a whole front end"),
         ("model/taps", ["features/x", "model/logits"], "model.taps: 'features/x' is not a tap of a network"),
         ("model/taps", ["model/input", "model/logits"], "model.taps: 'model/input' is not"),
         ("decision/source", "model/other", "decision.source: 'model/other' is not in model.taps"),
@@ -168,6 +173,48 @@ def test_what_doesnt_fit_is_refused_with_its_place(load: Load, path: str, value:
         load(changed(path, value))
     assert message in e.value.message
     assert e.value.hint
+
+
+def recipe(**stages: Any) -> fe.Frontend:
+    return system.read_frontend(Path("system.toml"), {"input": {"rate": 16000, "scale": "int16"}} | stages)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"micro": MICRO, "compress": {"kind": "db"}}, "frontend.compress: [micro] is a whole front end"),
+        (
+            {"micro": MICRO, "input": {"rate": 16000}},
+            'frontend.micro: takes 16-bit samples as they are: input.scale = "i',
+        ),
+        ({"micro": MICRO | {"fmax": 8000}}, "frontend.micro: 125 to 8000 Hz is not within 0 to less than 8000 Hz"),
+        ({"micro": MICRO | {"hop": 0}}, "frontend.micro.hop: 0 is not a number of samples"),
+        ({"micro": MICRO | {"bands": 0}}, "frontend.micro.bands: 0 is not within 1 to 1024"),
+        ({"micro": MICRO | {"even_smoothing": 1.5}}, "frontend.micro.even_smoothing: 1.5 is not within 0 to 1"),
+        ({"micro": MICRO | {"gain_bits": 22}}, "frontend.micro.gain_bits: PCAN's largest gain"),
+        ({"micro": MICRO, "input": {"rate": 16000, "scale": "int16", "length": 479}}, "give no frame of 480"),
+        ({"filterbank": {"kind": "pool", "size": 6}}, "frontend.filterbank: needs [spectrum] before it"),
+        ({"compress": {"kind": "db"}}, "frontend.compress: needs [spectrum] before it"),
+        ({"frame": {"length": 512, "hop": 512}, "compress": {"kind": "db"}}, "compress: needs [spectrum] before it"),
+        ({"window": {"name": "hann"}}, "frontend.window: needs [frame] before it"),
+        ({"normalize": {"mean": [0.0, 1.0], "spread": [1.0]}}, "frontend.normalize.mean: 2 values for 1 bands"),
+    ],
+)
+def test_stages_that_lack_what_they_work_on_are_refused(stages: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        recipe(**stages)
+    assert message in e.value.message
+
+
+def test_a_recipe_may_be_a_whole_front_end_or_raw_audio() -> None:
+    micro = recipe(micro=MICRO, quantize={"dtype": "int8", "scale": 2.6015625, "zero_point": -128})
+    assert micro.taps == ("features/audio", "features/micro", "features/quantized")
+    assert (micro.frames(16000), micro.bands, micro.dtype("features/micro")) == (49, 40, "uint16")
+    assert system._needed(micro, 49) == 480 + 48 * 320
+    raw = recipe()
+    assert (raw.output, raw.frames(1234), raw.bands, system._needed(raw, 1234)) == ("features/audio", 1234, 1, 1234)
+    chunks = recipe(frame={"length": 512, "hop": 512, "last": "pad"})
+    assert (chunks.output, chunks.frames(1025), chunks.bands) == ("features/frames", 3, 512)
 
 
 def test_a_cepstrum_needs_a_logarithm(load: Load) -> None:

@@ -25,17 +25,19 @@ class LibrosaBackend:
         return {name: version(name) for name in ("librosa", "numpy", "scipy")}
 
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
-        mel = frontend.filterbank
+        if (stft := frontend.stft) is None:
+            return Unsupported("librosa starts from a spectrum")
+        mel, (frame, w, spectrum) = frontend.filterbank, stft
         reasons = {
             "librosa has no int16 input scale": frontend.input.scale != "unit",
             "librosa has no peak normalization by the largest sample": frontend.input.peak_normalize,
             "librosa's preemphasis starts from another first sample": frontend.input.pre_emphasis != 0,
-            "librosa drops a last frame that isn't full": frontend.frame.last != "drop",
-            "librosa's frame is as long as its FFT": frontend.frame.length != frontend.spectrum.n_fft,
-            "librosa centers a short window in its frame": frontend.window.position != "center"
-            and frontend.window.length not in (None, frontend.frame.length),
-            "librosa keeps the Nyquist bin": not frontend.spectrum.nyquist,
-            "librosa's spectrum has no scaling": frontend.spectrum.scaling != "none",
+            "librosa drops a last frame that isn't full": frame.last != "drop",
+            "librosa's frame is as long as its FFT": frame.length != spectrum.n_fft,
+            "librosa centers a short window in its frame": w.position != "center"
+            and w.length not in (None, frame.length),
+            "librosa keeps the Nyquist bin": not spectrum.nyquist,
+            "librosa's spectrum has no scaling": spectrum.scaling != "none",
             "librosa has no average pooling of bins": isinstance(mel, fe.Pool),
             "librosa has no 1127·ln mel scale": isinstance(mel, fe.Mel) and mel.scale == "1127ln",
             "librosa's triangles are straight in Hz": isinstance(mel, fe.Mel) and mel.triangles != "hz",
@@ -63,7 +65,8 @@ class LibrosaBackend:
         return results
 
     def _batch(self, y: Array, frontend: fe.Frontend) -> dict[Tap, Array]:
-        frame, w, spectrum = frontend.frame, frontend.window, frontend.spectrum
+        assert frontend.stft is not None  # supports() has refused the others
+        frame, w, spectrum = frontend.stft
         window: Any = {"rectangular": "boxcar"}.get(w.name, w.name)
         if not w.periodic:
             from scipy.signal import get_window

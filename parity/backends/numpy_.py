@@ -31,6 +31,8 @@ class NumpyBackend:
         return {"numpy": np.__version__}
 
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
+        if frontend.micro is not None:
+            return Unsupported("the fixed-point front end is integers, not float32: see microfrontend")
         return None
 
     def taps(self, frontend: fe.Frontend) -> frozenset[Tap]:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from parity import frontend as fe
+from parity.backends import fixed_point
 from parity.protocols import Array, Clip, Tap, Taps, Unsupported
 
 _PAD = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
@@ -135,7 +136,7 @@ def pool_bank(s: fe.Pool, bins: int) -> Array:
 def bank(frontend: fe.Frontend) -> Array:
     """The filter bank of a recipe that has one, float64 `[bands, bins]`."""
     s = frontend.filterbank
-    if isinstance(s, fe.Mel):
+    if isinstance(s, fe.Mel) and frontend.spectrum is not None:
         return mel_bank(s, frontend.input.rate, frontend.spectrum.n_fft, frontend.bins)
     if isinstance(s, fe.Pool):
         return pool_bank(s, frontend.bins)
@@ -191,9 +192,11 @@ def stage(frontend: fe.Frontend, tap: Tap, x: Array) -> Array:
         case fe.Frame():
             return frames(x, s)
         case fe.Window():
-            return x * window(s, frontend.frame.length).astype(x.dtype, copy=False)
+            return x * window(s, x.shape[-1]).astype(x.dtype, copy=False)
         case fe.Spectrum():
             return spectrum(x, s)
+        case fe.Micro():
+            return fixed_point.features(x, s, frontend.input.rate)
         case fe.Mel() | fe.Pool():
             return x @ bank(frontend).astype(x.dtype, copy=False).T
         case fe.Log() | fe.Decibel():

@@ -52,21 +52,22 @@ class TfSignalBackend:
         return {"tensorflow": tf.__version__, "numpy": np.__version__}
 
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
-        mel, w = frontend.filterbank, frontend.window
+        if (stft := frontend.stft) is None:
+            return Unsupported("tf.signal starts from a spectrum")
+        mel, (frame, w, spectrum) = frontend.filterbank, stft
         reasons = {
             "tf.signal has no int16 input scale": frontend.input.scale != "unit",
             "tf.signal has no pre-emphasis": frontend.input.pre_emphasis != 0,
-            "tf.signal.frame doesn't center with edge padding": frontend.frame.center
-            and frontend.frame.pad_mode == "edge",
-            "tf.pad can't reflect more samples than there are": frontend.frame.center
-            and frontend.frame.pad_mode == "reflect"
-            and frontend.samples(frontend.frame.length) <= frontend.frame.length // 2,
+            "tf.signal.frame doesn't center with edge padding": frame.center and frame.pad_mode == "edge",
+            "tf.pad can't reflect more samples than there are": frame.center
+            and frame.pad_mode == "reflect"
+            and frontend.samples(frame.length) <= frame.length // 2,
             "tf.signal puts a short window on the left of its frame": w.position != "left"
-            and w.length not in (None, frontend.frame.length),
+            and w.length not in (None, frame.length),
             "tf.signal has no rectangular window of its own": w.name == "rectangular",
             "tf.signal makes a periodic window of odd length symmetric": w.periodic
-            and (w.length or frontend.frame.length) % 2 == 1,
-            "tf.signal's spectrum has no scaling": frontend.spectrum.scaling != "none",
+            and (w.length or frame.length) % 2 == 1,
+            "tf.signal's spectrum has no scaling": spectrum.scaling != "none",
             "tf.signal has no average pooling of bins": isinstance(mel, fe.Pool),
             "tf.signal has no triangles between whole bins": isinstance(mel, fe.Mel) and mel.triangles == "bins",
             "tf.signal's mel scale is HTK's or Slaney's": isinstance(mel, fe.Mel) and mel.scale == "1127ln",
@@ -75,7 +76,7 @@ class TfSignalBackend:
             and (mel.scale != "htk" or mel.norm != "none"),
             "TensorFlow's own bank takes the last bin for Nyquist": isinstance(mel, fe.Mel)
             and mel.triangles == "mel"
-            and 2 * (frontend.bins - 1) != frontend.spectrum.n_fft,
+            and 2 * (frontend.bins - 1) != spectrum.n_fft,
             "tf.signal has no lifter": frontend.cepstrum is not None and frontend.cepstrum.lifter > 0,
             "tf.signal has no fixed normalization": frontend.normalize is not None,
             "tf.signal has no quantization": frontend.quantize is not None,
@@ -99,7 +100,8 @@ class TfSignalBackend:
         return results
 
     def _batch(self, y: Any, frontend: fe.Frontend) -> dict[Tap, Any]:
-        frame, w, spectrum = frontend.frame, frontend.window, frontend.spectrum
+        assert frontend.stft is not None  # supports() has refused the others
+        frame, w, spectrum = frontend.stft
         if frontend.input.peak_normalize:
             peak = tf.reduce_max(y, axis=-1, keepdims=True)
             y = tf.where(peak > 0, y / peak, y)  # silence stays silence

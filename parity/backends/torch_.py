@@ -100,9 +100,11 @@ class TorchBackend:
         return {"torch": torch.__version__, "numpy": np.__version__}
 
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
-        frame, w, mel = frontend.frame, frontend.window, frontend.filterbank
+        if (stft := frontend.stft) is None:
+            return Unsupported("torch.stft gives a spectrum, which the recipe has none of")
+        mel, (frame, w, spectrum) = frontend.filterbank, stft
         reasons = {
-            "torch.stft's frame is as long as its FFT": frame.length != frontend.spectrum.n_fft,
+            "torch.stft's frame is as long as its FFT": frame.length != spectrum.n_fft,
             "torch.stft drops a last frame that isn't full": frame.last != "drop",
             "torch.stft centers a short window in its frame": w.position != "center"
             and w.length not in (None, frame.length),
@@ -111,7 +113,7 @@ class TorchBackend:
             and frontend.samples(frame.length) <= frame.length // 2,
             "a corner of the bank lies on a whole bin: rounding would decide which": isinstance(mel, fe.Mel)
             and mel.triangles == "bins"
-            and not _between_bins(mel, frontend.input.rate, frontend.spectrum.n_fft),
+            and not _between_bins(mel, frontend.input.rate, spectrum.n_fft),
         }
         return next((Unsupported(reason) for reason, holds in reasons.items() if holds), None)
 
@@ -133,7 +135,8 @@ class TorchBackend:
         return results
 
     def _batch(self, y: Any, frontend: fe.Frontend) -> dict[Tap, Any]:
-        frame, w, spectrum = frontend.frame, frontend.window, frontend.spectrum
+        assert frontend.stft is not None  # supports() has refused the others
+        frame, w, spectrum = frontend.stft
         out: dict[Tap, Any] = {"features/audio": (y := self._samples(y, frontend.input))}
         draw = {"hann": torch.hann_window, "hamming": torch.hamming_window}.get(w.name)
         length = w.length or frame.length

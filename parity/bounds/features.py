@@ -71,13 +71,15 @@ def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interva
                 error = reference.frames(error, stage) if error.any() else np.zeros(value.shape)
                 out[tap] = _around(value, error)
             case fe.Window():
-                w = reference.window(stage, frontend.frame.length)
+                w = reference.window(stage, value.shape[-1])
                 cosine = WINDOW * (w != 0) if stage.name != "rectangular" else 0.0 * w
                 drawn = U * np.abs(oracle["features/frames"]) * (cosine + 2.0 * w)
                 error = w * error
                 out[tap] = _around(value, drawn + error)
             case fe.Spectrum():
                 out[tap] = _spectrum(value, stage, oracle["features/windowed"], drawn, error)
+            case fe.Micro():
+                out[tap] = _around(value, np.zeros(value.shape))  # integers: equal, or not this front end
             case fe.Mel() | fe.Pool():
                 out[tap] = _bank(value, reference.bank(frontend), last)
             case fe.Log():

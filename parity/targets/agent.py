@@ -37,7 +37,8 @@ def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
     """ModelError, in the user's terms, where the features of a clip don't fit the network."""
     frames, bands = artifact.shape
-    if features.ndim == 2 and features.shape[1] == bands and frames in (None, features.shape[0]):
+    width = features.shape[1] if features.ndim == 2 else 1  # raw audio is [samples]
+    if features.ndim in (1, 2) and width == bands and frames in (None, features.shape[0]):
         tensor = layout.native(features, artifact.input.layout)
         if declared is None or (
             len(declared.shape) == tensor.ndim
@@ -178,8 +179,9 @@ class Agent:
         artifact, session = self._sessions[model]
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            if artifact.frames is not None and features.ndim == 2 and len(features) != artifact.frames:
-                yield {"unsupported": f"takes {artifact.frames} frames only; this clip gives {len(features)}"}
+            if artifact.frames is not None and features.ndim in (1, 2) and len(features) != artifact.frames:
+                what = "frames" if features.ndim == 2 else "samples"
+                yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
             declared = tensors.get(MODEL_INPUT)
             check_shape(artifact, declared, features)

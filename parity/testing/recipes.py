@@ -16,6 +16,7 @@ _HTK = fe.Mel(bands=40, fmax=8000.0, scale="htk", norm="none")
 _SLANEY = fe.Mel(bands=40, fmax=8000.0, scale="slaney", norm="slaney")
 _OWN = fe.Mel(bands=40, fmin=20.0, fmax=4000.0, scale="htk", norm="none", triangles="mel")
 _ELL = fe.Mel(bands=40, fmax=8000.0, scale="1127ln", norm="none", triangles="bins")
+_MICRO = fe.Micro(length=480, hop=320, bands=40)
 _LN = fe.Log(base="e", offset=1e-6)
 
 
@@ -70,6 +71,15 @@ RECIPES: dict[str, fe.Frontend] = {
         filterbank=_SLANEY, compress=_LN, normalize=fe.Normalize(mean=(-6.0,), spread=(4.0,)),
         quantize=fe.Quantize(dtype="int8", scale=0.05, zero_point=-3, rounding="half-away"),
     ),
+    "micro-speech": fe.Frontend(
+        input=fe.Input(rate=16000, length=16000, scale="int16"), micro=_MICRO,
+        quantize=fe.Quantize(dtype="int8", scale=666 / 256, zero_point=-128, rounding="half-away"),
+    ),
+    "micro, every 10 ms": fe.Frontend(
+        input=fe.Input(rate=16000, scale="int16"), micro=dataclasses.replace(_MICRO, hop=160)
+    ),
+    "raw audio": fe.Frontend(input=fe.Input(rate=16000)),
+    "raw audio in chunks": fe.Frontend(input=fe.Input(rate=16000), frame=fe.Frame(length=512, hop=512, last="pad")),
 }  # fmt: skip
 """Recipes of real systems, and a few that put stages together in other ways."""
 

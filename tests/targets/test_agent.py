@@ -70,6 +70,16 @@ def test_a_network_of_another_number_of_frames_says_how_to_give_it_them(
     assert "model.shape = [98, 50]" in hint
 
 
+def test_raw_audio_is_samples_of_one_value(onnx: Artifact) -> None:
+    raw = dataclasses.replace(onnx, shape=(16000, 1), input=Port(name="x", layout="NT"))
+    agent.check_shape(raw, Tensor(shape=(1, 16000), dtype="float32"), np.zeros(16000, np.float32))
+    with pytest.raises(ModelError, match="takes 16000 frames of 1 bands"):
+        agent.check_shape(raw, None, np.zeros(15999, np.float32))
+    of_any = dataclasses.replace(raw, shape=(None, 1))
+    with pytest.raises(ModelError, match="takes 16000 frames; this clip gives 8000"):
+        agent.check_shape(of_any, Tensor(shape=(1, 16000), dtype="float32"), np.zeros(8000, np.float32))
+
+
 @pytest.mark.parametrize(
     ("layout", "shape"),
     [("N1TF", (1, 1, 98, 40)), ("N1TF", (1, 2, 98, 50)), ("N1TF", (1, 98, 50)), ("NFT", (1, 98, 50))],
