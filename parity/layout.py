@@ -14,14 +14,19 @@ from parity.protocols import Array
 _ORDER = "TFC"
 
 
-def problem(layout: str) -> str | None:
-    """What is wrong with a layout, in words, or None."""
+def problem(layout: str, one_by_one: bool = False) -> str | None:
+    """What is wrong with a layout, in words, or None.
+
+    Where frames are fed `one_by_one` the axis of the batch may stand for time: `TF`.
+    """
     unknown = sorted(set(layout) - set("NTFC1"))
     if unknown:
         return f"unknown axis {unknown[0]!r} (use N, T, F, C and 1)"
     repeated = [a for a in "NTFC" if layout.count(a) > 1]
     if repeated:
         return f"axis {repeated[0]!r} stands twice"
+    if one_by_one:
+        return None if "T" in layout else "no time axis 'T', along which pieces follow each other"
     return None if "N" in layout else "no batch axis 'N'"
 
 

@@ -173,7 +173,8 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
         for clip, output in zip(result.job.clips, outputs, strict=True):
             if output.unsupported:
                 continue  # it gave no answer, right or wrong
-            logits = output.taps.get(p.system.decision.source)
+            values = output.taps.get(p.system.decision.source)
+            logits = None if values is None else p.system.decision.logits(values)
             tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
 
 

@@ -64,6 +64,19 @@ class Port:
 
 
 @dataclass(frozen=True, kw_only=True)
+class State:
+    """A tensor that a recurrent network hands on from one chunk of frames to the next: an input, and a tap.
+
+    What came out at `tap` goes in at `name` with the next chunk; zeros of `shape` (the framework's axes) at the start.
+    """
+
+    name: str
+    tap: Tap
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A model file: `path` on the machine where it runs, what feeds it, and where its taps are."""
 
@@ -84,6 +97,14 @@ class Artifact:
     """Runtime whose kernels say what this file computes: other runtimes are held to it (the path `deployment`)."""
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
+    state: tuple[State, ...] = ()
+    """Where a network takes and gives its memory. With `frames` a clip is run through it piece by piece, in order."""
+    context: int = 0
+    """Values of the frame before that a file of raw audio wants in front of each frame; zeros before the first."""
+    constants: Mapping[str, int | float] = field(default_factory=dict)
+    """More inputs, by name: the same number for every piece."""
+    reset: str | None = None
+    """Method by which a file that keeps its memory to itself forgets (TorchScript)."""
 
     @property
     def key(self) -> str:
@@ -128,7 +149,10 @@ class Session(Protocol):
     """What is known of `model/input` and of each tap before running (a tap may be left out)."""
 
     def run(self, inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
-        """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has."""
+        """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has.
+
+        The features come first; where the artifact has `state` or `constants`, those follow by name.
+        """
         ...
 
 

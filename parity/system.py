@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from parity import frontend as fe
 from parity import layout, taps
 from parity.errors import ConfigError
-from parity.protocols import Artifact, Port, Tap
+from parity.protocols import Array, Artifact, Port, State, Tap
 
 FILE = "system.toml"
 LISTING = "artifacts.json"
@@ -41,10 +42,25 @@ class _Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """How a label is chosen: the largest element of the tap `source`; the margin is its lead over the second."""
+    """How a label is chosen: the largest element of the tap `source`, or whether one is above a threshold.
 
-    rule: Literal["argmax"] = "argmax"
+    The margin is its lead over the second, or over the threshold.
+    """
+
+    rule: Literal["argmax", "threshold"] = "argmax"
     source: Tap = "model/logits"
+    threshold: float | None = None
+    """For the rule `threshold`: the second of two labels where any element of `source` is above it, else the first."""
+
+    def logits(self, values: Array) -> Array:
+        """What the labels are chosen by, `[labels]`: `source` itself, or the threshold and the largest element."""
+        if self.threshold is None or not values.size:
+            return values
+        return np.array([self.threshold, values.max()], values.dtype)
+
+    def room(self, half: Array) -> Array:
+        """How far each of `logits` may move where `source` may move by `half`."""
+        return half.reshape(-1) if self.threshold is None else np.array([0.0, half.max(initial=0.0)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +71,10 @@ class _Artifact:
     network: str | None = None
     kernels: str | None = None
     frames: int | None = None
+    state: tuple[State, ...] = ()
+    context: int = 0
+    constants: Mapping[str, int | float] = field(default_factory=dict)
+    reset: str | None = None
     input: Port
     taps: Mapping[Tap, Port]
 
@@ -281,6 +301,8 @@ def load(path: Path) -> System:
         _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
             _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
+        for state in artifact["state"] if isinstance(artifact.get("state"), list) else ():
+            _refuse_unknown(path, f"artifacts[{i}].state", state, State)
     for place, kind in (("model", _Model), ("decision", Decision)):
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
@@ -325,8 +347,9 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     shape = file.model.shape or ("any", frontend.bands)
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
-        taps={t: a.taps[t] for t in file.model.taps if t in a.taps}, network=network,
+        taps={t: a.taps[t] for t in [*file.model.taps, *(s.tap for s in a.state)] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
+        state=a.state, context=a.context, constants=dict(a.constants), reset=a.reset,
     )  # fmt: skip
 
 
@@ -345,20 +368,28 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
             fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
     if file.decision.source not in file.model.taps:
         fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    if (file.decision.rule == "threshold") != (file.decision.threshold is not None):
+        fail("decision.threshold", "belongs to the rule 'threshold', which needs it", 'rule = "threshold"')
+    if file.decision.rule == "threshold" and len(file.labels) != 2:
+        fail("labels", "a threshold tells two labels apart", "name them: below it, above it")
     seen: dict[tuple[str, str], str] = {}
     for i, a in enumerate(file.artifacts):
         here = f"artifacts[{i}]"
         if (first := seen.setdefault((a.format, a.precision), here)) != here:
             fail(here, f"{a.format} {a.precision} stands at {first} already",
                  "give one of them another precision (any word that tells them apart), or take it out")  # fmt: skip
+        if (what := _unremembered(a)) is not None:
+            fail(f"{here}.{what[0]}", *what[1:])
         if file.decision.source not in a.taps:
             fail(f"{here}.taps", f"no {file.decision.source!r}", "map the tap that decides")
         for tap, port in a.taps.items():
+            if tap in {s.tap for s in a.state}:
+                continue  # handed on as it is
             if tap not in file.model.taps:
                 fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
-            if (problem := layout.problem(port.layout)) is not None:
+            if (problem := layout.problem(port.layout, a.frames == 1)) is not None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
-        if (problem := layout.problem(a.input.layout)) is not None:
+        if (problem := layout.problem(a.input.layout, a.frames == 1)) is not None:
             fail(f"{here}.input.layout", problem, "one letter an axis, as in 'N1TF'")
         if a.frames is not None and (file.model.shape is None or file.model.shape[0] != "any"):
             fail(f"{here}.frames", "only a file of a network that takes any number of frames is tied to one",
@@ -368,6 +399,24 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
     _check_shape(path, file, frontend)
+
+
+def _unremembered(a: _Artifact) -> tuple[str, str, str] | None:
+    """What is wrong with how a file remembers: place, what, hint."""
+    for s in a.state:
+        if s.tap not in a.taps:
+            return "state", f"maps no {s.tap!r}, where {s.name!r} comes out", "map it in [artifacts.taps]"
+    if (a.reset or a.context) and a.frames is None:
+        return "frames", "a file that remembers takes so many frames at a time", "frames = 1"
+    if a.context and (a.frames != 1 or not 0 < a.context <= _MOST):
+        return "context", "values of the frame before, for a file that takes one frame at a time", "frames = 1"
+    if a.reset is not None and a.format != "torchscript":
+        return (
+            "reset",
+            f"{a.format} files have no methods",
+            "write where the state goes in and comes out: state = [...]",
+        )
+    return None
 
 
 def _check_shape(path: Path, file: _File, frontend: fe.Frontend) -> None:

@@ -23,15 +23,18 @@ import numpy as np
 from parity import frontend as fe
 from parity import layout, registry
 from parity.errors import ConfigError, ModelError, ParityError
-from parity.protocols import Array, Artifact, Clip, Port, Raw, Tap, Tensor, Unsupported
+from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
+from parity.targets.pieces import InPieces, in_pieces
 
 
 def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
     """The inverse of `dataclasses.asdict` for an artifact."""
     taps = {tap: Port(**port) for tap, port in plain["taps"].items()}
-    return Artifact(**{**plain, "input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"])})
+    state = tuple(State(**{**s, "shape": tuple(s["shape"])}) for s in plain["state"])
+    whole = {"input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"]), "state": state}
+    return Artifact(**{**plain, **whole})
 
 
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
@@ -167,7 +170,8 @@ class Agent:
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
         start = time.perf_counter()
-        self._sessions[model.key] = model, self._opened.enter_context(self._plugin.open(model, threads))
+        session = self._opened.enter_context(self._plugin.open(model, threads))
+        self._sessions[model.key] = model, InPieces(session, model) if in_pieces(model) else session
         yield {"seconds": time.perf_counter() - start}
 
     def _close(self) -> Iterator[dict[str, Any]]:
@@ -179,7 +183,8 @@ class Agent:
         artifact, session = self._sessions[model]
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            if artifact.frames is not None and features.ndim in (1, 2) and len(features) != artifact.frames:
+            tied = artifact.frames is not None and not in_pieces(artifact)
+            if tied and features.ndim in (1, 2) and len(features) != artifact.frames:
                 what = "frames" if features.ndim == 2 else "samples"
                 yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
