@@ -172,7 +172,7 @@ def published_vectors(data: Path) -> Line:
              for kind in (False, True)}  # fmt: skip
     figure = f"{len(found)} vectors; largest deviation of tables {worst[False]:.1e}, of FFTs {worst[True]:.1e}"
     met = all(most <= allowed for most, allowed in found.values())
-    return Line("the oracle meets every ell_dsp vector to the 12 decimals printed", figure, met)
+    return Line("the oracle meets every ell_dsp vector to the 12 digits printed", figure, met)
 
 
 def weights() -> Line:
