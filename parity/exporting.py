@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ TWIN_LIMIT = 1e-5
 """Largest difference allowed between the twin and PyTorch, of the tap's largest value where that is above one."""
 ARTIFACT_LIMIT = 1e-4
 """A gross check only: judging the artifacts is what parity is for."""
+SAME_LABELS = 0.9
+"""Share of calibration clips on which a quantized file must say what PyTorch says: as gross a check."""
 
 State = Mapping[str, Array]
 Twin = Callable[[State], keras.Model]
@@ -150,12 +153,17 @@ def to_torchscript(network: torch.nn.Module, example: Array) -> bytes:
     return lean.getvalue()
 
 
-def to_tflite(model: keras.Model, taps: Sequence[Tap]) -> bytes:
-    """Convert the twin to float32 TensorFlow Lite, for the shape of its input with a batch of one."""
+def of_one(model: keras.Model) -> keras.Model:
+    """The twin for a batch of one: what is converted has a fixed shape."""
     fixed = keras.models.clone_model(
         model, input_tensors=keras.Input(batch_shape=(1, *model.input.shape[1:]), name="features", dtype="float32")
     )
     fixed.set_weights(model.get_weights())
+    return fixed
+
+
+def to_tflite(fixed: keras.Model, taps: Sequence[Tap]) -> bytes:
+    """Convert a network of fixed shape to float32 TensorFlow Lite."""
     # from_keras_model freezes the weights. from_saved_model and from_concrete_functions left variables
     # in the file that nothing sets (Keras 3.15, TensorFlow 2.21): LiteRT then answers NaN, without an error.
     with contextlib.redirect_stdout(io.StringIO()):  # Keras tells where its temporary folder is
@@ -176,6 +184,10 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
     (signature,) = file.signatureDefs
     names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): "logits"}
     for operator in reversed(graph.operators):
+        if operator.inputs is not None and all(
+            file.buffers[graph.tensors[i].buffer].data is not None for i in operator.inputs
+        ):
+            continue  # unpacks weights (float16); what the converter fused is in their names too
         # "commands_cnn_1/relu1_1/Relu;commands_cnn_1/bn1_1/batchnorm/add_1;..." -> {"relu1", "bn1", ...}
         output = int(operator.outputs[0])
         paths = [path.split("/") for path in graph.tensors[output].name.decode().split(";")]
@@ -204,59 +216,137 @@ def tensorflow() -> str:
     return "tensorflow"
 
 
+def hold_labels(who: str, found: Iterator[Taps], expected: Sequence[Taps], source: Tap) -> None:
+    """Print on how many inputs a quantized file decides as PyTorch does. SystemExit below `SAME_LABELS`."""
+    same, largest = 0, 0.0
+    for a, b in zip(found, expected, strict=True):
+        same += int(a[source].argmax() == b[source].argmax())
+        largest = float(np.maximum(largest, np.abs(a[source] - b[source]).max()))
+    print(
+        f"{who} against PyTorch: {same} of {len(expected)} labels are the same, {source} moves by up to {largest:.2g}"
+    )
+    if not same >= SAME_LABELS * len(expected):
+        raise SystemExit(f"{who} says something else than the PyTorch network")
+
+
+Made = dict[str, tuple[bytes, Any]]
+"""A file's name -> its bytes, and the versions of what made it."""
+
+
+def _declared(folder: Path) -> list[dict[str, Any]]:
+    """The files of a system.toml, built or not."""
+    found: list[dict[str, Any]] = tomllib.loads((folder / system.FILE).read_text())["artifacts"]
+    return [{"precision": "float32"} | a for a in found]
+
+
+def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module, inputs: Sequence[Array]) -> Made:
+    """Write the float32 files into `new`, each held to PyTorch."""
+    name, taps = how.folder.name, list(trained.taps)
+    example = layout.native(inputs[0], trained.input.layout)
+    made: Made = {}
+    expected = list(run(trained, inputs))
+    # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
+    if how.torchscript:
+        made[f"{name}.pt"] = to_torchscript(network, example), versions(["torch"])
+    made[f"{name}.onnx"] = to_onnx(network, example, how), versions(["onnx", "torch"])
+    twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
+    made[f"{name}.tflite"] = to_tflite(of_one(twin), taps), versions(["keras", tensorflow()])
+    for file, (data, _) in made.items():
+        write_atomically(new / file, data)
+    of = system.load(new)
+    deployed = [("onnx", "ONNX Runtime"), ("tflite", "LiteRT")]
+    for form, who in deployed + [("torchscript", "TorchScript")] * how.torchscript:
+        made_of = artifact(of, form)
+        fit = [i for i, x in enumerate(inputs) if made_of.frames in (None, len(x))]
+        some, right = [inputs[i] for i in fit], [expected[i] for i in fit]
+        if form == "tflite":
+            hold("the Keras twin", run_twin(twin, made_of, some), right, how.limit)
+        hold(who, run(made_of, some), right, ARTIFACT_LIMIT)
+    return made
+
+
+def _quantized(
+    new: Path, how: Export, trained: Artifact, network: torch.nn.Module, float_onnx: bytes, data: Path | None
+) -> tuple[Made, list[str]]:
+    """Write the files of fewer bits that system.toml declares; also those kept, for want of speech to calibrate on."""
+    from parity import quantizing
+
+    wanted = [a for a in _declared(new) if a["format"] in ("onnx", "tflite") and a["precision"] != "float32"]
+    if not wanted:
+        return {}, []
+    source, taps, axes = system.load(new).decision.source, list(trained.taps), trained.input.layout
+    fixed = of_one(how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()}))
+    real = [] if data is None else quantizing.calibration(system.load(new), data)
+    made: Made = {}
+    kept: list[str] = []
+    for a in wanted:
+        calibrated = a["precision"] in quantizing.CALIBRATED
+        frames = a.get("frames")
+        fit = [x for x in real or how.features(20, 0) if frames in (None, len(x))]
+        if calibrated and not real:
+            kept.append(a["file"])
+            continue
+        if a["format"] == "onnx":
+            content, by = quantizing.to_onnx_int8(float_onnx, axes, fit), ["onnx", "onnxruntime"]
+        else:
+            tflite_axes = artifact(system.load(new), "tflite").input.layout
+            content = quantizing.to_tflite(fixed, a["precision"], tflite_axes, fit)
+            content, by = with_plain_names(content, [t.rpartition("/")[2] for t in taps]), ["keras", tensorflow()]
+        write_atomically(new / a["file"], content)
+        made[a["file"]] = content, versions(by)
+        built = next(b for b in system.load(new).artifacts if Path(b.path).name == a["file"])
+        hold_labels(f"{a['format']} {a['precision']}", run(built, fit), list(run(trained, fit)), source)
+    return made, kept
+
+
 def main(how: Export) -> None:
     """Run the command line of a system's export.py."""
     parser = argparse.ArgumentParser(description=f"Write {how.folder.name} in every format it is deployed in.")
     parser.add_argument("--out", type=Path, default=how.folder, metavar="DIR", help="folder to write to")
-    out: Path = parser.parse_args().out
+    shared = os.environ.get("PARITY_DATA")
+    parser.add_argument("--data", type=Path, default=Path(shared) / "speech_commands" if shared else None,
+                        metavar="DIR", help="speech like Speech Commands, to calibrate int8 files on (default: "
+                        "$PARITY_DATA/speech_commands); without it the committed int8 files are kept")  # fmt: skip
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    if arguments.data is not None and not arguments.data.is_dir():
+        raise SystemExit(f"{arguments.data} is not a folder\nhint: name a folder like Speech Commands: --data DIR")
 
     weights = how.folder / "weights.safetensors"
     training = json.loads((how.folder / "training.json").read_text())
     if training["weights_sha256"] != hashlib.sha256(weights.read_bytes()).hexdigest():
         raise SystemExit("training.json describes other weights\nhint: run train.py again")
     torch.set_num_threads(1)
+    made: Made = {weights.name: (weights.read_bytes(), training["versions"])}
     with tempfile.TemporaryDirectory() as folder:
         # A copy of the system with the new files in it: the old ones are replaced when all is checked.
         new = Path(folder) / how.folder.name
         shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "__pycache__"))
-        of = system.load(new)
-        trained = artifact(of, "torch")
-        inputs = how.features(20, 0)
-        expected = list(run(trained, inputs))
+        trained = artifact(system.load(new), "torch")
         assert trained.network is not None
         network = build(trained.network, Path(trained.path))
-        example = layout.native(inputs[0], trained.input.layout)
-        # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
-        script = to_torchscript(network, example) if how.torchscript else None
-        if script is not None:
-            write_atomically(new / f"{of.name}.pt", script)
-        onnx_file = to_onnx(network, example, how)
-        write_atomically(new / f"{of.name}.onnx", onnx_file)
-        twin = how.twin({name: tensor.numpy() for name, tensor in network.state_dict().items()})
-        tflite_file = to_tflite(twin, of.taps)
-        write_atomically(new / f"{of.name}.tflite", tflite_file)
+        made |= _in_full(new, how, trained, network, how.features(20, 0))
+        quantized, kept = _quantized(new, how, trained, network, made[f"{how.folder.name}.onnx"][0], arguments.data)
+        made |= quantized
 
-        of = system.load(new)
-        deployed = [("onnx", "ONNX Runtime"), ("tflite", "LiteRT")]
-        for form, who in deployed + [("torchscript", "TorchScript")] * how.torchscript:
-            made_of = artifact(of, form)
-            fit = [i for i, x in enumerate(inputs) if made_of.frames in (None, len(x))]
-            some, right = [inputs[i] for i in fit], [expected[i] for i in fit]
-            if form == "tflite":
-                hold("the Keras twin", run_twin(twin, made_of, some), right, how.limit)
-            hold(who, run(made_of, some), right, ARTIFACT_LIMIT)
-
-    made: dict[str, tuple[bytes, Any]] = {
-        weights.name: (weights.read_bytes(), training["versions"]),
-        f"{of.name}.onnx": (onnx_file, versions(["onnx", "torch"])),
-        f"{of.name}.tflite": (tflite_file, versions(["keras", tensorflow()])),
-    }
-    if script is not None:
-        made[f"{of.name}.pt"] = script, versions(["torch"])
     out.mkdir(parents=True, exist_ok=True)
     listing = {}
     for name, (data, made_with) in made.items():
         if (out / name).resolve() != weights:
             write_atomically(out / name, data)
         listing[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), "made_with": made_with}
+    for name in kept:
+        listing |= _as_before(name, how.folder, out)
     write_atomically(out / "artifacts.json", (json.dumps(listing, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _as_before(name: str, folder: Path, out: Path) -> dict[str, Any]:
+    """The entry of a file that wasn't made anew, which goes to `out` as it is."""
+    before = json.loads((folder / "artifacts.json").read_text()) if (folder / "artifacts.json").is_file() else {}
+    if name not in before or not (folder / name).is_file():
+        print(f"{name} isn't built: it needs speech to calibrate on (--data DIR)")
+        return {}
+    print(f"{name} is kept as it was: calibrating anew needs speech (--data DIR)")
+    if out.resolve() != folder.resolve():
+        write_atomically(out / name, (folder / name).read_bytes())
+    return {name: before[name]}

@@ -84,9 +84,12 @@ class _OnnxSession:
                 f"{artifact.path} has no input {name!r}", f"name one of {', '.join(map(repr, known))} in system.toml"
             )
         shape = tuple(d if isinstance(d, int) else None for d in known[port].shape)
-        self.tensors: Mapping[Tap, Tensor] = {
+        self._steps = {tap: p for tap, p in artifact.taps.items() if p.scale is not None}
+        """Taps of which system.toml says where their scale is; read with the first clip."""
+        self._tensors: dict[Tap, Tensor] = {
             MODEL_INPUT: Tensor(shape=shape, dtype=_DTYPES.get(known[port].type, known[port].type))
         }
+        self.tensors: Mapping[Tap, Tensor] = self._tensors
 
     def _load(self, model: bytes) -> Any:
         try:
@@ -97,7 +100,8 @@ class _OnnxSession:
 
     def _with_inner(self) -> Any:
         """The session that gives inner tensors too. ModelError names the taps whose tensors aren't there."""
-        wanted = sorted({n for n in self._names.values() if n not in self._own})
+        steps = {n for p in self._steps.values() for n in (p.scale, p.zero_point) if n is not None}
+        wanted = sorted({n for n in self._names.values() if n not in self._own} | steps)
         try:
             return self._load(with_outputs(self._model, wanted))
         except ModelError:
@@ -105,7 +109,8 @@ class _OnnxSession:
             missing = {n for n in wanted if not self._loads(with_outputs(self._model, [n]))}
             if not missing:
                 raise
-        which = ", ".join(f"{n!r} for {t}" for t, n in self._names.items() if n in missing)
+        named = [*self._names.items(), *((t, n) for t, p in self._steps.items() for n in (p.scale, p.zero_point))]
+        which = ", ".join(f"{n!r} for {t}" for t, n in named if n in missing)
         raise ModelError(
             f"{self._artifact.path} has no tensor {which}",
             f"its own outputs are {', '.join(map(repr, sorted(self._own)))}; name an inner tensor as Netron shows it",
@@ -122,8 +127,23 @@ class _OnnxSession:
         own = sorted(t for t in taps if self._names[t] in self._own)
         inner = sorted(taps - set(own))
         out = dict(zip(own, self._session.run([self._names[t] for t in own], dict(inputs)), strict=True)) if own else {}
+        unknown = self._steps.keys() - self._tensors.keys()
+        if (inner or unknown) and self._inner is None:
+            self._inner = self._with_inner()
+        if unknown:
+            self._read_steps(inputs)
         if inner:
-            if self._inner is None:
-                self._inner = self._with_inner()
             out |= zip(inner, self._inner.run([self._names[t] for t in inner], dict(inputs)), strict=True)
         return out
+
+    def _read_steps(self, inputs: Mapping[str, Any]) -> None:
+        """Scales and zero points are constants of the file, and come as outputs of the inner session."""
+        for tap, port in self._steps.items():
+            found = self._inner.run([n for n in (port.scale, port.zero_point) if n is not None], dict(inputs))
+            if any(a.size != 1 for a in found):
+                raise ModelError(
+                    f"{self._artifact.path}: the scale {port.scale!r} of {tap} has {found[0].size} values",
+                    "name one tensor's",
+                )
+            zero_point = int(found[1].item()) if len(found) > 1 else 0
+            self._tensors[tap] = Tensor(shape=(), dtype="", scale=float(found[0].item()), zero_point=zero_point)

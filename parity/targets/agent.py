@@ -109,7 +109,7 @@ def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor |
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
     """A tensor of the network as it stands at a tap: time-major, dequantized."""
-    raw = integers_of(value, port, declared)
+    raw = integers_of(value, port, declared) if np.issubdtype(value.dtype, np.integer) else None
     if raw is None:
         return layout.time_major(value, port.layout)
     x = raw.integers.astype(np.float32)
@@ -117,10 +117,17 @@ def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
 
 
 def integers_of(value: Array, port: Port, declared: Tensor | None) -> Raw | None:
-    """The integers of a quantized tensor, time-major; None where it isn't one."""
-    if declared is None or declared.scale is None or not np.issubdtype(value.dtype, np.integer):
+    """The integers of a quantized tensor, time-major; None where it isn't one.
+
+    A float tensor with a scale is one that the file has dequantized already: its integers are worked out.
+    """
+    if declared is None or declared.scale is None:
         return None
-    return Raw(layout.time_major(value, port.layout), float(declared.scale), int(declared.zero_point))
+    x = layout.time_major(value, port.layout)
+    if not np.issubdtype(x.dtype, np.integer):
+        with np.errstate(invalid="ignore"):
+            x = (np.rint(x.astype(np.float64) / declared.scale) + declared.zero_point).astype(np.int32)
+    return Raw(x, float(declared.scale), int(declared.zero_point))
 
 
 class Agent:
