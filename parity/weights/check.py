@@ -22,11 +22,13 @@ from parity.weights import trained
 from parity.weights.match import Finding, match
 from parity.weights.pieces import Reading
 
-# Format -> the module that reads it, the package that this needs, and the extra it comes in.
+# Format -> the function that reads it, the package that this needs, and the extra it comes in.
 READERS = {
-    "onnx": ("parity.weights.onnx_", "onnx", "onnx"),
-    "tflite": ("parity.weights.tflite", "ai_edge_litert", "tflite"),
-    "torchscript": ("parity.weights.torchscript", "torch", "torch"),
+    "onnx": ("parity.weights.onnx_:read", "onnx", "onnx"),
+    "tflite": ("parity.weights.tflite:read", "ai_edge_litert", "tflite"),
+    "torchscript": ("parity.weights.torchscript:read", "torch", "torch"),
+    "torchscript-int8": ("parity.weights.torchscript:read_int8", "torch", "torch"),
+    "torch-export": ("parity.weights.torchscript:read_exported", "torch", "torch"),
 }
 
 
@@ -55,7 +57,8 @@ def _read(form: str) -> tuple[Callable[[Path], Reading] | None, str]:
     module, needs, extra = READERS[form]
     if importlib.util.find_spec(needs) is None:
         return None, f"reading {form} files needs {needs}: pip install 'parity[{extra}]'"
-    return importlib.import_module(module).read, ""
+    where, _, name = module.partition(":")
+    return getattr(importlib.import_module(where), name), ""
 
 
 def of(system: System) -> list[Checked]:
