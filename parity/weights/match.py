@@ -83,6 +83,12 @@ def _explained(constant: Constant, piece: Piece) -> str:
     return ""
 
 
+def _alike(c: Constant, piece: Piece) -> bool:
+    """Whether a constant may be a piece, by name where the file has the trained ones, role and shape."""
+    named = c.trained is None or c.trained == piece.name
+    return named and c.role == piece.role and c.value.shape == piece.value.shape
+
+
 def _pairs(layers: Sequence[Layer], constants: Sequence[Constant]) -> Iterable[tuple[int, int, int, int]]:
     """(layer, way, piece, constant) of equal role and shape, nearest first."""
     found = []
@@ -90,8 +96,7 @@ def _pairs(layers: Sequence[Layer], constants: Sequence[Constant]) -> Iterable[t
         for j, way in enumerate(layer.ways):
             for k, piece in enumerate(way):
                 for n, c in enumerate(constants):
-                    named = c.trained is None or c.trained == piece.name
-                    if named and c.role == piece.role and c.value.shape == piece.value.shape:
+                    if _alike(c, piece):
                         found.append((_distance(c.value, piece.value), i, j, k, n))
     return [(i, j, k, n) for _, i, j, k, n in sorted(found)]
 
@@ -123,11 +128,9 @@ def match(layers: Sequence[Layer], reading: Reading) -> list[Finding]:
     for n, c in enumerate(constants):
         if n in used or not c.value.any():
             continue  # zeros: a bias that wasn't trained, an initial state
-        near = next(((i, j, k) for i, j, k, m in candidates if m == n and way_of.get(i) == j), None)
-        if near is not None:
-            i, j, k = near
-            found = judge(c, layers[i].ways[j][k])
-            findings.append(found)
+        held = [p for i, j in way_of.items() for p in (*layers[i].ways[j], *layers[i].also) if _alike(c, p)]
+        if held:
+            findings.append(judge(c, min(held, key=lambda p: _distance(c.value, p.value))))
         else:
             shape = "x".join(map(str, c.value.shape))
             how = f"a {c.role} of shape {shape} that no trained tensor explains"

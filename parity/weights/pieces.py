@@ -60,6 +60,8 @@ class Layer:
 
     name: str
     ways: Sequence[Sequence[Piece]]
+    also: Sequence[Piece] = ()
+    """What a file may hold beside any of them: parts that a converter worked out of a layer's first step."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,7 +142,7 @@ def _recurrent(name: str, module: Any, form: str) -> list[Layer]:
             value = turned(_array(getattr(module, what + suffix)))
             return Piece(name=f"{name}.{what}{suffix}", how=how, role=role, value=value)
 
-        pieces = [piece("weight_ih", "matrix"), piece("weight_hh", "matrix")]
+        pieces, also = [piece("weight_ih", "matrix"), piece("weight_hh", "matrix")], list[Piece]()
         if module.bias:
             both = [piece("bias_ih", "vector"), piece("bias_hh", "vector")]
             if (form, kind) in SUMMED:
@@ -150,7 +150,12 @@ def _recurrent(name: str, module: Any, form: str) -> list[Layer]:
                 both = [Piece(name=f"{both[0].name} + bias_hh{suffix}", how="the two biases' sum", role="vector",
                               value=total, room=U * np.abs(total))]  # fmt: skip
             pieces += both
-        found.append(Layer(name=name + suffix, ways=[pieces]))
+            if (form, kind) == ("tflite", "GRU"):
+                # Unrolled: where the first state is zero, a step's recurrent product is its bias, gate by gate.
+                parts = zip("zrn", np.split(both[1].value, gates), strict=True)
+                also = [Piece(name=f"{both[1].name}, gate {g}", how="as trained", role="vector", value=v)
+                        for g, v in parts]  # fmt: skip
+        found.append(Layer(name=name + suffix, ways=[pieces], also=also))
     return found
 
 
