@@ -165,9 +165,13 @@ def first_failures(run: Run) -> list[Verdict]:
     steps = _steps(run)
     first: dict[tuple[str, ...], Verdict] = {}
     for s in run.summaries:
+        if s.worst.outcome not in FAILED:
+            continue
         key = (s.system, s.backend, s.runtime, s.precision, s.target)
         known = first.get(key)
-        if s.worst.outcome in FAILED and (known is None or steps[s.system, s.tap] < steps[known.system, known.tap]):
+        # Of two failures at one tap the kernels say more: it is the runtime, not the file.
+        rank = (steps[s.system, s.tap], s.path != "deployment")
+        if known is None or rank < (steps[known.system, known.tap], known.path != "deployment"):
             first[key] = s.worst
 
     def order(verdict: Verdict) -> tuple[bool, int, float, str]:
