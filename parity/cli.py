@@ -283,7 +283,8 @@ def list_models(systems: tuple[str, ...]) -> None:
 
 @models.command()
 @click.argument("wanted", nargs=-1, metavar="[SYSTEM]...", shell_complete=_complete(_system_names))
-def cost(wanted: tuple[str, ...]) -> None:
+@click.option("--arena", is_flag=True, help="Measure the working memory of TensorFlow Lite files under tflite-micro.")
+def cost(wanted: tuple[str, ...], arena: bool) -> None:
     """Parameters and multiply-adds of systems' PyTorch networks, sizes of their files. Default: all systems."""
     from parity import inventory, registry, system
 
@@ -291,7 +292,9 @@ def cost(wanted: tuple[str, ...]) -> None:
     registry.find("runtime", "torch")  # MissingExtra says what to install
     from parity import cost as costs
 
-    inventory.show_costs(systems, [costs.of(s) for s in systems], costs.RULE)
+    found = [costs.of(s) for s in systems]
+    published = [words for s, cost in zip(systems, found, strict=True) if (words := costs.beside(s, cost))]
+    inventory.show_costs(systems, found, costs.RULE, published, costs.arena if arena else None)
 
 
 @models.command()
@@ -361,14 +364,26 @@ def train(name: str, arguments: tuple[str, ...]) -> None:
 
 @cli.command("list")
 @click.argument("what", type=click.Choice(["plugins", "systems"]), default="plugins")
-def list_all(what: str) -> None:
-    """Plugins: installed or not, versions, what to install. `list systems`: models by runtime and precision."""
-    from parity import inventory, system
+@click.option("--format", "form", type=click.Choice(["table", "markdown"]), default="table",
+              help="markdown: the table of files in reference_models/README.md.")  # fmt: skip
+def list_all(what: str, form: str) -> None:
+    """Plugins: installed or not, versions, what to install.
+
+    `list systems`: each system's backends, and by file the runtimes that run it, with the reasons where none does.
+    """
+    from parity import inventory, matrix, system
 
     if what == "plugins":
+        if form != "table":
+            raise click.UsageError("--format markdown is for `list systems`")
         inventory.show_plugins()
-    else:
-        inventory.show_systems(system.find(()))
+        return
+    systems = system.find(())
+    if form == "markdown":
+        click.echo(matrix.markdown(systems, matrix.absent(system.root() / "reference_models")), nl=False)
+        return
+    with _target(None, 120.0) as target:
+        inventory.show_matrix(systems, target)
 
 
 @cli.command()

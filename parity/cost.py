@@ -5,6 +5,9 @@ Counted by PyTorch's own counter on the network that system.toml names, not on a
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,14 +60,49 @@ def count(network: torch.nn.Module, shape: Sequence[int]) -> Cost:
 
 
 def of(system: System) -> Cost | None:
-    """The cost of a system's PyTorch network; None where its weights aren't built or it has none.
+    """The cost of a system's PyTorch network; None where it has none.
 
-    ModelError where the network or its weights can't be loaded.
+    It costs the same without its weights: those of a system that isn't built are left as they begin. ModelError where
+    the network or its weights can't be loaded.
     """
-    trained = [a for a in system.artifacts if a.format == "torch" and a.network is not None]
+    trained = [a for a in (*system.artifacts, *system.unbuilt) if a.format == "torch" and a.network is not None]
     chosen = next((a for a in trained if a.precision == "float32"), next(iter(trained), None))
     if chosen is None or chosen.network is None:
         return None
     features = np.zeros(example(system, chosen), np.float32)
     shape = layout.native(features, chosen.input.layout).shape
-    return count(build(chosen.network, Path(chosen.path)), shape)
+    weights = Path(chosen.path) if chosen in system.artifacts else None
+    if weights is None and not Path(chosen.network.rpartition(":")[0]).is_file():
+        return None
+    return count(build(chosen.network, weights), shape)
+
+
+def beside(system: System, cost: Cost | None) -> str:
+    """What was published of a system, what is counted for the same input, and why they differ; '' where nothing was."""
+    said = system.published
+    if said is None or cost is None:
+        return ""
+    clips = said.input[0] if said.input[1:] == cost.shape[1:] else 0
+    if not clips:
+        return f"{system.name}: published for another input, {said.input}"
+    return (
+        f"{system.name}: published {said.parameters} parameters, {said.multiply_adds} multiply-adds for "
+        f"{said.input}; counted {cost.parameters / 1e6:.4f} M, {cost.multiply_adds * clips / 1e9:.4f} G for "
+        f"{clips} clips. {said.why}".rstrip()
+    )
+
+
+def arena(path: Path, limit: float = 60.0) -> int | None:
+    """Bytes of working memory that a file needs under tflite-micro; None where that isn't installed or can't run it.
+
+    Measured by the runtime in a process of its own: the interpreter may die of a file.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("tflite_micro", "parity.runtimes.tflm")):
+        return None
+    command = [sys.executable, "-m", "parity.runtimes.tflm", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    said = done.stdout.strip()
+    return int(said) if done.returncode == 0 and said.isdecimal() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from parity import registry
 from parity.golden import GoldenSet
+from parity.protocols import Target, Unsupported
 from parity.system import System
 
 if TYPE_CHECKING:
@@ -37,15 +38,19 @@ def show_plugins() -> None:
     _console().print(table, markup=False)
 
 
+def _title(console: Console, s: System) -> None:
+    f = s.frontend
+    length = f.input.length
+    shape = f"{f.frames(length)} frames x {f.bands} bands" if length else f"any frames x {f.bands} bands"
+    console.print(f"{s.name}: {s.description}", markup=False)
+    console.print(f"  features {shape}, recipe {f.digest[:12]}; {len(s.labels)} labels", markup=False)
+
+
 def show_systems(systems: Sequence[System]) -> None:
     """Each system's recipe and model files."""
     console = _console()
     for s in systems:
-        f = s.frontend
-        length = f.input.length
-        shape = f"{f.frames(length)} frames x {f.bands} bands" if length else f"any frames x {f.bands} bands"
-        console.print(f"{s.name}: {s.description}", markup=False)
-        console.print(f"  features {shape}, recipe {f.digest[:12]}; {len(s.labels)} labels", markup=False)
+        _title(console, s)
         table = Table("", "format", "precision", "file", "sha256", box=None, pad_edge=False)
         for a in s.artifacts:
             table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
@@ -54,13 +59,53 @@ def show_systems(systems: Sequence[System]) -> None:
         console.print(table, markup=False)
 
 
-def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: str) -> None:
-    """What each system's network costs and how large its files are, and how that was counted."""
+def show_matrix(systems: Sequence[System], target: Target) -> None:
+    """Every system by what can compute it: backends for its recipe, runtimes for each of its files, and why not."""
+    names = {kind: [n for n, p in registry.plugins(kind).items() if not p.missing] for kind in _KINDS}
+    target.load([(kind, name) for kind in _KINDS for name in names[kind]])
+    frontends = [s.frontend for s in systems]
+    artifacts = [a for s in systems for a in s.artifacts]
+    backends = {name: target.describe("backend", name, frontends).answers for name in names["backend"]}
+    runtimes = {name: target.describe("runtime", name, artifacts).answers for name in names["runtime"]}
     console = _console()
-    columns = ("system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes")
+    for i, s in enumerate(systems):
+        _title(console, s)
+        told = {name: answers[i] for name, answers in backends.items()}
+        able = [name for name, answer in told.items() if not isinstance(answer, Unsupported)]
+        console.print(f"  backends: {', '.join(able) or 'none'}", markup=False)
+        for name, answer in told.items():
+            if isinstance(answer, Unsupported):
+                console.print(f"    not {name}: {answer.reason}", markup=False)
+        table = Table("", "file", "format", "precision", "runtimes", box=None, pad_edge=False)
+        for a in s.artifacts:
+            n = artifacts.index(a)
+            run = [name for name, answers in runtimes.items() if not isinstance(answers[n], Unsupported)]
+            table.add_row("", Path(a.path).name, a.format, a.precision, ", ".join(run) or "none installed")
+        for a in s.unbuilt:
+            table.add_row("", Path(a.path).name, a.format, a.precision, "not built")
+        console.print(table, markup=False)
+    missing = [f"{n} ({p.install})" for kind in _KINDS for n, p in registry.plugins(kind).items() if p.missing]
+    if missing:
+        console.print(f"not installed: {', '.join(missing)}", markup=False)
+
+
+def show_costs(
+    systems: Sequence[System],
+    costs: Sequence[Cost | None],
+    rule: str,
+    published: Sequence[str] = (),
+    arena: Callable[[Path], int | None] | None = None,
+) -> None:
+    """What each system's network costs and how large its files are, how that was counted, and what was published.
+
+    `arena`, where it is wanted, says how many bytes of working memory a file needs on a microcontroller.
+    """
+    console = _console()
+    columns = ["system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes"]
+    columns += ["arena"] * (arena is not None)
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        number = name in ("parameters", "multiply-adds", "bytes")
+        number = name in ("parameters", "multiply-adds", "bytes", "arena")
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for s, cost in zip(systems, costs, strict=True):
         shape = "x".join(map(str, cost.shape)) if cost else "–"
@@ -68,12 +113,16 @@ def show_costs(systems: Sequence[System], costs: Sequence[Cost | None], rule: st
         first = (s.name, shape, *numbers)
         for a in s.artifacts:
             path = Path(a.path)
-            table.add_row(*first, path.name, a.format, a.precision, f"{path.stat().st_size:,}")
+            bytes_of = arena(path) if arena is not None and a.format == "tflite" else None
+            needs = [f"{bytes_of:,}" if bytes_of else "–"] * (arena is not None)
+            table.add_row(*first, path.name, a.format, a.precision, f"{path.stat().st_size:,}", *needs)
             first = ("",) * 4
         if not s.artifacts:
             table.add_row(*first, "none is built", "", "", "")
     console.print(table, markup=False)
     console.print(rule, markup=False)
+    for words in published:
+        console.print(words, markup=False)
 
 
 def show_weights(checked: Sequence[tuple[System, Sequence[Checked]]], verbose: bool) -> None:

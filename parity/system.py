@@ -64,6 +64,17 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was published of what a network costs, as it was printed, and why what is counted here differs."""
+
+    parameters: str
+    multiply_adds: str
+    input: tuple[int, ...]
+    """Shape that was counted with, in PyTorch's order, with its batch."""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Artifact:
     format: str
     precision: str = "float32"
@@ -87,6 +98,7 @@ class _File:
     frontend: Mapping[str, Any]
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
+    published: Published | None = None
     artifacts: tuple[_Artifact, ...]
 
 
@@ -106,6 +118,9 @@ class System:
     """The runtime that activations are judged against where no golden is at hand."""
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    unbuilt: tuple[Artifact, ...] = ()
+    """The artifacts whose files aren't there, without a digest."""
+    published: Published | None = None
     changed: tuple[str, ...] = ()
     """Files that aren't the ones that artifacts.json beside system.toml lists, one sentence each."""
 
@@ -303,22 +318,24 @@ def load(path: Path) -> System:
             _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
         for state in artifact["state"] if isinstance(artifact.get("state"), list) else ():
             _refuse_unknown(path, f"artifacts[{i}].state", state, State)
-    for place, kind in (("model", _Model), ("decision", Decision)):
+    for place, kind in (("model", _Model), ("decision", Decision), ("published", Published)):
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
-    artifacts, not_built = [], []
+    artifacts, unbuilt, not_built = [], [], []
     for a in file.artifacts:
         where = path.parent / a.file
         if not where.is_file():
             not_built.append(f"{a.format} {a.precision}: {a.file} is not built")
+            unbuilt.append(_artifact(path, file, frontend, a, where))
             continue
         artifacts.append(_artifact(path, file, frontend, a, where))
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
         artifacts=tuple(artifacts), not_built=tuple(not_built), changed=_changed(path.parent, artifacts),
+        unbuilt=tuple(unbuilt), published=file.published,
     )  # fmt: skip
 
 
@@ -346,7 +363,8 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
         network = f"{path.parent / module}:{attribute}"
     shape = file.model.shape or ("any", frontend.bands)
     return Artifact(
-        system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
+        system=file.name, format=a.format, precision=a.precision, path=str(where), input=a.input,
+        sha256=_sha256(where) if where.is_file() else "",
         taps={t: a.taps[t] for t in [*file.model.taps, *(s.tap for s in a.state)] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
         state=a.state, context=a.context, constants=dict(a.constants), reset=a.reset,

@@ -17,8 +17,8 @@ from parity.errors import ConfigError, ModelError
 from parity.protocols import Artifact, Session, Tap, Taps, Tensor, Unsupported
 
 
-def build(network: str, weights: Path) -> torch.nn.Module:
-    """The network that `path/to/file.py:callable` makes, with `weights` loaded strictly, in eval mode.
+def build(network: str, weights: Path | None) -> torch.nn.Module:
+    """The network that `path/to/file.py:callable` makes, with `weights` (if any) loaded strictly, in eval mode.
 
     ModelError where either can't be had; no pickle is read.
     """
@@ -34,6 +34,8 @@ def build(network: str, weights: Path) -> torch.nn.Module:
     if not hasattr(module, attribute):
         raise ModelError(f"{path} has no {attribute!r}", "network = 'file.py:callable' in system.toml")
     net: torch.nn.Module = getattr(module, attribute)()
+    if weights is None:
+        return net.eval()
     try:
         if weights.suffix == ".safetensors":
             state = safetensors.torch.load_file(weights)
