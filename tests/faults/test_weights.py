@@ -20,7 +20,7 @@ from parity import system as systems
 from parity.errors import CONFIG, MISMATCH, NOTHING
 from parity.protocols import Array
 from parity.targets.local import LocalTarget
-from parity.weights import check
+from parity.weights import check, onnx_, tflite
 from parity.weights.match import Finding
 from tests.plugins_for_tests import rig
 
@@ -51,11 +51,12 @@ def change_onnx(path: Path, op: str, place: int, how: Change, nth: int = 0) -> N
 
 
 def change_tflite(path: Path, name: str, how: Change) -> None:
-    """Change the float32 constant of a name."""
+    """Change the constant of a name: float32, or the integers of a quantized one."""
     model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
     (tensor,) = (t for t in model.subgraphs[0].tensors if t.name.decode() == name)
     buffer = model.buffers[tensor.buffer]
-    w = np.frombuffer(bytes(buffer.data), np.float32).reshape(tensor.shape).copy()
+    stored = np.int8 if tensor.type == schema.TensorType.INT8 else np.float32
+    w = np.frombuffer(bytes(buffer.data), stored).reshape(tensor.shape).copy()
     buffer.data = np.frombuffer(np.ascontiguousarray(how(w)).tobytes(), np.uint8)
     builder = Builder(path.stat().st_size)
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -134,6 +135,52 @@ def test_a_transposed_kernel_in_tflite(tmp_path: Path) -> None:
     assert "transposed" in found.how
 
 
+def one_step(w: Array) -> Array:
+    """One integer off by one."""
+    w[(1,) * w.ndim] += 1 if w[(1,) * w.ndim] < 127 else -1
+    return w
+
+
+def test_one_integer_off_by_one_step_in_onnx(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "commands-cnn")
+    path = folder / "commands-cnn.int8.onnx"
+    model = onnx.load(path)
+    dequantized = [n for n in model.graph.node if n.op_type == "Conv"][2].input[1]
+    place = [n for n in model.graph.node if n.op_type == "DequantizeLinear"].index(
+        next(n for n in model.graph.node if dequantized in n.output)
+    )
+    change_onnx(path, "DequantizeLinear", 0, one_step, place)
+    (found,) = wrong(folder, "onnx", "int8")
+    assert found.trained == "conv3.weight"
+    assert "1 of 10368 elements" in found.how
+    assert wrong(folder, "onnx") == []
+
+
+def test_one_integer_off_by_one_step_in_tflite(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "commands-cnn")
+    path = folder / "commands-cnn.int8.tflite"
+    reading = [c for c in tflite.read(path).constants if c.role == "convolution" and c.value.shape == (24, 12, 3, 3)]
+    change_tflite(path, reading[0].name, one_step)
+    (found,) = wrong(folder, "tflite", "int8")
+    assert found.trained == "conv2.weight"
+
+
+def test_a_gru_of_the_other_form(tmp_path: Path) -> None:
+    """linear_before_reset 0, ONNX's default: the same weights make another network."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    shapes = {"w": (1, 24, 4), "r": (1, 24, 8), "b": (1, 48)}
+    tensors = [numpy_helper.from_array(np.ones(s, np.float32), n) for n, s in shapes.items()]
+    for form, said in (({}, ["linear_before_reset is 0; a GRU of PyTorch's form needs 1"]),
+                       ({"linear_before_reset": 1}, [])):  # fmt: skip
+        node = helper.make_node("GRU", ["x", "w", "r", "b"], ["y"], name="gru", hidden_size=8, **form)
+        graph = helper.make_graph(
+            [node], "g", [helper.make_tensor_value_info("x", kind, (5, 1, 4))],
+            [helper.make_tensor_value_info("y", kind, (5, 1, 1, 8))], tensors,
+        )  # fmt: skip
+        onnx.save(helper.make_model(graph), tmp_path / "gru.onnx")
+        assert [what for _, what in onnx_.read(tmp_path / "gru.onnx").problems] == said
+
+
 def test_batch_normalization_folded_with_another_eps(tmp_path: Path) -> None:
     """Keras' default of 1e-3 for PyTorch's 1e-5, in one layer."""
     folder = copy(tmp_path, "commands-cnn")
@@ -176,7 +223,7 @@ def test_the_command_names_the_weight_and_the_changed_file(tmp_path: Path) -> No
     assert done.returncode == MISMATCH
     assert "WRONG mfcc-lstm.onnx: lstm1.weight_hh_l0" in done.stdout
     assert "mfcc-lstm.onnx was changed: its sha256 is" in done.stdout
-    assert "mfcc-lstm.tflite  tflite  float32    11 tensors: all explained" in done.stdout
+    assert "mfcc-lstm.tflite tflite float32 11 tensors: all explained" in " ".join(done.stdout.split())
     found = systems.load(folder)
     plain = json.loads(json.dumps(check.records(found, check.of(found))))
     assert [r["trained"] for r in plain if r["ok"] is False] == ["", "lstm1.weight_hh_l0"]
