@@ -18,6 +18,7 @@ from parity import __version__
 from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, NOTHING, ParityError
 
 if TYPE_CHECKING:
+    from parity.golden_export import Format
     from parity.system import System
     from parity.targets.local import LocalTarget
 
@@ -96,6 +97,8 @@ def cli() -> None:
 @click.option("--golden", type=PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
 @click.option("--examples", type=click.IntRange(0), default=0, metavar="N", help="Judge N generated clips as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated clips.")
+@click.option("--streaming", is_flag=True,
+              help="A few frames at a time, held to the whole clip's; prints detections.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="With --audio: clips whose inner layers are compared too.")  # fmt: skip
 @click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
@@ -109,18 +112,19 @@ def run(**options: Any) -> None:
 
     from parity import pipeline, progress, system
     from parity.plan import Selection
-    from parity.report import terminal
+    from parity.report import streaming, terminal
 
     _combination(options)
     selection = Selection(
         systems=options["systems"], backends=options["backends"], runtimes=options["runtimes"],
         precisions=options["precisions"], audio=options["audio"], golden=options["golden"],
         labels_from_folders=options["labels_from"] is not None, examples=options["examples"], seed=options["seed"],
-        layers=options["layers"],
+        layers=options["layers"], streaming=options["streaming"],
     )  # fmt: skip
     reports = options["report"] or system.root() / "reports"
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
-        done, folder = pipeline.run(selection, target, reports, _command(), step)
+        heard = streaming.hearing(Console(highlight=False)) if options["form"] == "table" else lambda _: None
+        done, folder = pipeline.run(selection, target, reports, _command(), step, heard)
     try:
         if options["form"] == "json":
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
@@ -148,6 +152,8 @@ def _combination(options: dict[str, Any]) -> None:
         raise click.UsageError("--audio judges without goldens: take --golden away")
     if given("layers") and options["audio"] is None:
         raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
+    if options["streaming"] and (options["labels_from"] or options["examples"]):
+        raise click.UsageError("--streaming compares frames with whole clips': take --labels-from and --examples away")
     if given("seed") and not options["examples"]:
         raise click.UsageError("--seed needs --examples")
 
@@ -198,40 +204,40 @@ def _golden_of(where: Path | None, found: System) -> Path:
     metavar="DIR",
     help="Where goldens go. Default: the project's golden/, or golden/ beside a system.toml elsewhere.",
 )
-@click.option("--anchor", "--backend", default="librosa", show_default=True, metavar="NAME",
-              help="Backend that must agree with the oracle.")  # fmt: skip
-@click.option("--unanchored", is_flag=True, help="Record without an anchor; every report says so.")
+@click.option("--anchor", "--backend", metavar="NAME",
+              help="Backend that must agree with the oracle. Default: system.toml's, else librosa.")  # fmt: skip
+@click.option("--unanchored", is_flag=True, help="Record without such a backend; every report says so.")
 @click.option(
     "--runtime", metavar="NAME", help="Runtime that activations are recorded from. Default: the system's own."
 )
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="Clips whose inner layers are recorded.")  # fmt: skip
 @_local
-def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, anchor: str, unanchored: bool,
+def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, anchor: str | None, unanchored: bool,
            runtime: str | None, layers: int, jobs: int | None, limit: float) -> None:  # fmt: skip
     """Record goldens: oracle features with their bounds, activations and decisions.
 
-    Nothing is recorded where the anchor disagrees with the oracle.
+    Nothing is recorded where the anchor, or a published vector that system.toml names, disagrees with the oracle.
     """
     from parity import progress
     from parity import record as recording
+    from parity.report import wording
 
     with _target(jobs, limit) as target:
         for found in _recorded(systems):
             root = _recorded_to(out, found)
+            backend = None if unanchored else anchor or recording.usual_anchor(found)
             what = recording.Recording(
-                system=found, folder=audio or root / "clips", root=root, anchor=None if unanchored else anchor,
+                system=found, folder=audio or root / "clips", root=root, anchor=backend,
                 runtime=runtime, layers=layers, command=_command(),
             )  # fmt: skip
             with progress.shown() as step:
                 path, manifest = recording.record(what, target, step)
             worst = max(manifest["anchor"]["worst_error_over_bound"].values(), default=0.0)
-            proof = (
-                "no anchor"
-                if unanchored
-                else f"{anchor}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
-            )
-            click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {proof}; "
+            agrees = f"{backend}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
+            proof = [agrees if backend else "", wording.published(manifest["anchor"])]
+            told = "; ".join(filter(None, proof)) or "no anchor"
+            click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {_shown(path.parent)}; {told}; "
                        f"activations by {manifest['recorder']['runtime']}")  # fmt: skip
 
 
@@ -241,6 +247,7 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 def verify(systems: tuple[str, ...], where: Path | None) -> None:
     """Check every digest, and that the oracle still computes what was recorded."""
     from parity import golden as goldens
+    from parity import vectors
     from parity.errors import GoldenError
 
     problems = 0
@@ -249,7 +256,10 @@ def verify(systems: tuple[str, ...], where: Path | None) -> None:
         for problem in opened.verify():
             problems += 1
             click.echo(f"{found.name}: {problem}", err=True)
-        click.echo(f"{found.name}: {len(opened.clips)} clips checked")
+        met, absent = len(list(vectors.reproduce(found, at_hand=True))), vectors.absent(found)
+        and_vectors = f", {met} published vectors reproduced" if met else ""
+        and_vectors += f", {len(absent)} not at hand: {', '.join(absent)}" if absent else ""
+        click.echo(f"{found.name}: {len(opened.clips)} clips checked{and_vectors}")
     if problems:
         found_are = "1 problem" if problems == 1 else f"{problems} problems"
         raise GoldenError(f"{found_are} in the goldens", "restore them (git checkout), or record again")
@@ -265,6 +275,29 @@ def show(systems: tuple[str, ...], where: Path | None) -> None:
 
     for found in _recorded(systems):
         inventory.show_golden(goldens.load(_golden_of(where, found), found))
+
+
+@golden.command("export")
+@_systems
+@click.option("--format", "form", type=click.Choice(["c", "npy", "mat"]), required=True,
+              help="C99 source, a .npy file an array, or a MATLAB file a clip (extra `mat`).")  # fmt: skip
+@click.option("--clip", "clips", multiple=True, metavar="NAME", help="These only, as `golden show` names them.")
+@click.option("--golden", "where", type=PATH, metavar="DIR", help="Default: the project's golden/.")
+@click.option("--out", type=PATH, default=Path("golden-export"), show_default=True, metavar="DIR",
+              help="A folder of its own for each system goes here.")  # fmt: skip
+def export_golden(systems: tuple[str, ...], form: Format, clips: tuple[str, ...], where: Path | None,
+                  out: Path) -> None:  # fmt: skip
+    """Write goldens for firmware or MATLAB tests: clips, features at every tap with bounds, known answers."""
+    from parity import golden as goldens
+    from parity import golden_export
+
+    for found in _recorded(systems):
+        opened = golden_export.only(goldens.load(_golden_of(where, found), found), clips)
+        files = golden_export.export(opened, form, out / found.name)
+        size = sum(f.stat().st_size for f in files) / 1e6
+        count = f"{len(opened.clips)} clip{'s' if len(opened.clips) != 1 else ''}"
+        click.echo(f"{found.name}: {count} in {len(files)} files, {size:.1f} MB, "
+                   f"in {_shown(out / found.name)}")  # fmt: skip
 
 
 @cli.group()
@@ -283,8 +316,7 @@ def list_models(systems: tuple[str, ...]) -> None:
 
 @models.command()
 @click.argument("wanted", nargs=-1, metavar="[SYSTEM]...", shell_complete=_complete(_system_names))
-@click.option("--arena", is_flag=True, help="Measure the working memory of TensorFlow Lite files under tflite-micro.")
-def cost(wanted: tuple[str, ...], arena: bool) -> None:
+def cost(wanted: tuple[str, ...]) -> None:
     """Parameters and multiply-adds of systems' PyTorch networks, sizes of their files. Default: all systems."""
     from parity import inventory, registry, system
 
@@ -294,7 +326,7 @@ def cost(wanted: tuple[str, ...], arena: bool) -> None:
 
     found = [costs.of(s) for s in systems]
     published = [words for s, cost in zip(systems, found, strict=True) if (words := costs.beside(s, cost))]
-    inventory.show_costs(systems, found, costs.RULE, published, costs.arena if arena else None)
+    inventory.show_costs(systems, found, [costs.arenas(s) for s in systems], costs.RULE, published)
 
 
 @models.command()
@@ -349,9 +381,22 @@ _PASS = {"ignore_unknown_options": True, "help_option_names": []}
 @models.command(context_settings=_PASS)
 @click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def export(name: str, arguments: tuple[str, ...]) -> None:
-    """Export a system's trained network to every format it is deployed in (its own export.py)."""
-    _script(name, "export.py", arguments)
+@click.option("--format", "form", type=click.Choice(["c"]))
+@click.option("--out", type=PATH)
+def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | None) -> None:
+    """Export a system's trained network to every format it is deployed in (its own export.py).
+
+    With --format c: write its TensorFlow Lite files as C arrays, [--out DIR] by default here.
+    """
+    if form is None:
+        _script(name, "export.py", (*(("--out", str(out)) if out is not None else ()), *arguments))
+    if arguments:
+        raise click.UsageError(f"--format c takes no {arguments[0]!r}: it writes what is exported already")
+    from parity import golden_export, system
+
+    (found,) = system.find([name])
+    for path in golden_export.models(found, out or Path()):
+        click.echo(f"wrote {_shown(path)}")
 
 
 @models.command(context_settings=_PASS)

@@ -5,7 +5,7 @@ Counted by PyTorch's own counter on the network that system.toml names, not on a
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import subprocess
 import sys
 import warnings
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from parity import layout
+from parity import layout, registry
 from parity.protocols import Artifact
 from parity.runtimes.torch_ import build
 from parity.system import System
@@ -92,17 +92,20 @@ def beside(system: System, cost: Cost | None) -> str:
     )
 
 
-def arena(path: Path, limit: float = 60.0) -> int | None:
-    """Bytes of working memory that a file needs under tflite-micro; None where that isn't installed or can't run it.
+def arenas(system: System, limit: float = 60.0) -> dict[str, int]:
+    """Path -> bytes of working memory that tflite-micro needs for each int8 TensorFlow Lite file, measured.
 
-    Measured by the runtime in a process of its own: the interpreter may die of a file.
+    Empty where tflite-micro isn't installed; without the files that it can't run, or that take longer than `limit`
+    seconds: each is tried in a process of its own, for the interpreter may hang or die of one.
     """
-    if any(importlib.util.find_spec(name) is None for name in ("tflite_micro", "parity.runtimes.tflm")):
-        return None
-    command = [sys.executable, "-m", "parity.runtimes.tflm", str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return None
-    said = done.stdout.strip()
-    return int(said) if done.returncode == 0 and said.isdecimal() else None
+    if registry.plugins("runtime")["tflm"].missing:
+        return {}
+    found = {}
+    for path in (a.path for a in system.artifacts if (a.format, a.precision) == ("tflite", "int8")):
+        with contextlib.suppress(subprocess.SubprocessError, ValueError):
+            done = subprocess.run(
+                [sys.executable, "-m", "parity.runtimes.tflm", path],
+                capture_output=True, text=True, timeout=limit, check=True,
+            )  # fmt: skip
+            found[path] = int(done.stdout)
+    return found

@@ -17,7 +17,7 @@ import tempfile
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from parity import layout, registry, system
 from parity.protocols import Array, Artifact, Tap, Taps
 from parity.runtimes.torch_ import build
 from parity.taps import MODEL_INPUT
-from parity.targets.agent import from_output, to_input
+from parity.targets.agent import Agent, from_output, to_input
 from parity.training import write_atomically
 
 OPSET = 17
@@ -66,6 +66,8 @@ class Export:
     limit: float = TWIN_LIMIT
     torchscript: bool = False
     """Whether a traced file is written as well."""
+    streams: Callable[[torch.nn.Module], Mapping[str, tuple[bytes, Sequence[str]]]] | None = None
+    """The network with its weights -> by name the files of `[streaming]`, and the packages that made each."""
 
 
 def artifact(of: system.System, form: str) -> Artifact:
@@ -85,6 +87,18 @@ def run(of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
             native = to_input(x, of, session.tensors.get(MODEL_INPUT))
             got = session.run({of.input.name: native}, frozenset(of.taps))
             yield {t: from_output(got[t], port, session.tensors.get(t)) for t, port in of.taps.items()}
+
+
+def run_stream(of: Artifact, tap: Tap, inputs: Sequence[Array], size: int = 3) -> Iterator[Taps]:
+    """What a stream gives at `tap`, for features `[frames, bands]` that come `size` frames at a time."""
+    far = Agent()
+    list(far.handle({"do": "load", "kind": "runtime", "spec": runtime_of(of.format)}))
+    list(far.handle({"do": "open", "artifact": asdict(of), "threads": 1}))
+    for x in inputs:
+        pieces = [x[i : i + size] for i in range(0, len(x), size)]
+        request = {"do": "stream", "model": of.key, "inputs": pieces, "taps": [[tap]] * len(pieces), "state": {}}
+        yield {tap: np.concatenate([reply["taps"][tap] for reply in far.handle(request)])}
+    list(far.handle({"do": "close"}))
 
 
 def run_twin(twin: keras.Model, of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
@@ -113,15 +127,15 @@ def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float
             raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {most:.1e}")
 
 
-def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET) -> bytes:
-    """Export with the older exporter (input ``features``, output ``logits``), the same bytes for the same weights."""
+def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET, output: str = "logits") -> bytes:
+    """Export with the older exporter (input ``features``, output as named), the same bytes for the same weights."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the exporter; traced conditions on fixed shapes
         torch.onnx.export(
             network, (torch.from_numpy(example),), buffer, dynamo=False, opset_version=opset,
-            input_names=["features"], output_names=["logits"],
-            dynamic_axes={"features": dict(how.dynamic), "logits": dict(how.dynamic_output)},
+            input_names=["features"], output_names=[output],
+            dynamic_axes={"features": dict(how.dynamic), output: dict(how.dynamic_output)},
         )  # fmt: skip
     network.eval()  # the export may leave the network in training mode
     assert not any(module.training for module in network.modules())
@@ -172,7 +186,7 @@ def to_tflite(fixed: keras.Model, taps: Sequence[Tap]) -> bytes:
 
 
 def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
-    """Name the tensors at ``features`` and the layers by their layer, and the signature's output ``logits``.
+    """Name the tensors at ``features`` and the layers by their layer, and the signature's output by the last of them.
 
     The converter fuses convolution, batch normalization and ReLU into one operator; its output is the ReLU's.
     Its own name for that tensor strings together all that was fused, differs from the bias' name by one
@@ -182,7 +196,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
     file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
     (graph,) = file.subgraphs
     (signature,) = file.signatureDefs
-    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): "logits"}
+    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): layers[-1]}
     for operator in reversed(graph.operators):
         if operator.inputs is not None and all(
             file.buffers[graph.tensors[i].buffer].data is not None for i in operator.inputs
@@ -198,7 +212,7 @@ def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
         raise SystemExit(f"the converter made other operators than expected: {sorted(names.values())}")
     for index, name in names.items():
         graph.tensors[index].name = name.encode()
-    signature.outputs[0].name = b"logits"
+    signature.outputs[0].name = layers[-1].encode()
     return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
 
 
@@ -248,7 +262,8 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
     # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
     if how.torchscript:
         made[f"{name}.pt"] = to_torchscript(network, example), versions(["torch"])
-    made[f"{name}.onnx"] = to_onnx(network, example, how), versions(["onnx", "torch"])
+    output = taps[-1].rpartition("/")[2]
+    made[f"{name}.onnx"] = to_onnx(network, example, how, output=output), versions(["onnx", "torch"])
     twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
     made[f"{name}.tflite"] = to_tflite(of_one(twin), taps), versions(["keras", tensorflow()])
     for file, (data, _) in made.items():
@@ -299,6 +314,21 @@ def _quantized(
     return made, kept
 
 
+def _streamed(new: Path, how: Export, trained: Artifact, network: torch.nn.Module, inputs: Sequence[Array]) -> Made:
+    """Write the files that a stream runs on into `new`, each held to PyTorch on whole clips, 3 frames at a time."""
+    if how.streams is None:
+        return {}
+    made: Made = {name: (data, versions(by)) for name, (data, by) in how.streams(network).items()}
+    for name, (data, _) in made.items():
+        write_atomically(new / name, data)
+    streaming = system.load(new).streaming
+    assert streaming is not None
+    right = [{streaming.tap: taps[streaming.tap]} for taps in run(trained, inputs)]
+    for a in streaming.artifacts:
+        hold(f"a stream on {a.format}", run_stream(a, streaming.tap, inputs), right, ARTIFACT_LIMIT)
+    return made
+
+
 def main(how: Export) -> None:
     """Run the command line of a system's export.py."""
     parser = argparse.ArgumentParser(description=f"Write {how.folder.name} in every format it is deployed in.")
@@ -328,7 +358,7 @@ def main(how: Export) -> None:
         made |= _in_full(new, how, trained, network, how.features(20, 0))
         quantized, kept = _quantized(new, how, trained, network, made[f"{how.folder.name}.onnx"][0], arguments.data)
         made |= quantized
-
+        made |= _streamed(new, how, trained, network, how.features(20, 0))
     out.mkdir(parents=True, exist_ok=True)
     listing = {}
     for name, (data, made_with) in made.items():

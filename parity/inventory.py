@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from parity import registry
 from parity.golden import GoldenSet
 from parity.protocols import Target, Unsupported
+from parity.report import wording
 from parity.system import System
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
 
 
-def _console() -> Console:
+def _console(width: int = 120) -> Console:
     import sys
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else width)
 
 
 def show_plugins() -> None:
@@ -92,35 +93,35 @@ def show_matrix(systems: Sequence[System], target: Target) -> None:
 def show_costs(
     systems: Sequence[System],
     costs: Sequence[Cost | None],
+    arenas: Sequence[Mapping[str, int]],
     rule: str,
     published: Sequence[str] = (),
-    arena: Callable[[Path], int | None] | None = None,
 ) -> None:
-    """What each system's network costs and how large its files are, how that was counted, and what was published.
-
-    `arena`, where it is wanted, says how many bytes of working memory a file needs on a microcontroller.
+    """What each system's network costs, how large its files are and what they work in, how that was counted, and what
+    was published.
     """
-    console = _console()
+    console = _console(150)
     columns = ["system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes"]
-    columns += ["arena"] * (arena is not None)
+    columns += ["arena"] * any(arenas)
     table = Table(box=None, pad_edge=False)
     for name in columns:
         number = name in ("parameters", "multiply-adds", "bytes", "arena")
         table.add_column(name, justify="right" if number else "left", overflow="fold")
-    for s, cost in zip(systems, costs, strict=True):
+    for s, cost, arena in zip(systems, costs, arenas, strict=True):
         shape = "x".join(map(str, cost.shape)) if cost else "–"
         numbers = (f"{cost.parameters:,}", f"{cost.multiply_adds:,}") if cost else ("no PyTorch network", "–")
         first = (s.name, shape, *numbers)
         for a in s.artifacts:
             path = Path(a.path)
-            bytes_of = arena(path) if arena is not None and a.format == "tflite" else None
-            needs = [f"{bytes_of:,}" if bytes_of else "–"] * (arena is not None)
-            table.add_row(*first, path.name, a.format, a.precision, f"{path.stat().st_size:,}", *needs)
+            working = [f"{arena[a.path]:,}" if a.path in arena else ""] * any(arenas)
+            table.add_row(*first, path.name, a.format, a.precision, f"{path.stat().st_size:,}", *working)
             first = ("",) * 4
         if not s.artifacts:
             table.add_row(*first, "none is built", "", "", "")
     console.print(table, markup=False)
     console.print(rule, markup=False)
+    if any(arenas):
+        console.print("Arena: the fewest bytes of memory in which tflite-micro answers here, by trial.", markup=False)
     for words in published:
         console.print(words, markup=False)
 
@@ -157,8 +158,11 @@ def show_golden(goldens: GoldenSet) -> None:
     worst = max(anchor["worst_error_over_bound"].values(), default=None)
     agrees = f", at most {worst:.2g} of the bound from the oracle" if worst is not None else ""
     versions = ", ".join(f"{k} {v}" for k, v in sorted(anchor["versions"].items()))
+    proof = " ".join(filter(None, (anchor["backend"], f"({versions})" if versions else "")))
     console.print(f"{m['system']}: {len(m['clips'])} clips, recipe {m['frontend_digest'][:12]}", markup=False)
-    console.print(f"  anchor: {anchor['backend']} ({versions}){agrees}", markup=False)
+    console.print(f"  anchor: {proof}{agrees}", markup=False)
+    if told := wording.published(anchor):
+        console.print(f"  anchor: {told}", markup=False)
     console.print(
         f"  activations: {recorder['runtime']} on {recorder['format']} {recorder['precision']} "
         f"(sha256 {recorder['model_sha256'][:12]})", markup=False,

@@ -76,6 +76,14 @@ def _quantized(x: Interval, raw: Raw) -> Interval:
                     np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
 
 
+def _moved(e: Expected, output: ClipOutput) -> float:
+    """By how many steps quantized features differ from the golden's, summed: each was within its rounding edge."""
+    fed = output.taps.get(MODEL_INPUT)
+    if fed is None or fed.shape != e.reference.shape or not np.issubdtype(e.reference.dtype, np.integer):
+        return 0.0
+    return float(np.abs(fed.astype(np.float64) - e.reference).sum())
+
+
 class Judge:
     """Judges the results of one system under one policy."""
 
@@ -233,7 +241,7 @@ class Judge:
                     yield self._verdict(Comparison("unavailable", f"{artifact.format} file maps no such tensor"), here)
                     continue
                 else:
-                    x, rule = self._declared(tap, e.model[tap], output, artifact, runtime, path)
+                    x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), rule=rule)
@@ -264,7 +272,7 @@ class Judge:
                     text = f"the kernels of {artifact.kernels} gave no {tap}"
                     yield self._verdict(Comparison("missing", text), here | {"tap": tap})
                     continue
-                x, rule = self._declared(tap, right.taps[tap], output, artifact, runtime, "deployment")
+                x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
                 yield self._compare(
                     output.taps.get(tap),
                     x,
@@ -295,7 +303,7 @@ class Judge:
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
     def _declared(
-        self, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
+        self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
         rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
         raw = output.raw.get(tap)
@@ -304,7 +312,8 @@ class Judge:
                 f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
                 "use absolute, relative or of_rms there",
             )
-        return policy.interval(rule, value, 0.0 if raw is None else raw.scale), f"declared: {rule.why}"
+        step, moved = 0.0 if raw is None else raw.scale, _moved(e, output) if path == "cumulative" else 0.0
+        return policy.interval(rule, value, step, moved), f"declared: {rule.why}"
 
     def _label(
         self, e: Expected, output: ClipOutput, right: Array, labels: Sequence[str], artifact: Artifact, runtime: str,
@@ -317,7 +326,7 @@ class Judge:
         chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
-        x, rule = self._declared(source, right, output, artifact, runtime, path)
+        x, rule = self._declared(e, source, right, output, artifact, runtime, path)
         half = decision.room((x.hi - x.lo) / 2.0)
         declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
         margin = None if declared is None else declared.absolute
@@ -338,7 +347,7 @@ class Judge:
         right = decision.logits(e.model[source])
         logits, gold = output.taps.get(source), compare.decide(right, self._golden_labels)
         here = what | {"clip": e.clip.name}
-        x, rule = self._declared(source, e.model[source], output, artifact, runtime, what["path"])
+        x, rule = self._declared(e, source, e.model[source], output, artifact, runtime, what["path"])
         half = decision.room((x.hi - x.lo) / 2.0)
         chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
         if gold is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from parity.expected import Expected
 from parity.judge import Judge
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
-from parity.protocols import Failure, Job, JobResult, Outputs, Target
+from parity.protocols import Failure, Job, JobResult, Outputs, Tap, Target
 from parity.records import Recorder, Run, Skipped, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
+from parity.streaming import AUDIO, Detection, Stream
 from parity.taps import DECISION_TAPS, MODEL_INPUT
 
 
@@ -55,10 +57,17 @@ def _silent(_system: str, _done: int, _total: int) -> None:
     pass
 
 
+def _unheard(_detection: Detection) -> None:
+    pass
+
+
 def run(
-    selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent
-) -> tuple[Run, Path]:
+    selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
+    heard: Callable[[Detection], None] = _unheard,
+) -> tuple[Run, Path]:  # fmt: skip
     """Compare everything selected; returns the run and its folder under `reports`.
+
+    `heard` is told what a stream detects, as it is detected.
 
     Raises a ParityError for what must be mended first; nothing is written then.
     """
@@ -86,8 +95,11 @@ def run(
         for p in runnable:
             source = found[p.system.name]
             summary.systems[p.system.name] = _about(p, source)
-            _run_system(p, source, target, rules[p.system.name], record, times, progress,
-                        tally if selection.labels_from_folders else None)  # fmt: skip
+            if selection.streaming:
+                _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard)
+            else:
+                _run_system(p, source, target, rules[p.system.name], record, times, progress,
+                            tally if selection.labels_from_folders else None)  # fmt: skip
             skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity.search import search_plan  # Hypothesis is an extra
@@ -125,7 +137,7 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
 
 def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, tally: LabelTally | None,
+    progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
 ) -> None:  # fmt: skip
     judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
     pending: list[list[Expected]] = []
@@ -135,6 +147,8 @@ def _run_system(
         part = pending.pop(0)
         start = time.perf_counter()
         for judged in judge.judge(result, part, p.backends):
+            if judged.verdict.tap in left_out:
+                continue
             record.add(judged.verdict)
             if judged.arrays is not None:
                 record.keep_arrays(judged.verdict, judged.arrays)
@@ -147,6 +161,27 @@ def _run_system(
             _tally(tally, p, result)
         done += len(part)
         progress(p.system.name, done, source.total)
+
+
+def _stream_system(
+    p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
+    progress: Progress, summary: Run, heard: Callable[[Detection], None],
+) -> None:  # fmt: skip
+    """The same in chunks: every clip once a size, judged by the whole clip's goldens."""
+    detections = summary.streaming.setdefault("detections", [])
+
+    def hear(d: Detection) -> None:
+        detections.append({"system": p.system.name, **dataclasses.asdict(d), "pair": " ".join(d.pair)})
+        heard(d)
+
+    stream = Stream(target, p, hear)
+    assert p.system.streaming is not None
+    source.chunks = stream.each_size(source.chunks)
+    source.total *= len(p.system.streaming.chunks)
+    p.backends = {backend: taps - {AUDIO} for backend, taps in p.backends.items()}
+    # Chunks share samples, so that theirs don't make the clip's: it is their frames that are compared.
+    _run_system(p, source, stream, rules, record, times, progress, None, frozenset({AUDIO}))
+    summary.streaming.setdefault("times", []).extend(stream.rows())
 
 
 def _unfit(p: Plan, record: Recorder, selection: Selection) -> Iterator[Skipped]:

@@ -29,6 +29,8 @@ class Selection:
     labels_from_folders: bool = False
     examples: int = 0
     seed: int = 0
+    streaming: bool = False
+    """In chunks, with the state carried over: the files that `[streaming]` in system.toml names."""
     layers: int = 3
     """Clips without a golden whose inner layers are compared too; the logits are compared for all."""
 
@@ -79,8 +81,13 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
         if not specs:
             raise ConfigError(f"no {kind} is installed", "see `parity list` for what to install")
     target.load([("backend", s) for s in backends] + [("runtime", s) for s in runtimes])
-    plans = [Plan(s) for s in systems]
     skipped: list[Skipped] = []
+    if selection.streaming:
+        none = [s for s in systems if s.streaming is None]
+        reason, asked = "no [streaming] in its system.toml", bool(selection.systems)
+        skipped += [Skipped(system=s.name, reason=reason, asked=asked) for s in none]
+        systems = [s for s in systems if s.streaming is not None]
+    plans = [Plan(s) for s in systems]
     versions: dict[str, Mapping[str, str]] = {}
     by_name = bool(selection.systems)
     for spec in backends:
@@ -94,15 +101,21 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, backend=spec, reason=answer.reason, asked=asked))
             else:
                 plan.backends[spec] = _complete(spec, plan, answer)
-    artifacts = [(p, a) for p in plans for a in p.system.artifacts if _wanted(a, selection.precisions)]
+    files = {p.system.name: _files(p.system, selection.streaming) for p in plans}
+    artifacts = [(p, a) for p in plans for a in files[p.system.name][0] if _wanted(a, selection.precisions)]
     for spec in runtimes:
         told = _describe(target, "runtime", spec, [a for _, a in artifacts], selection.runtimes, skipped)
         if told is None:
             continue
         versions[spec] = {**versions.get(spec, {}), **told.versions}  # a backend may have the same name
         found: dict[tuple[str, str], Artifact] = {}
+        every_part = by_name and bool(selection.runtimes and selection.precisions)
+        reads = {a.format for (_, a), t in zip(artifacts, told.answers, strict=True) if not isinstance(t, Unsupported)}
         for (plan, artifact), answer in zip(artifacts, told.answers, strict=True):
             if isinstance(answer, Unsupported):
+                if artifact.format in reads:  # a file of a kind that it does run; others go without saying
+                    skipped.append(Skipped(system=plan.system.name, runtime=spec, precision=artifact.precision,
+                                           reason=answer.reason, asked=every_part))  # fmt: skip
                 continue
             key = (plan.system.name, artifact.precision)
             if (first := found.setdefault(key, artifact)) is artifact:
@@ -122,7 +135,9 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
-        skipped += [Skipped(system=plan.system.name, reason=reason, asked=every) for reason in plan.system.not_built]
+        skipped += [
+            Skipped(system=plan.system.name, reason=reason, asked=every) for reason in files[plan.system.name][1]
+        ]
     return plans, _asked(selection, plans, skipped), versions
 
 
@@ -182,6 +197,12 @@ def _asked(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) 
     found = {precision for _, _, precision in pairs}
     missing = [q for q in selection.precisions if q not in found]
     return out + [Skipped(system="*", precision=q, reason=f"no model in {q} is compared", asked=True) for q in missing]
+
+
+def _files(of: System, streaming: bool) -> tuple[Sequence[Artifact], Sequence[str]]:
+    """The model files of a system that run on whole clips, or on streams; and what is said of those not built."""
+    whole = of.streaming if streaming and of.streaming is not None else of
+    return whole.artifacts, whole.not_built
 
 
 def _wanted(artifact: Artifact, precisions: Sequence[str]) -> bool:

@@ -26,7 +26,8 @@ Width = Annotated[float, msgspec.Meta(ge=0)]
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """half-width = absolute + relative·|golden| + of_rms·(root mean square of the golden's tap in the clip)
-    + steps·(the quantization step of the candidate's tensor).
+    + steps·(the quantization step of the candidate's tensor)
+    + input_steps·(by how many steps a recipe's quantized features differ from the golden's, summed over the clip).
 
     At `decision/label` only `absolute` counts: the golden's lead up to which a quantized model may say another label.
     """
@@ -43,6 +44,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     relative: Width = 0.0
     of_rms: Width = 0.0
     steps: Width = 0.0
+    input_steps: Width = 0.0
 
 
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -126,22 +128,23 @@ class Policy:
         self.used_gaps.add(next(i for i, g in enumerate(self.gaps) if g is gap))
 
 
-def half_width(rule: Rule, value: Array, step: float = 0.0) -> Array:
+def half_width(rule: Rule, value: Array, step: float = 0.0, moved: float = 0.0) -> Array:
     """How far each element may move under a rule, float64 of `value`'s shape; none where it is infinite.
 
-    `step` is the quantization step of the tensor that is judged, 0 where it isn't quantized.
+    `step` is the quantization step of the tensor that is judged, 0 where it isn't quantized; `moved` by how many steps
+    the features that the network was fed with differ from the golden's, summed over their elements.
     """
     v = np.abs(np.asarray(value, np.float64))
     finite = np.isfinite(v)
     rms = float(np.sqrt(np.square(v[finite]).mean())) if finite.any() else 0.0
     v = np.where(finite, v, 0.0)
-    return rule.absolute + rule.relative * v + rule.of_rms * rms + rule.steps * step
+    return rule.absolute + rule.relative * v + rule.of_rms * rms + rule.steps * step + rule.input_steps * moved
 
 
-def interval(rule: Rule, value: Array, step: float = 0.0) -> Interval:
-    """The interval that a rule puts around a golden's array; `step` as for `half_width`."""
+def interval(rule: Rule, value: Array, step: float = 0.0, moved: float = 0.0) -> Interval:
+    """The interval that a rule puts around a golden's array; `step` and `moved` as for `half_width`."""
     v = np.asarray(value, np.float64)
-    half = half_width(rule, v, step)
+    half = half_width(rule, v, step, moved)
     return Interval(v, v - half, v + half)
 
 
@@ -161,7 +164,10 @@ def load(folders: Sequence[Path]) -> Policy:
     for where, entries in ((tolerances, rules), (gaps, known := _read(gaps, _Gaps).gap if gaps else [])):
         for entry in entries:
             reason = entry.why if isinstance(entry, Rule) else entry.reason
-            widths = [getattr(entry, name, None) for name in ("absolute", "relative", "of_rms", "steps", "max_ratio")]
+            widths = [
+                getattr(entry, name, None)
+                for name in ("absolute", "relative", "of_rms", "steps", "input_steps", "max_ratio")
+            ]
             if not all(w is None or math.isfinite(w) for w in widths):
                 raise ConfigError(f"{where}: the entry for {entry.tap!r} has a width that is no number", "say how wide")
             if isinstance(entry, Rule) and entry.tap == LABEL and fnmatchcase("float32", entry.precision):

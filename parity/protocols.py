@@ -67,7 +67,7 @@ class Port:
 class State:
     """A tensor that a recurrent network hands on from one chunk of frames to the next: an input, and a tap.
 
-    What came out at `tap` goes in at `name` with the next chunk; zeros of `shape` (the framework's axes) at the start.
+    What came out at `tap` goes in at `name` with the next chunk; zeros of `shape`, in the framework's axes, at first.
     """
 
     name: str
@@ -98,7 +98,11 @@ class Artifact:
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
     state: tuple[State, ...] = ()
-    """Where a network takes and gives its memory. With `frames` a clip is run through it piece by piece, in order."""
+    """Where a network takes and gives its memory; each clip starts from zeros.
+
+    With `frames` a clip is run through it piece by piece, in order. In a job with a `state` the clips are chunks of one
+    sound.
+    """
     context: int = 0
     """Values of the frame before that a file of raw audio wants in front of each frame; zeros before the first."""
     constants: Mapping[str, int | float] = field(default_factory=dict)
@@ -199,6 +203,8 @@ class ClipOutput:
     """Why the model can't take this clip, where system.toml says so beforehand; then there are no taps."""
     raw: Mapping[Tap, Raw] = field(default_factory=dict)
     """The integers behind those taps that are quantized."""
+    state: Mapping[str, Array] = field(default_factory=dict)
+    """By name, what a network with `state` handed on."""
 
 
 Outputs = Sequence[ClipOutput] | Failure
@@ -222,6 +228,9 @@ class Job:
     """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
     taps: Sequence[frozenset[Tap]] = ()
+    state: Mapping[tuple[str, str, str], Mapping[str, Array]] | None = None
+    """Of a stream, whose clips are chunks of one sound, in order: by backend, runtime and precision the state to go on
+    from, zeros where there is none yet. None: clips are whole, and each starts from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
+import threadpoolctl  # type: ignore[import-untyped,unused-ignore]
 from onnxruntime import quantization
 
 from parity import layout, registry, system, training
@@ -45,10 +46,12 @@ def calibration(of: system.System, data: Path, count: int = CALIBRATION) -> list
         b for name in _FEATURES if (b := registry.create("backend", name)).supports(of.frontend) is None
     )  # fmt: skip
     tap, out = of.frontend.output, []
-    for clip in training.progress(clips[:: max(1, len(clips) // count)][:count], f"calibration of {of.name}"):
-        samples = training.read(clip.path, of.frontend.input.rate)
-        (taps,) = backend.features([Clip("", samples, of.frontend.input.rate, "")], of.frontend, frozenset({tap}))
-        out.append(np.asarray(taps[tap]))
+    # Sums of several threads differ in their last bit, and so would the ranges and every byte that follows.
+    with threadpoolctl.threadpool_limits(1):
+        for clip in training.progress(clips[:: max(1, len(clips) // count)][:count], f"calibration of {of.name}"):
+            samples = training.read(clip.path, of.frontend.input.rate)
+            (taps,) = backend.features([Clip("", samples, of.frontend.input.rate, "")], of.frontend, frozenset({tap}))
+            out.append(np.asarray(taps[tap]))
     return out
 
 

@@ -1,8 +1,8 @@
 """Recording goldens: the oracle's features, a runtime's activations, and the anchor that proves the recipe.
 
 The anchor is an independent implementation (librosa for most systems), given the same recipe; or the training code
-itself, which proves that the recipe is the one that was trained with. Where it disagrees with the oracle, nothing is
-recorded.
+itself, which proves that the recipe is the one that was trained with; or published vectors (`parity.vectors`). Where
+one of them disagrees with the oracle, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from parity import audio, compare, golden, plan, provenance, registry
+from parity import audio, compare, golden, plan, provenance, registry, vectors
 from parity import frontend as fe
 from parity.errors import AnchorError, ConfigError, ModelError
 from parity.expected import features_of
@@ -29,7 +29,10 @@ from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What is recorded: `layers` clips with inner activations, spread evenly over all; `anchor` None for none."""
+    """What is recorded: `layers` clips with inner activations, spread evenly over all; `anchor` None for none.
+
+    Published vectors that the system names are held to the oracle in any case.
+    """
 
     system: System
     folder: Path
@@ -48,6 +51,12 @@ class _Set:
     clips: list[dict[str, Any]] = field(default_factory=list)
     worst: dict[str, float] = field(default_factory=dict)
     distance: dict[str, float] = field(default_factory=dict)
+    met: list[vectors.Reproduced] = field(default_factory=list)
+
+
+def usual_anchor(system: System) -> str | None:
+    """The backend that is the anchor where none is asked for: system.toml's; librosa, or none beside vectors."""
+    return system.anchor.backend or (None if system.anchor.vector else "librosa")
 
 
 def _ask(target: Target, kind: str, spec: str, question: fe.Frontend | Artifact) -> tuple[Any, Mapping[str, str]]:
@@ -118,6 +127,7 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
     """Record a set; returns its manifest's path and the manifest. AnchorError where the anchor disagrees."""
     system = what.system
     paths = audio.find(what.folder)
+    made = _Set(met=list(vectors.reproduce(system)))
     spec, artifact, versions = _recorder(what, target)
     anchor_taps: frozenset[str] = frozenset()
     anchor_versions: Mapping[str, str] = {}
@@ -130,7 +140,6 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         anchor_taps = answer
     named = _names(what, paths)
     inner = _spread(len(paths), what.layers)
-    made = _Set()
     done = 0
     for part in chunked(enumerate(paths), CHUNK):
         clips = [audio.read(p, named[p], system.frontend) for _, p in part]
@@ -146,7 +155,7 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
             system=system.name, frontend=system.frontend, clips=clips,
             backends=[what.anchor] if what.anchor is not None else [], models=[(spec, artifact)],
             references=[reference for _, reference in oracle],
-            taps=[frozenset(artifact.taps) if i in inner else frozenset({system.decision.source}) for i in numbers],
+            taps=[frozenset(artifact.taps) if i in inner else system.answers & set(artifact.taps) for i in numbers],
         )  # fmt: skip
         (result,) = target.run([job])
         if what.anchor is not None:
@@ -276,9 +285,10 @@ def _manifest(
         "labels": list(system.labels),
         "decision": {"rule": system.decision.rule, "source": system.decision.source},
         "anchor": {
-            "backend": what.anchor or "none",
+            "backend": what.anchor or ("published vectors" if made.met else "none"),
             "versions": dict(anchor_versions),
             "worst_error_over_bound": {t: round(r, 4) for t, r in sorted(made.worst.items())},
+            **({"vectors": vectors.about(system, made.met)} if made.met else {}),
         },
         "recorder": {
             "runtime": spec,

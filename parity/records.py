@@ -127,6 +127,8 @@ class Run(msgspec.Struct, kw_only=True):
     unlike_golden: list[str] = []
     changed: list[str] = []
     """Model files that aren't the ones that their system lists (artifacts.json), one sentence each."""
+    streaming: dict[str, list[dict[str, Any]]] = {}
+    """With --streaming: `detections`, and by pair and size of chunks the mean `times` a frame."""
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:

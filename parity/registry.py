@@ -30,11 +30,14 @@ class Plugin:
     extra: str | None = None
     by_name: bool = False
     """Takes part in a run only when it is named."""
+    any_of: bool = False
+    """One of the packages it needs is enough."""
 
     @property
     def missing(self) -> list[str]:
         """Import names that aren't installed."""
-        return [module for module, _ in self.needs if importlib.util.find_spec(module) is None]
+        absent = [module for module, _ in self.needs if importlib.util.find_spec(module) is None]
+        return [] if self.any_of and len(absent) < len(self.needs) else absent
 
     @property
     def install(self) -> str:
@@ -59,12 +62,16 @@ _BUILTIN = (
     Plugin("librosa", "backend", "parity.backends.librosa_:LibrosaBackend", (("librosa", "librosa"),), "librosa"),
     Plugin("tf_signal", "backend", "parity.backends.tf_signal:TfSignalBackend", (("tensorflow", "tensorflow"),), "tf"),
     Plugin("torch", "backend", "parity.backends.torch_:TorchBackend", (("torch", "torch"),), "torch"),
+    Plugin("microfrontend", "backend", "parity.backends.microfrontend:MicrofrontendBackend",
+           (("tensorflow", "tensorflow"), ("pymicro_features", "pymicro-features")), "microfrontend", any_of=True),
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
            (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
     Plugin("torchscript", "runtime", "parity.runtimes.torchscript:TorchScriptRuntime", (("torch", "torch"),), "torch"),
     Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
     Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
            (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
+    Plugin("tflm", "runtime", "parity.runtimes.tflm:TflmRuntime", (("tflite_micro", "tflite-micro"),), "tflm",
+           by_name=True),
     Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
            "onnx", by_name=True),
 )  # fmt: skip
@@ -117,8 +124,8 @@ def find(kind: Kind, spec: str) -> Plugin:
         raise ConfigError(f"unknown {kind} {name!r}", f"{hint}{kind}s: {', '.join(known)} (see `parity list`)")
     plugin = known[name]
     if plugin.missing:
-        needs = ", ".join(d for m, d in plugin.needs if m in plugin.missing)
-        verb = "are" if "," in needs else "is"
+        needs = (" or " if plugin.any_of else ", ").join(d for m, d in plugin.needs if m in plugin.missing)
+        verb = "are" if ", " in needs else "is"
         raise MissingExtra(f"{kind} {name!r} needs {needs}, which {verb} not installed", plugin.install)
     return plugin
 

@@ -131,7 +131,7 @@ def judged_live(
 
 
 def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
-    return frozenset(artifact.taps) if inner else frozenset({p.system.decision.source})
+    return frozenset(artifact.taps) if inner else p.system.answers & set(artifact.taps)
 
 
 def job_of(p: Plan, part: Sequence[Expected]) -> Job:

@@ -75,6 +75,30 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vector:
+    """A published input and output of one or more stages; see `parity.vectors`."""
+
+    input: str
+    tap: Tap
+    expected: str
+    after: Tap | None = None
+    transposed: bool = False
+    tolerance: float = 0.0
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchor:
+    """What proves the recipe when goldens are recorded, where `--anchor` doesn't say."""
+
+    backend: str | None = None
+    """An independent implementation. None: librosa, or none beside published vectors."""
+    source: str = ""
+    """Who published the vectors, and under which licence."""
+    vector: tuple[Vector, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Artifact:
     format: str
     precision: str = "float32"
@@ -91,6 +115,33 @@ class _Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Streaming:
+    tap: Tap
+    chunks: tuple[int, ...] = (1,)
+    smoothing: float = 0.0
+    threshold: float
+    ignored: tuple[str, ...] = ()
+    artifacts: tuple[_Artifact, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streaming:
+    """How a system runs on sound that doesn't end: `artifacts` take a few frames and a state, and hand the state on."""
+
+    tap: Tap
+    """Logits of each frame, as if the clip ended there: equal to the whole clip's."""
+    chunks: tuple[int, ...]
+    """Frames in a chunk, each size tried in turn."""
+    smoothing: float
+    """Seconds over which posteriors are averaged."""
+    threshold: float
+    """A smoothed posterior above it is a detection, if its label isn't among `ignored`."""
+    ignored: tuple[str, ...]
+    artifacts: tuple[Artifact, ...]
+    not_built: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _File:
     name: str
     description: str = ""
@@ -99,6 +150,8 @@ class _File:
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
     published: Published | None = None
+    anchor: Anchor = field(default_factory=Anchor)
+    streaming: _Streaming | None = None
     artifacts: tuple[_Artifact, ...]
 
 
@@ -123,6 +176,13 @@ class System:
     published: Published | None = None
     changed: tuple[str, ...] = ()
     """Files that aren't the ones that artifacts.json beside system.toml lists, one sentence each."""
+    anchor: Anchor = field(default_factory=Anchor)
+    streaming: Streaming | None = None
+
+    @property
+    def answers(self) -> frozenset[Tap]:
+        """Taps that are wanted of every clip: what decides, and what a stream is held to."""
+        return frozenset({self.decision.source, *([self.streaming.tap] if self.streaming is not None else [])})
 
 
 def _where(path: Path, place: str) -> str:
@@ -311,31 +371,56 @@ def load(path: Path) -> System:
         raise ConfigError(f"no {path}", "make one with `parity init DIR`") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
-    for i, artifact in enumerate(_tables(path, data, "artifacts")):
-        _refuse_unknown(path, f"artifacts[{i}]", artifact, _Artifact)
-        _refuse_unknown(path, f"artifacts[{i}].input", artifact.get("input"), Port)
+    streaming = data.get("streaming")
+    streamed = _tables(path, streaming, "artifacts") if isinstance(streaming, dict) else []
+    tables = [(f"artifacts[{i}]", a) for i, a in enumerate(_tables(path, data, "artifacts"))]
+    tables += [(f"streaming.artifacts[{i}]", a) for i, a in enumerate(streamed)]
+    for here, artifact in tables:
+        _refuse_unknown(path, here, artifact, _Artifact)
+        _refuse_unknown(path, f"{here}.input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
-            _refuse_unknown(path, f"artifacts[{i}].taps.{tap}", port, Port)
+            _refuse_unknown(path, f"{here}.taps.{tap}", port, Port)
         for state in artifact["state"] if isinstance(artifact.get("state"), list) else ():
-            _refuse_unknown(path, f"artifacts[{i}].state", state, State)
-    for place, kind in (("model", _Model), ("decision", Decision), ("published", Published)):
+            _refuse_unknown(path, f"{here}.state", state, State)
+    anchor = data.get("anchor", {})
+    for i, vector in enumerate(_tables(path, anchor, "vector") if isinstance(anchor, dict) else ()):
+        _refuse_unknown(path, f"anchor.vector[{i}]", vector, Vector)
+    for place, kind in (
+        ("model", _Model), ("decision", Decision), ("anchor", Anchor), ("streaming", _Streaming),
+        ("published", Published),
+    ):  # fmt: skip
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
-    artifacts, unbuilt, not_built = [], [], []
-    for a in file.artifacts:
-        where = path.parent / a.file
-        if not where.is_file():
-            not_built.append(f"{a.format} {a.precision}: {a.file} is not built")
-            unbuilt.append(_artifact(path, file, frontend, a, where))
-            continue
-        artifacts.append(_artifact(path, file, frontend, a, where))
+    artifacts, unbuilt, not_built = _built(path, file, frontend, file.artifacts)
+    streaming = None if file.streaming is None else _streaming(path, file, frontend, file.streaming)
     return System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=tuple(artifacts), not_built=tuple(not_built), changed=_changed(path.parent, artifacts),
-        unbuilt=tuple(unbuilt), published=file.published,
+        artifacts=artifacts, not_built=not_built, unbuilt=unbuilt, published=file.published,
+        changed=_changed(path.parent, (*artifacts, *(() if streaming is None else streaming.artifacts))),
+        anchor=file.anchor, streaming=streaming,
+    )  # fmt: skip
+
+
+def _built(
+    path: Path, file: _File, frontend: fe.Frontend, wanted: Sequence[_Artifact]
+) -> tuple[tuple[Artifact, ...], tuple[Artifact, ...], tuple[str, ...]]:
+    """The artifacts whose files are there, the others, and what is to be said of those."""
+    there = {a.file: (path.parent / a.file).is_file() for a in wanted}
+    made = [(a.file, _artifact(path, file, frontend, a, path.parent / a.file)) for a in wanted]
+    said = tuple(f"{a.format} {a.precision}: {name} is not built" for name, a in made if not there[name])
+    return tuple(a for name, a in made if there[name]), tuple(a for name, a in made if not there[name]), said
+
+
+def _streaming(path: Path, file: _File, frontend: fe.Frontend, s: _Streaming) -> Streaming:
+    # Where the clip ends, the last frame's logits are the clip's: what decides is read from the same tensor.
+    deciding = [dataclasses.replace(a, taps={**a.taps, file.decision.source: a.taps[s.tap]}) for a in s.artifacts]
+    built, _, not_built = _built(path, file, frontend, deciding)
+    return Streaming(
+        tap=s.tap, chunks=s.chunks, smoothing=s.smoothing, threshold=s.threshold, ignored=s.ignored,
+        artifacts=built, not_built=not_built,
     )  # fmt: skip
 
 
@@ -390,6 +475,14 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         fail("decision.threshold", "belongs to the rule 'threshold', which needs it", 'rule = "threshold"')
     if file.decision.rule == "threshold" and len(file.labels) != 2:
         fail("labels", "a threshold tells two labels apart", "name them: below it, above it")
+    if file.anchor.vector and not file.anchor.source.strip():
+        fail("anchor.source", "vectors of unknown origin prove nothing", "say who published them, and their licence")
+    for i, v in enumerate(file.anchor.vector):
+        for tap in filter(None, (v.after, v.tap)):
+            if tap not in frontend.taps:
+                fail(f"anchor.vector[{i}]", f"{tap!r} is not a tap of the recipe", f"one of {', '.join(frontend.taps)}")
+        if not 0 <= v.tolerance < math.inf:
+            fail(f"anchor.vector[{i}].tolerance", f"{v.tolerance} is not a distance", "0 or more")
     seen: dict[tuple[str, str], str] = {}
     for i, a in enumerate(file.artifacts):
         here = f"artifacts[{i}]"
@@ -405,6 +498,8 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
                 continue  # handed on as it is
             if tap not in file.model.taps:
                 fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
+            if "(" in port.layout:
+                fail(f"{here}.taps.{tap}.layout", "only an input may be flattened", "map a tensor that has its axes")
             if (problem := layout.problem(port.layout, a.frames == 1)) is not None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
         if (problem := layout.problem(a.input.layout, a.frames == 1)) is not None:
@@ -417,6 +512,41 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
     _check_shape(path, file, frontend)
+    if file.streaming is not None and (wrong := _unstreamable(file, file.streaming, frontend)) is not None:
+        fail("streaming", *wrong)
+
+
+def _unstreamable(file: _File, s: _Streaming, frontend: fe.Frontend) -> tuple[str, str] | None:
+    """What is wrong with [streaming], and what to do."""
+    cut = frontend.input.length is not None or frontend.input.peak_normalize or frontend.input.pre_emphasis
+    whole = isinstance(frontend.compress, fe.Decibel) and (frontend.compress.ref == "max" or frontend.compress.top_db)
+    frame = frontend.frame
+    if frame is None or cut or whole or frame.center or frame.last != "drop":
+        return "the recipe needs the whole clip, or what was before a frame", "no stream can compute it: take it out"
+    if s.tap not in file.model.taps:
+        return f"{s.tap!r} is not in model.taps", "name the tap of each frame's logits"
+    if not s.chunks or min(s.chunks) < 1 or max(s.chunks) > _MOST:
+        return "chunks are one or more numbers of frames", "chunks = [1, 3, 7]"
+    if not 0 <= s.smoothing < math.inf or not 0 <= s.threshold <= 1:
+        return "smoothing is in seconds, the threshold a probability", "smoothing = 0.2, threshold = 0.6"
+    if unknown := [x for x in s.ignored if x not in file.labels]:
+        return f"ignores {unknown[0]!r}, which is no label", f"labels: {', '.join(file.labels)}"
+    seen = set()
+    for a in s.artifacts:
+        if (a.format, a.precision) in seen:
+            return f"{a.format} {a.precision} stands there twice", "take one out"
+        seen.add((a.format, a.precision))
+        for tap in [s.tap, *(state.tap for state in a.state)]:
+            if tap not in a.taps:
+                return f"{a.file} maps no {tap!r}", "the logits and every state come out at a tap: map it"
+        if not a.state:
+            return f"{a.file} has no state to hand on", 'state = [{ name = "...", tap = "...", shape = [...] }]'
+        if a.context or a.reset is not None:
+            return f"{a.file} remembers more than its state", "only a state can be carried over: take the rest out"
+        for port in [a.input, *a.taps.values()]:
+            if (problem := layout.problem(port.layout)) is not None:
+                return f"{a.file}: {problem}", "one letter an axis, as in 'NTF'"
+    return None
 
 
 def _unremembered(a: _Artifact) -> tuple[str, str, str] | None:
@@ -424,6 +554,8 @@ def _unremembered(a: _Artifact) -> tuple[str, str, str] | None:
     for s in a.state:
         if s.tap not in a.taps:
             return "state", f"maps no {s.tap!r}, where {s.name!r} comes out", "map it in [artifacts.taps]"
+    if (a.state or a.reset or a.context or a.constants) and "(" in a.input.layout:
+        return "input.layout", "a flattened input can't be cut into pieces", "one letter an axis, as in 'NTF'"
     if (a.reset or a.context) and a.frames is None:
         return "frames", "a file that remembers takes so many frames at a time", "frames = 1"
     if a.context and (a.frames != 1 or not 0 < a.context <= _MOST):

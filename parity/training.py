@@ -27,9 +27,8 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from parity import layout, system
-from parity.backends.librosa_ import LibrosaBackend
-from parity.protocols import Clip
+from parity import layout, registry, system
+from parity.protocols import Clip, FeatureBackend
 
 SPLITS = ("train", "validation", "held_out")
 SILENT = {"_silence_", "_background_noise_"}
@@ -60,6 +59,8 @@ class Training:
     """Samples at full scale ±1.0 to samples; of another length where the network takes any."""
     layout: str
     """Axes of the network's input, as in system.toml: `N1TF`."""
+    backend: str = "librosa"
+    """The backend whose features it is trained on."""
     finish: Callable[[nn.Module], nn.Module] = lambda network: network
     """What was trained -> what is deployed, computing the same: where `build` adds what only training needs."""
     epochs: int = 120
@@ -69,6 +70,8 @@ class Training:
     rate: float = 3e-3
     decay: float = 0.02
     smoothing: float = 0.1
+    balanced: bool = False
+    """Classes count alike, however many clips each has: in the loss, and in every accuracy."""
 
 
 def split_of(speaker: str) -> str:
@@ -126,12 +129,14 @@ def progress(items: Iterable[T], what: str) -> Iterator[T]:
 
 
 class Features:
-    """The inputs of a network as its system.toml describes them, worked out by librosa."""
+    """The inputs of a network as its system.toml describes them, worked out by a backend."""
 
-    def __init__(self, of: system.System, axes: str) -> None:
-        self._frontend, self._backend, self._layout = of.frontend, LibrosaBackend(), axes
+    def __init__(self, of: system.System, axes: str, backend: str) -> None:
+        self._frontend, self._layout = of.frontend, axes
+        self._backend: FeatureBackend = registry.create("backend", backend)
         if (refused := self._backend.supports(of.frontend)) is not None:
-            raise SystemExit(f"{of.name} can't be trained on librosa's features: {refused.reason}")
+            raise SystemExit(f"{of.name} can't be trained on the features of {backend}: {refused.reason}")
+        self.versions = dict(self._backend.versions())
 
     def of(self, samples: Float32) -> Tensor:
         """Return the network's input for a clip, without its batch axis."""
@@ -173,8 +178,17 @@ def batches(inputs: Sequence[Tensor], order: Sequence[int], size: int) -> Iterat
             yield torch.stack([inputs[i] for i in part]), part
 
 
-def evaluate(network: nn.Module, of: Examples) -> tuple[float, float]:
-    """Return accuracy (0 to 1) and mean cross-entropy (nats) of the network in eval mode, on clips as recorded."""
+def class_weights(classes: Tensor, count: int) -> Tensor:
+    """Return what a clip of each of `count` classes weighs, so that all classes weigh alike and a clip 1 on average."""
+    found = torch.bincount(classes, minlength=count)
+    return len(classes) / ((found > 0).sum() * found.clamp(min=1))
+
+
+def evaluate(network: nn.Module, of: Examples, balanced: bool = False) -> tuple[float, float]:
+    """Return accuracy (0 to 1) and mean cross-entropy (nats) of the network in eval mode, on clips as recorded.
+
+    `balanced`: the means over the classes of each class's own.
+    """
     network.eval()
     logits: list[Tensor] = [torch.empty(0)] * len(of.classes)
     with torch.inference_mode():
@@ -182,7 +196,9 @@ def evaluate(network: nn.Module, of: Examples) -> tuple[float, float]:
             for i, row in zip(members, network(x), strict=True):
                 logits[i] = row
     every = torch.stack(logits)
-    return (every.argmax(1) == of.classes).float().mean().item(), nn.functional.cross_entropy(every, of.classes).item()
+    weight = class_weights(of.classes, every.shape[1]) if balanced else torch.ones(every.shape[1])
+    right = (every.argmax(1) == of.classes) * weight[of.classes]
+    return right.mean().item(), nn.functional.cross_entropy(every, of.classes, weight).item()
 
 
 def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed: int) -> tuple[nn.Module, int]:
@@ -194,7 +210,8 @@ def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed:
     optimizer = torch.optim.AdamW(network.parameters(), lr=how.rate, weight_decay=how.decay)
     steps = epochs * -(-clips // how.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    loss_of = nn.CrossEntropyLoss(label_smoothing=how.smoothing)
+    weight = class_weights(train.classes, int(train.classes.max()) + 1) if how.balanced else None
+    loss_of = nn.CrossEntropyLoss(weight, label_smoothing=how.smoothing)
     best, best_epoch, best_state = (-1.0, 0.0), 0, network.state_dict()
     for epoch in progress(range(1, epochs + 1), f"training, {epochs} epochs"):
         network.train()
@@ -209,7 +226,7 @@ def fit(how: Training, train: Examples, validation: Examples, epochs: int, seed:
             total += loss.item() * len(members)
             if schedule.last_epoch < steps:  # inputs of several shapes make a few batches more
                 schedule.step()
-        accuracy, loss_validation = evaluate(network, validation)
+        accuracy, loss_validation = evaluate(network, validation, how.balanced)
         if (accuracy, -loss_validation) > best:
             best, best_epoch = (accuracy, -loss_validation), epoch
             best_state = copy.deepcopy(network.state_dict())
@@ -275,7 +292,7 @@ def main(how: Training) -> None:
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
-    features, rate = Features(of, how.layout), of.frontend.input.rate
+    features, rate = Features(of, how.layout, how.backend), of.frontend.input.rate
 
     def made(split: str, copies: int) -> Examples:
         return examples(features, by_split[split], how, rate, copies, args.seed)
@@ -285,7 +302,7 @@ def main(how: Training) -> None:
     network = how.finish(network).eval()
     # The held-out clips are first looked at here, when nothing is left to choose.
     splits = dict(zip(SPLITS, (train, validation, made("held_out", 0)), strict=True))
-    accuracy = {split: round(evaluate(network, x)[0], 4) for split, x in splits.items()}
+    accuracy = {split: round(evaluate(network, x, how.balanced)[0], 4) for split, x in splits.items()}
 
     record = {
         "data": args.data.resolve().name,
@@ -293,6 +310,7 @@ def main(how: Training) -> None:
         "clips": {split: len(members) for split, members in by_split.items()},
         "speakers": {split: len({clip.speaker for clip in members}) for split, members in by_split.items()},
         "accuracy": accuracy,
+        "balanced": how.balanced,
         "seed": args.seed,
         "epochs": args.epochs,
         "best_epoch": best_epoch,
@@ -301,7 +319,8 @@ def main(how: Training) -> None:
         "weights_sha256": save(network, args.out),
         "machine": platform.machine(),
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "librosa", "numpy", "safetensors", "soundfile")},
+        | features.versions
+        | {name: version(name) for name in ("torch", "numpy", "safetensors", "soundfile")},
     }
     write_atomically(args.out.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
     print(f"epoch {best_epoch} of {args.epochs} kept: {accuracy['validation']:.2%} on validation speakers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from parity import frontend as fe
 from parity.backends import reference
 from parity.backends.numpy_ import NumpyBackend
-from parity.bounds.features import Interval, bounds
+from parity.bounds.features import Interval, bounds, quantized
 from parity.compare import compare
 from parity.protocols import Array, Clip, Tap
 from parity.search import clip_of, clips
@@ -211,4 +212,22 @@ def test_quantized_features_may_move_by_their_rounding_edge_only() -> None:
     for clip in SPEECH:
         x = exact_of(clip, frontend)["features/quantized"]
         assert np.all(x.hi - x.lo <= 1.0)
-        assert np.mean(x.hi > x.lo) < 0.01
+        assert np.mean(x.hi > x.lo) < 0.001
+
+
+@pytest.mark.parametrize("rounding", ["half-even", "half-away", "floor"])
+@pytest.mark.parametrize("scale", [0.5, 0.05])
+def test_a_step_is_allowed_beside_a_rounding_edge_and_nowhere_else(
+    scale: float, rounding: Literal["half-even", "half-away", "floor"]
+) -> None:
+    # float32 values beside every edge of 0 to 255 steps, as exact as they are: what is left is the rounding itself.
+    edge = np.arange(1, 255) + (0.0 if rounding == "floor" else 0.5)
+    beside = [(edge * scale * (1.0 + d)).astype(np.float32) for d in (-1e-7, 0.0, 1e-7, -0.002, 0.002)]
+    s = fe.Quantize(dtype="uint8", scale=scale, rounding=rounding)
+    for i, values in enumerate(beside):
+        exact = Interval(*[values[None].astype(np.float64)] * 3)
+        right = reference.quantize(exact.value, s).astype(np.float64)
+        x = quantized(right, s, exact)
+        got = reference.quantize(values[None], s).astype(np.float64)
+        assert np.all((x.lo <= got) & (got <= x.hi))
+        assert i < 3 or (np.array_equal(x.lo, right) and np.array_equal(x.hi, right))

@@ -136,7 +136,7 @@ def test_init_twice(tmp_path: Path) -> None:
     ("words", "typed", "offered"),
     [
         ("parity run --backend", "lib", ["librosa"]),
-        ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "onnx-reference"]),
+        ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "tflm", "onnx-reference"]),
         ("parity run --system", "comm", ["commands-cnn"]),
         ("parity golden record --system", "", SYSTEMS),
         ("parity models train", "", SYSTEMS),
@@ -163,7 +163,7 @@ def test_names_are_completed_in_the_shell(words: str, typed: str, offered: list[
         (["--runtime", "onnxrunt"], ["unknown runtime 'onnxrunt'", "did you mean 'onnxrt'?"]),
         (
             ["--runtime", "qqq"],
-            ["unknown runtime 'qqq'", "runtimes: torch, torchscript, onnxrt, tflite, onnx-reference"],
+            ["unknown runtime 'qqq'", "runtimes: torch, torchscript, onnxrt, tflite, tflm, onnx-reference"],
         ),
         (["--system", "commands-cn"], ["unknown system 'commands-cn'", "did you mean 'commands-cnn'?"]),
         (["--system", "/no/such/folder"], ["unknown system '/no/such/folder'", "system.toml"]),

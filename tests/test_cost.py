@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -76,17 +76,6 @@ def test_nothing_is_said_beside_a_network_of_which_nothing_was_published() -> No
     assert cost.beside(system, cost.of(system)) == ""
 
 
-def test_working_memory_is_asked_of_the_runtime_and_no_answer_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cost.importlib.util, "find_spec", lambda name: object())
-    (tmp_path / "m.tflite").write_bytes(b"no model")
-    for said, code, right in (("20496", 0, 20496), ("", 1, None), ("20496", 1, None), ("a line\n20496", 0, None)):
-        done = subprocess.CompletedProcess([], code, stdout=said + "\n")
-        monkeypatch.setattr(cost.subprocess, "run", lambda *_, done=done, **__: done)
-        assert cost.arena(tmp_path / "m.tflite") == right
-
-
 def test_a_system_without_weights_has_files_but_no_network(tmp_path: Path) -> None:
     assert cost.of(systems.load(rig.system(tmp_path / "s"))) is None
 
@@ -105,6 +94,21 @@ def test_the_command_prints_figures_files_and_the_rule(tmp_path: Path) -> None:
     assert "no PyTorch network" in next(line for line in done.stdout.splitlines() if line.startswith("untrained"))
     assert "2 for each multiply-add" in " ".join(done.stdout.split())
     rig.refused(rig.parity("models", "cost", "commands-cn"), CONFIG, "unknown system", "did you mean 'commands-cnn'?")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tflite_micro") is None, reason="tflite-micro isn't installed")
+def test_the_arena_of_an_int8_file_is_measured(tmp_path: Path) -> None:
+    done = rig.parity("models", "cost", "micro-speech")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if ".tflite" in line]
+    assert [line[-1] for line in lines if "int8" in line] == ["9,648"], (
+        "bytes: the published system works in about 10 KB"
+    )
+    assert "Arena:" in done.stdout
+    broken = rig.system(tmp_path / "s", formats=("tflite",), name="micro-speech")
+    (broken / "micro-speech.int8.tflite").write_bytes(b"not a model")
+    assert cost.arenas(systems.load(broken)) == {}, "what can't be run has none, and ends nothing"
 
 
 @pytest.mark.slow

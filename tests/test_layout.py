@@ -37,7 +37,17 @@ def test_what_pytorch_and_tensorflow_call_an_image_is_the_same_at_a_tap() -> Non
 
 @pytest.mark.parametrize(
     ("order", "text"),
-    [("NXT", "unknown axis 'X'"), ("NTT", "'T' stands twice"), ("TF", "no batch axis"), ("", "no batch axis")],
+    [
+        ("NXT", "unknown axis 'X'"),
+        ("NTT", "'T' stands twice"),
+        ("TF", "no batch axis"),
+        ("", "no batch axis"),
+        ("N(T", "brackets in"),
+        ("N(T)F", "brackets in"),
+        ("(NT)F", "brackets in"),
+        ("(TF)", "no batch axis"),
+        ("N(TT)", "'T' stands twice"),
+    ],
 )
 def test_a_layout_that_is_none_is_explained(order: str, text: str) -> None:
     assert text in (layout.problem(order) or "")
@@ -52,3 +62,12 @@ def test_a_tensor_that_doesnt_fit_is_refused() -> None:
         layout.time_major(np.zeros((1, 3, 4)), "N1F")
     with pytest.raises(ValueError, match=r"layout 'NTF' keeps"):
         layout.native(np.zeros(3), "NTF")
+
+
+def test_an_input_may_be_flattened() -> None:
+    features = np.arange(6).reshape(2, 3)  # [time, band]
+    assert layout.problem("N(TF)") is None
+    assert layout.native(features, "N(TF)").tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert layout.native(features, "N(FT)").tolist() == [[0, 3, 1, 4, 2, 5]]
+    assert layout.native(features, "N1(TF)1").shape == (1, 1, 6, 1)
+    assert layout.plain("N1(TF)1") == "N1TF1"

@@ -71,6 +71,12 @@ def test_widths_add_up() -> None:
     assert (x.lo.tolist(), x.hi.tolist()) == ([2.5, -4.5], [3.5, -3.5])
 
 
+def test_steps_of_the_tensor_and_of_the_input_count_as_many_times_as_they_were_taken() -> None:
+    wide = rule(steps=2.0, input_steps=0.5)
+    assert half_width(wide, np.zeros(1)).tolist() == [0.0]
+    assert half_width(wide, np.zeros(1), step=0.1, moved=3.0).tolist() == [0.2 + 1.5]
+
+
 def test_an_infinite_element_widens_nothing() -> None:
     value = np.array([-np.inf, 3.0, 4.0])
     half = half_width(rule(relative=0.1, of_rms=1.0), value)

@@ -50,6 +50,16 @@ def test_a_plugin_whose_framework_is_missing_says_what_to_type(monkeypatch: pyte
     assert registry.plugins("backend")["tf_signal"].missing == ["tensorflow"]
 
 
+def test_one_of_several_packages_is_enough_where_a_plugin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, absent = registry.importlib.util.find_spec, {"pymicro_features"}
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda n: None if n in absent else real(n))
+    assert registry.plugins("backend")["microfrontend"].missing == []
+    absent.add("tensorflow")
+    with pytest.raises(MissingExtra, match="needs tensorflow or pymicro-features, which is not installed") as e:
+        registry.find("backend", "microfrontend")
+    assert e.value.hint == "pip install 'parity[microfrontend]'"
+
+
 def test_every_extra_that_a_plugin_names_is_declared(project: object) -> None:
     declared = importlib.metadata.metadata("parity").get_all("Provides-Extra") or []
     for kind in ("backend", "runtime"):

@@ -111,3 +111,16 @@ def test_held_out_speakers_are_laid_out_by_word(tmp_path: Path, monkeypatch: pyt
     assert len(names) == 6
     assert {training.split_of(training.speaker_of(n)) for n in names} == {"held_out"}
     assert not (tmp_path / "w").exists()
+
+
+def test_classes_count_alike_where_they_are_balanced() -> None:
+    class Says(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def forward(self, x: object) -> object:
+            return x
+
+    # Three clips of class 0, all right; one of class 2, wrong; none of class 1.
+    inputs = [torch.tensor([2.0, 0.0, 0.0])] * 4
+    of = training.Examples([inputs], torch.tensor([0, 0, 0, 2]))
+    assert training.evaluate(Says(), of)[0] == pytest.approx(0.75)
+    assert training.evaluate(Says(), of, balanced=True)[0] == pytest.approx(0.5)
+    assert training.class_weights(of.classes, 3).tolist() == pytest.approx([2 / 3, 2.0, 2.0])

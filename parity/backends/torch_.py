@@ -102,12 +102,10 @@ class TorchBackend:
     def supports(self, frontend: fe.Frontend) -> Unsupported | None:
         if (stft := frontend.stft) is None:
             return Unsupported("torch.stft gives a spectrum, which the recipe has none of")
-        mel, (frame, w, spectrum) = frontend.filterbank, stft
+        mel, (frame, _, spectrum) = frontend.filterbank, stft
         reasons = {
-            "torch.stft's frame is as long as its FFT": frame.length != spectrum.n_fft,
+            "torch.stft pads by half its FFT where it centers": frame.center and frame.length != spectrum.n_fft,
             "torch.stft drops a last frame that isn't full": frame.last != "drop",
-            "torch.stft centers a short window in its frame": w.position != "center"
-            and w.length not in (None, frame.length),
             "torch can't reflect more samples than there are": frame.center
             and frame.pad_mode == "reflect"
             and frontend.samples(frame.length) <= frame.length // 2,
@@ -141,9 +139,13 @@ class TorchBackend:
         draw = {"hann": torch.hann_window, "hamming": torch.hamming_window}.get(w.name)
         length = w.length or frame.length
         window = torch.ones(length) if draw is None else draw(length, periodic=w.periodic)
+        # torch.stft's frame is as long as its FFT, with a short window in its middle. Zeros put the window where the
+        # recipe has it, and zeros after the clip keep its last frame.
+        left = (frame.length - length) // 2 if w.position == "center" else 0
+        window = F.pad(window, (left, spectrum.n_fft - length - left))
         transform = torch.stft(
-            y, n_fft=spectrum.n_fft, hop_length=frame.hop, win_length=length, window=window, center=frame.center,
-            pad_mode=_PAD[frame.pad_mode], return_complex=True,
+            F.pad(y, (0, spectrum.n_fft - frame.length)), n_fft=spectrum.n_fft, hop_length=frame.hop, window=window,
+            center=frame.center, pad_mode=_PAD[frame.pad_mode], return_complex=True,
         )  # fmt: skip
         x = transform.abs().pow(spectrum.exponent).transpose(-1, -2)[..., : frontend.bins]
         if spectrum.scaling == "1/n_fft":

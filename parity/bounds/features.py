@@ -91,7 +91,7 @@ def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interva
             case fe.Normalize():
                 out[tap] = _normalize(value, stage, last)
             case fe.Quantize():
-                out[tap] = Interval(value, *(reference.quantize(e, stage).astype(float) for e in (last.lo, last.hi)))
+                out[tap] = quantized(value, stage, last)
         last = out[tap]
     return out
 
@@ -189,3 +189,13 @@ def _normalize(value: Array, s: fe.Normalize, x: Interval) -> Interval:
     mean, spread = np.asarray(s.mean), np.abs(np.asarray(s.spread))
     half = np.maximum(x.hi - x.value, x.value - x.lo)
     return _around(value, half / spread + 2.0 * U * (np.abs(value) + (np.abs(x.value) + np.abs(mean)) / spread))
+
+
+def quantized(value: Array, s: fe.Quantize, x: Interval) -> Interval:
+    """An element may move by a step only where what it is rounded from may lie on the other side of an edge."""
+    most = np.maximum(np.abs(x.lo), np.abs(x.hi))
+    # The scale is rounded and the quotient is; those by a power of two aren't. `half-away` adds a half, which rounds.
+    own = 0.0 * most if np.frexp(s.scale)[0] == 0.5 else 2.0 * U * most
+    if s.rounding == "half-away":
+        own = own + U * (most + 0.5 * s.scale)
+    return Interval(value, *(reference.quantize(end, s).astype(np.float64) for end in (x.lo - own, x.hi + own)))

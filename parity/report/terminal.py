@@ -14,6 +14,7 @@ from rich.text import Text
 from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, number, pairs, place
 from parity.localize import title_of as name_of
 from parity.records import Run
+from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
     against,
@@ -27,6 +28,7 @@ from parity.report.wording import (
     judgement,
     not_compared,
     one_line,
+    published,
     same_confusion,
     shorten,
 )  # fmt: skip
@@ -96,6 +98,7 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     _notes(screen, run)
     _labels(screen, run, verbose)
     _examples(screen, run)
+    show_times(run, console)
 
 
 def _taps(screen: _Screen, pair: Pair) -> None:
@@ -167,6 +170,9 @@ def _notes(screen: _Screen, run: Run) -> None:
         anchor = about.get("anchor")
         if isinstance(anchor, Mapping) and anchor.get("backend") == "none":
             screen.heading(f"{name}: the goldens have no anchor (recorded with --unanchored)")
+        elif isinstance(anchor, Mapping) and anchor.get("backend") == "published vectors":
+            screen.heading(f"{name}: no implementation anchors the goldens, but published vectors of their stages")
+            screen.line(one_line(published(anchor)), indent=2)
     if run.unlike_golden:
         screen.heading("Unlike where the goldens were recorded")
     for words in run.unlike_golden:

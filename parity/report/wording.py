@@ -146,6 +146,16 @@ def judged_by(run: Run) -> list[str]:
     return [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
 
 
+def published(anchor: Mapping[str, Any]) -> str:
+    """The published vectors that are part of a manifest's anchor, in words; nothing where there are none."""
+    told = anchor.get("vectors")
+    if not told:
+        return ""
+    taps = ", ".join(dict.fromkeys(r["tap"] for r in told["reproduced"]))
+    without = f"; none for {', '.join(told['without'])}" if told["without"] else ""
+    return f"{len(told['reproduced'])} published vectors reproduced ({told['source']}) at {taps}{without}"
+
+
 def same_confusion(of: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, dict[str, int]]]]:
     """Confusion matrices, each once, with the pairs that share it."""
     found: list[tuple[list[str], dict[str, dict[str, int]]]] = []

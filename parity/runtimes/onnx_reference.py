@@ -28,12 +28,26 @@ class OnnxReferenceRuntime:
         return {"onnx": onnx.__version__, "numpy": np.__version__}
 
     def supports(self, artifact: Artifact) -> Unsupported | None:
-        fits = artifact.format == "onnx"
-        return None if fits else Unsupported(f"onnx.reference doesn't read {artifact.format} files")
+        if artifact.format != "onnx":
+            return Unsupported(f"onnx.reference doesn't read {artifact.format} files")
+        if artifact.precision != "float32" and (lacks := _lacking(artifact.path)):
+            return Unsupported(f"onnx.reference: {lacks[0].lower()}{lacks[1:]}")
+        return None
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
         yield _ReferenceSession(artifact)
+
+
+def _lacking(path: str) -> str | None:
+    """Which operator of a file onnx.reference hasn't in its opset; None where it has all, or the file can't be read."""
+    try:
+        ReferenceEvaluator(onnx.load(Path(path), format="protobuf"))
+    except RuntimeError as e:
+        return str(e).partition(",")[0] if str(e).startswith("No implementation for operator") else None
+    except Exception:  # protobuf raises types of its own; `open` says what is wrong
+        return None
+    return None
 
 
 def _load(path: str) -> tuple[Any, Any]:

@@ -73,6 +73,12 @@ class _TfliteSession:
         self._inner: Any = None
         details = {d["name"]: d for d in self._interpreter.get_tensor_details() if d["name"]}
         outputs = {d["name"] for d in self._interpreter.get_output_details()}
+        inputs = {d["name"]: int(d["index"]) for d in self._interpreter.get_input_details()}
+        for name in (s.name for s in artifact.state if s.name not in inputs):
+            raise ModelError(
+                f"{artifact.path} has no input {name!r} for its state", f"name one of {', '.join(map(repr, inputs))}"
+            )
+        self._inputs = inputs
         self._index: dict[Tap, int] = {}
         self._own: set[Tap] = set()
         tensors: dict[Tap, Tensor] = {}
@@ -104,14 +110,15 @@ class _TfliteSession:
         return interpreter
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
-        (value,) = inputs.values()
         out: dict[Tap, Any] = {}
         if taps - self._own and self._inner is None:
             self._inner = self._load(self._resolver, preserve=True)
         for interpreter, wanted in ((self._interpreter, taps & self._own), (self._inner, taps - self._own)):
             if not wanted:
                 continue
-            interpreter.set_tensor(self._index[MODEL_INPUT], value)
+            interpreter.set_tensor(self._index[MODEL_INPUT], inputs[self._artifact.input.name])
+            for state in self._artifact.state:
+                interpreter.set_tensor(self._inputs[state.name], inputs[state.name])
             interpreter.invoke()
             out |= {tap: np.array(interpreter.get_tensor(self._index[tap])) for tap in sorted(wanted)}
         return out

@@ -93,9 +93,8 @@ class _TorchSession:
         return hook
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
-        (value,) = inputs.values()
         self._seen.clear()
         with torch.inference_mode():
-            # A copy: an in-place operation of the network must not reach the caller's array.
-            self._net(torch.tensor(np.ascontiguousarray(value), dtype=self._dtype))
+            # Copies: an in-place operation of the network must not reach the caller's arrays.
+            self._net(*(torch.tensor(np.ascontiguousarray(x), dtype=self._dtype) for x in inputs.values()))
         return {tap: self._seen[tap].numpy() for tap in taps if tap in self._seen}

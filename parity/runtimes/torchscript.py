@@ -90,7 +90,7 @@ class _ScriptSession:
     tensors: Mapping[Tap, Tensor] = {}
 
     def __init__(self, artifact: Artifact) -> None:
-        self._path = artifact.path
+        self._path, self._takes = artifact.path, artifact.input.dtype
         self._model = _load(artifact.path)
         self._names = {tap: port.name for tap, port in artifact.taps.items()}
         self._own = {tap: found for tap, name in self._names.items() if (found := _OWN.fullmatch(name))}
@@ -130,8 +130,10 @@ class _ScriptSession:
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         value, *_ = inputs.values()
-        # A copy: an in-place operation of the network must not reach the caller's array.
-        x = torch.from_numpy(np.array(value, order="C"))
+        # A copy: an in-place operation of the network must not reach the caller's array. Whole numbers become what
+        # system.toml says the file takes: a traced file can't tell.
+        whole = np.issubdtype(value.dtype, np.integer)
+        x = torch.from_numpy(np.array(value, dtype=self._takes if whole else None, order="C"))
         # Numbers by their name in forward(); a state follows the features, in system.toml's order.
         numbers = {name: inputs[name].item() for name in self._constants}
         handed_on = [torch.from_numpy(np.array(inputs[name], order="C")) for name in self._state]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -26,15 +27,15 @@ from parity.errors import ConfigError, ModelError, ParityError
 from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
-from parity.targets.pieces import InPieces, in_pieces
+from parity.targets.pieces import InPieces, constants, remembers
 
 
 def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
     """The inverse of `dataclasses.asdict` for an artifact."""
     taps = {tap: Port(**port) for tap, port in plain["taps"].items()}
     state = tuple(State(**{**s, "shape": tuple(s["shape"])}) for s in plain["state"])
-    whole = {"input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"]), "state": state}
-    return Artifact(**{**plain, **whole})
+    nested = {"input": Port(**plain["input"]), "taps": taps, "shape": tuple(plain["shape"]), "state": state}
+    return Artifact(**{**plain, **nested})
 
 
 def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) -> None:
@@ -69,7 +70,7 @@ def check_shape(artifact: Artifact, declared: Tensor | None, features: Array) ->
 
 def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
     """The frames that a network takes where that is all that doesn't fit."""
-    if "T" not in names or len(declared.shape) != tensor.ndim:
+    if "T" not in names or "(" in names or len(declared.shape) != tensor.ndim:
         return None
     time = names.index("T")
     rest = [w in (None, n) for i, (w, n) in enumerate(zip(declared.shape, tensor.shape, strict=True)) if i != time]
@@ -79,7 +80,8 @@ def _other_frames(declared: Tensor, tensor: Array, names: str) -> int | None:
 def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """Features as the network's own input tensor; quantized by its scale where it takes integers and they are floats.
 
-    Features of an integer recipe are fed as they are. ModelError where they can't become the input without loss.
+    Features of an integer recipe are fed as they are, or moved by the zero point where the input counts the same whole
+    numbers from another one (uint8 features, int8 input). ModelError where they can't become the input without loss.
     """
     x = layout.native(features, artifact.input.layout)
     if declared is None or declared.dtype == x.dtype.name:
@@ -89,6 +91,8 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return np.clip(np.rint(x / np.float32(declared.scale)) + declared.zero_point, info.min, info.max).astype(
             declared.dtype
         )
+    if _counts_alike(x.dtype, declared):
+        return (x.astype(np.int64) + declared.zero_point).astype(declared.dtype)
     if np.issubdtype(np.dtype(declared.dtype), np.integer) and not np.can_cast(x.dtype, declared.dtype):
         raise ModelError(
             f"{artifact.path} takes {declared.dtype}; the frontend's features are {x.dtype.name}",
@@ -98,13 +102,28 @@ def to_input(features: Array, artifact: Artifact, declared: Tensor | None) -> Ar
         return x.astype(declared.dtype)
 
 
+def _counts_alike(features: np.dtype[Any], declared: Tensor) -> bool:
+    """Whether an integer input of step 1 holds every whole number of the features' own type, counted from elsewhere."""
+    if declared.scale != 1.0 or not all(np.issubdtype(d, np.integer) for d in (features, np.dtype(declared.dtype))):
+        return False
+    given, taken = np.iinfo(features), np.iinfo(declared.dtype)
+    return taken.min <= given.min + declared.zero_point and given.max + declared.zero_point <= taken.max
+
+
 def from_input(x: Array, features: Array, artifact: Artifact, declared: Tensor | None) -> Array:
     """What the network was fed with, as it stands at `model/input`: of the dtype of the features it was made from."""
+    x, port = unflattened(x, features, artifact.input)
     if x.dtype == features.dtype:
-        return layout.time_major(x, artifact.input.layout)
-    return from_output(x, artifact.input, declared if np.issubdtype(features.dtype, np.floating) else None).astype(
-        features.dtype
-    )
+        return layout.time_major(x, port.layout)
+    if declared is not None and _counts_alike(features.dtype, declared):
+        x = x.astype(np.int64) - declared.zero_point
+    return from_output(x, port, declared if np.issubdtype(features.dtype, np.floating) else None).astype(features.dtype)
+
+
+def unflattened(x: Array, features: Array, port: Port) -> tuple[Array, Port]:
+    """An input that the file takes flattened as it was before, with its layout then; any other as it is."""
+    port = dataclasses.replace(port, layout=layout.plain(port.layout))
+    return x.reshape(layout.native(features, port.layout).shape), port
 
 
 def from_output(value: Array, port: Port, declared: Tensor | None) -> Array:
@@ -164,21 +183,25 @@ class Agent:
         yield {"answers": answers}
 
     def _features(
-        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap]
+        self, frontend: dict[str, Any], clips: list[dict[str, Any]], taps: list[Tap], apart: bool = False
     ) -> Iterator[dict[str, Any]]:
+        """Features of clips, in a batch or, as chunks of a stream come, `apart`: one after another."""
         whole = [Clip(c["name"], c["samples"], c["rate"], c["sha256"]) for c in clips]
         recipe = fe.from_plain(frontend)
         wanted = frozenset(taps) & self._plugin.taps(recipe)
-        start = time.perf_counter()
-        results = self._plugin.features(whole, recipe, wanted)
-        seconds = (time.perf_counter() - start) / max(1, len(whole))
-        yield {"clips": [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]}
+        out = []
+        for batch in [[clip] for clip in whole] if apart else [whole]:
+            start = time.perf_counter()
+            results = self._plugin.features(batch, recipe, wanted)
+            seconds = (time.perf_counter() - start) / max(1, len(batch))
+            out += [{"taps": {t: np.asarray(a) for t, a in r.items()}, "seconds": seconds} for r in results]
+        yield {"clips": out}
 
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
         start = time.perf_counter()
         session = self._opened.enter_context(self._plugin.open(model, threads))
-        self._sessions[model.key] = model, InPieces(session, model) if in_pieces(model) else session
+        self._sessions[model.key] = model, session
         yield {"seconds": time.perf_counter() - start}
 
     def _close(self) -> Iterator[dict[str, Any]]:
@@ -187,10 +210,11 @@ class Agent:
         yield {}
 
     def _run(self, model: str, inputs: list[Array], taps: list[list[Tap]]) -> Iterator[dict[str, Any]]:
-        artifact, session = self._sessions[model]
+        artifact, opened = self._sessions[model]
+        session = InPieces(opened, artifact) if remembers(artifact) or artifact.constants else opened
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            tied = artifact.frames is not None and not in_pieces(artifact)
+            tied = artifact.frames is not None and not remembers(artifact)
             if tied and features.ndim in (1, 2) and len(features) != artifact.frames:
                 what = "frames" if features.ndim == 2 else "samples"
                 yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
@@ -214,10 +238,39 @@ class Agent:
                     raw[tap] = vars(integers)
             if MODEL_INPUT in wanted:
                 out[MODEL_INPUT] = from_input(x, features, artifact, declared)
-                fed = integers_of(x, artifact.input, declared)
+                fed = integers_of(*unflattened(x, features, artifact.input), declared)
                 if fed is not None:
                     raw[MODEL_INPUT] = vars(fed)
             yield {"taps": out, "raw": raw, "seconds": seconds}
+
+    def _stream(
+        self, model: str, inputs: list[Array], taps: list[list[Tap]], state: dict[str, Array]
+    ) -> Iterator[dict[str, Any]]:
+        """Chunks of one sound, in order: each goes on from the state that the one before it left.
+
+        A file that is tied to fewer frames than a chunk has takes it in pieces.
+        """
+        artifact, session = self._sessions[model]
+        declared = session.tensors.get(MODEL_INPUT)
+        carried = {s.name: state.get(s.name, np.zeros(s.shape, s.dtype)) for s in artifact.state}
+        handed_on, fixed = {s.tap: s.name for s in artifact.state}, constants(artifact)
+        for features, wanted in zip(inputs, taps, strict=True):
+            asked = frozenset(wanted) & artifact.taps.keys()
+            size = artifact.frames or len(features)
+            parts: list[dict[Tap, Array]] = []
+            seconds = 0.0
+            for piece in [features[i : i + size] for i in range(0, len(features), size)]:
+                check_shape(artifact, declared, piece)
+                x = to_input(piece, artifact, declared)
+                start = time.perf_counter()
+                got = session.run({artifact.input.name: x, **carried, **fixed}, asked | handed_on.keys())
+                seconds += time.perf_counter() - start
+                carried = {name: np.asarray(got[tap]) for tap, name in handed_on.items()}
+                parts.append({t: from_output(np.asarray(got[t]), artifact.taps[t], None) for t in asked})
+            out = {t: np.concatenate([part[t] for part in parts]) for t in asked}
+            if MODEL_INPUT in wanted:
+                out[MODEL_INPUT] = features
+            yield {"taps": out, "raw": {}, "seconds": seconds, "state": carried}
 
 
 def _die_with_parent() -> None:

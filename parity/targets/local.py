@@ -175,7 +175,9 @@ class LocalTarget:
 
         def work(worker: Worker) -> list[ClipOutput]:
             clips = [{"name": c.name, "samples": c.samples, "rate": c.rate, "sha256": c.sha256} for c in job.clips]
-            request = {"do": "features", "frontend": fe.to_plain(job.frontend), "taps": sorted(taps)}
+            request: dict[str, Any] = {"do": "features", "frontend": fe.to_plain(job.frontend), "taps": sorted(taps)}
+            if job.state is not None:
+                request["apart"] = True
             try:
                 reply = worker.request(request | {"clips": clips})
             except PluginRaisedError as e:
@@ -186,8 +188,10 @@ class LocalTarget:
 
         return self._guarded(("backend", spec, job.system), work)
 
-    def activations(self, spec: str, artifact: Artifact, job: Job, inputs: Sequence[Array]) -> Outputs:
-        """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip."""
+    def activations(
+        self, spec: str, artifact: Artifact, job: Job, inputs: Sequence[Array], backend: str = ""
+    ) -> Outputs:
+        """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip, of a backend or the golden's."""
 
         def work(worker: Worker) -> list[ClipOutput]:
             if artifact.key not in worker.opened:
@@ -199,19 +203,23 @@ class LocalTarget:
                     | {"seconds": reply["seconds"]}
                 )
             out: list[ClipOutput] = []
-            request = {
+            request: dict[str, Any] = {
                 "do": "run",
                 "model": artifact.key,
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }
+            if job.state is not None:
+                state = job.state.get((backend, spec, artifact.precision), {})
+                request |= {"do": "stream", "state": dict(state)}
             try:
                 for reply in worker.requests(request, len(inputs)):
                     if "unsupported" in reply:
                         out.append(ClipOutput({}, 0.0, reply["unsupported"]))
                     else:
                         raw = {tap: Raw(**integers) for tap, integers in reply["raw"].items()}
-                        out.append(ClipOutput(reply["taps"], reply["seconds"], raw=raw))
+                        state = reply.get("state", {})
+                        out.append(ClipOutput(reply["taps"], reply["seconds"], raw=raw, state=state))
             except WorkerDiedError as e:
                 raise type(e)(f"{e} (at clip {job.clips[len(out)].name})") from None
             return out
@@ -253,7 +261,7 @@ class _Running:
                 if (strange := _strange(job, inputs)) is not None:
                     out[key] = Failure(backend, strange)
                     continue
-                later[key] = target.submit(target.activations, spec, artifact, job, inputs)
+                later[key] = target.submit(target.activations, spec, artifact, job, inputs, backend)
         out |= {key: future.result() for key, future in {**self._isolated, **later}.items()}
         return JobResult(job=job, features=features, activations=out)
 

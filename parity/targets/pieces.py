@@ -11,16 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from parity.protocols import Artifact, Session, Tap, Taps, Tensor
+from parity.protocols import Array, Artifact, Session, Tap, Taps, Tensor
 
 
-def in_pieces(artifact: Artifact) -> bool:
-    """Whether a clip is run through a file piece by piece: it is tied to a number of frames, and remembers."""
-    return artifact.frames is not None and bool(artifact.state or artifact.reset or artifact.context)
+def remembers(artifact: Artifact) -> bool:
+    """Whether a file has a memory: then a clip is run through it in pieces of the frames that it is tied to, if any."""
+    return bool(artifact.state or artifact.reset or artifact.context)
+
+
+def constants(artifact: Artifact) -> dict[str, Array]:
+    """The inputs of a file that are the same for every piece: whole numbers int64, others float32."""
+    return {k: np.asarray(v, np.int64 if isinstance(v, int) else np.float32) for k, v in artifact.constants.items()}
 
 
 class InPieces:
-    """Runs a clip through `session` in pieces of `artifact.frames` frames, in order."""
+    """Runs a clip through `session` in pieces of `artifact.frames` frames, in order; whole where that is None."""
 
     def __init__(self, session: Session, artifact: Artifact) -> None:
         self._session, self._artifact = session, artifact
@@ -28,13 +33,13 @@ class InPieces:
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         a, (x,) = self._artifact, inputs.values()
-        time, size = a.input.layout.index("T"), a.frames or 1
+        time = a.input.layout.index("T")
+        size = a.frames or x.shape[time]
         if a.reset is not None:
             self._session.reset()  # type: ignore[attr-defined]  # the runtime's supports() has seen to it
         state = {s.name: np.zeros(s.shape, s.dtype) for s in a.state}
         handed_on = {s.tap: s.name for s in a.state}
         taps = taps - handed_on.keys()  # a state is between pieces: a clip has none
-        constants = {k: np.asarray(v, np.int64 if isinstance(v, int) else np.float32) for k, v in a.constants.items()}
         values = a.input.layout.index("F")
         before = np.zeros([a.context if i == values else n for i, n in enumerate(x.shape) if i != time], x.dtype)
         parts: list[Taps] = []
@@ -45,9 +50,11 @@ class InPieces:
                 piece = np.concatenate([np.expand_dims(before, time), piece], axis=values)
                 before = np.take(piece, range(piece.shape[values] - a.context, piece.shape[values]), axis=values)
                 before = np.squeeze(before, axis=time)
-            got = self._session.run({a.input.name: piece, **state, **constants}, taps | handed_on.keys())
+            got = self._session.run({a.input.name: piece, **state, **constants(a)}, taps | handed_on.keys())
             state = {name: np.asarray(got[tap]) for tap, name in handed_on.items()}
             parts.append({tap: np.asarray(got[tap]) for tap in taps})
+        if len(parts) == 1:
+            return parts[0]
         return {
             tap: np.concatenate([part[tap] for part in parts], axis=a.taps[tap].layout.index("T")) for tap in taps
         }  # fmt: skip

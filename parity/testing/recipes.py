@@ -55,7 +55,8 @@ RECIPES: dict[str, fe.Frontend] = {
         cepstrum=fe.Cepstrum(count=13, norm="none", lifter=22.0),
     ),
     "tiny-conv": _recipe(
-        16000, frame=_MS30, filterbank=fe.Pool(size=6), quantize=fe.Quantize(dtype="uint8", scale=0.5)
+        16000, frame=_MS30, filterbank=fe.Pool(size=6),
+        quantize=fe.Quantize(dtype="uint8", scale=0.5, rounding="half-away"),
     ),
     "MLPerf Tiny": _recipe(
         input=fe.Input(rate=16000, length=16000, peak_normalize=True), frame=_MS30,

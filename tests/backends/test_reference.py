@@ -129,7 +129,7 @@ def test_a_vector_that_is_wrong_is_not_met(ell: dict[str, Array]) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("backend", ["reference", "numpy"])
+@pytest.mark.parametrize("backend", ["reference", "numpy", "tf_signal", "torch"])
 @pytest.mark.parametrize("word", ["yes", "no"])
 def test_tiny_conv_features_are_the_published_ones_bit_for_bit(data: Path, word: str, backend: str) -> None:
     frontend, folder = RECIPES["tiny-conv"], data / "micro_speech"

@@ -49,6 +49,16 @@ def test_tensorflows_own_bank_needs_a_last_bin_at_nyquist(spectrum: fe.Spectrum)
     assert isinstance(registry.create("backend", "tf_signal").supports(recipe), Unsupported)
 
 
+def test_average_pooling_that_would_start_before_the_first_bin_is_refused() -> None:
+    backend, tiny = registry.create("backend", "tf_signal"), RECIPES["tiny-conv"]
+    for size, missing in ((6, 1), (5, 3)):
+        pool = fe.Pool(size=size)
+        theirs = tf.nn.avg_pool1d(tf.reshape(tf.range(257.0), [1, 257, 1]), size, size, "SAME")[0, :, 0].numpy()
+        same = np.allclose(theirs, reference.pool_bank(pool, 257) @ np.arange(257.0))
+        assert same == (missing <= 1)
+        assert (backend.supports(dataclasses.replace(tiny, filterbank=pool)) is None) == same
+
+
 def test_the_oracles_bank_in_mel_is_tensorflows() -> None:
     theirs = tf.signal.linear_to_mel_weight_matrix(40, 257, 16000, 20.0, 4000.0, dtype=tf.float64).numpy().T
     mel = RECIPES["tf.signal"].filterbank

@@ -59,6 +59,7 @@ def test_overhead(benchmark: BenchmarkFixture, speech: Path, tmp_path: Path, cli
     sound = str(speech / str(clips))
     measured([*parity, "golden", "record", "--system", "commands-cnn", "--audio", sound, "--out", str(goldens)])
     run = [*parity, "run", "--system", "commands-cnn", "--backend", "librosa", "--runtime", "onnxrt"]
+    run += ["--precision", "float32"]
     run += ["--golden", str(goldens), "--report", str(tmp_path)]
     model = ROOT / "reference_models" / "commands-cnn" / "commands-cnn.onnx"
     bare = [sys.executable, str(HERE / "bare.py"), str(model), str(speech / str(clips))]

@@ -77,8 +77,8 @@ def test_run_imports_no_framework_where_it_judges(project: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "module",
-    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "protocols", "frontend", "taps",
-     "layout", "registry", "errors"],
+    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "backends.fixed_point", "protocols",
+     "frontend", "taps", "layout", "registry", "errors"],
 )  # fmt: skip
 def test_the_far_side_needs_numpy_and_the_standard_library_only(module: str, tmp_path: Path) -> None:
     before = loaded("pass", tmp_path)  # what a virtual environment's own .pth files import
@@ -96,7 +96,7 @@ def test_naming_plugins_imports_none(kind: str, tmp_path: Path) -> None:
     ("plugin", "own"),
     [("backends.librosa_", "librosa"), ("runtimes.onnxrt", "onnxruntime"), ("runtimes.tflite", "ai_edge_litert"),
      ("runtimes.torch_", "torch"), ("backends.torch_", "torch"),
-     ("runtimes.torchscript", "torch"), ("runtimes.onnx_reference", "onnx")],
+     ("runtimes.torchscript", "torch"), ("runtimes.onnx_reference", "onnx"), ("backends.microfrontend", "numpy")],
 )  # fmt: skip
 def test_a_plugin_imports_its_own_framework_and_no_other(plugin: str, own: str, tmp_path: Path) -> None:
     found = loaded(f"import parity.{plugin}", tmp_path)

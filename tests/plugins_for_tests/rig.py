@@ -85,11 +85,12 @@ def system(
 
 
 def run(local: LocalTarget, golden: Path, reports: Path, **selection: Any) -> Run:
-    """A run in this process; commands-cnn, numpy and onnxrt unless told otherwise."""
+    """A run in this process; commands-cnn in float32, numpy and onnxrt unless told otherwise."""
     wanted: dict[str, Any] = {
         "systems": (str(SYSTEM),),
         "backends": ("numpy",),
         "runtimes": ("onnxrt",),
+        "precisions": ("float32",),
         "golden": golden,
     }
     done, _ = pipeline.run(Selection(**(wanted | selection)), local, reports)

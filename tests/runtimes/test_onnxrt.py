@@ -105,7 +105,7 @@ def test_a_file_that_loads_without_layers_but_not_with_them_says_what_the_runtim
 
 @pytest.mark.slow
 def test_a_layer_that_isnt_there_ends_a_run_in_3_and_leaves_no_report(tmp_path: Path) -> None:
-    folder = rig.system(tmp_path / "system", ("/relu3/Relu_output_0", "/relu3/Relu_output_7"))
+    folder = rig.system(tmp_path / "system", ('"/relu3/Relu_output_0"', '"/relu3/Relu_output_7"'))
     golden, reports = rig.goldens(tmp_path / "golden"), tmp_path / "reports"
     done = rig.parity("run", "--system", folder, "--golden", golden, "--backend", "numpy", "--runtime", "onnxrt",
                       "--report", reports)  # fmt: skip

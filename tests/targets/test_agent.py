@@ -142,6 +142,30 @@ def test_quantized_features_are_fed_unchanged_never_quantized_twice_and_come_bac
 
 
 @pytest.mark.parametrize(
+    ("features", "declared"),
+    [
+        ((WHOLE + 128).astype(np.uint8), Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=1.0, zero_point=-128)),
+        (WHOLE.astype(np.int8), Tensor(shape=(1, 1, 2, 2), dtype="uint8", scale=1.0, zero_point=128)),
+    ],
+)
+def test_whole_numbers_counted_from_elsewhere_are_moved_and_come_back_equal(
+    features: Array, declared: Tensor, onnx: Artifact
+) -> None:
+    x = agent.to_input(features, onnx, declared)
+    assert x.dtype.name == declared.dtype
+    np.testing.assert_array_equal(x.reshape(2, 2).astype(int) - declared.zero_point, features)
+    back = agent.from_input(x, features, onnx, declared)
+    assert back.dtype == features.dtype
+    np.testing.assert_array_equal(back, features)
+
+
+def test_a_zero_point_that_would_lose_a_number_is_refused(onnx: Artifact) -> None:
+    declared = Tensor(shape=(1, 1, 2, 2), dtype="int8", scale=1.0, zero_point=-127)
+    with pytest.raises(ModelError, match="takes int8; the frontend's features are uint8"):
+        agent.to_input(np.zeros((2, 2), np.uint8), onnx, declared)
+
+
+@pytest.mark.parametrize(
     ("features", "takes", "scale"),
     [
         ("int16", "int8", 0.5), ("int16", "int8", None), ("uint8", "int8", 0.5), ("int8", "uint8", 0.5),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.protocols import Artifact, Port, State, Taps
-from parity.targets.pieces import InPieces, in_pieces
+from parity.targets.pieces import InPieces, remembers
 
 STATE = (State(name="h", tap="model/h", shape=(1, 1)),)
 TAPS = {"model/sum": Port(name="sum", layout="TC"), "model/h": Port(name="hN", layout="NC")}
@@ -79,7 +79,14 @@ def test_numbers_go_in_with_every_piece_and_a_file_is_told_to_forget_once_a_clip
 
 
 def test_only_a_file_that_remembers_is_run_in_pieces() -> None:
-    assert in_pieces(artifact())
-    assert in_pieces(artifact(state=(), reset="forget"))
-    assert not in_pieces(artifact(state=()))
-    assert not in_pieces(artifact(frames=None))
+    assert remembers(artifact())
+    assert remembers(artifact(state=(), reset="forget"))
+    assert not remembers(artifact(state=()))
+
+
+def test_a_file_of_any_number_of_frames_takes_the_clip_in_one_piece() -> None:
+    inner = Adds()
+    got = InPieces(inner, artifact(frames=None)).run({"x": X}, frozenset({"model/sum"}))
+    assert [g["x"].shape for g in inner.given] == [(5, 4)]
+    assert inner.given[0]["h"].shape == (1, 1), "its state is zeros"
+    assert got["model/sum"][-1, 0] == X.sum()

@@ -59,6 +59,29 @@ class LogOffset(_Recipe):
         return replace(frontend, compress=replace(log, offset=1e-7))
 
 
+class PeriodicWindow(_Recipe):
+    """The usual default of FFT libraries, where the recipe's window is symmetric."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        return replace(frontend, window=replace(frontend.window, periodic=True))
+
+
+class ExactEdges(_Recipe):
+    """Triangles with corners at their frequencies, as librosa has them, where the recipe rounds down to whole bins."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        bank: Any = frontend.filterbank
+        return replace(frontend, filterbank=replace(bank, triangles="hz"))
+
+
+class SmallOffset(_Recipe):
+    """ln(x + 0.999) where the recipe says ln(x + 1)."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        log: Any = frontend.compress
+        return replace(frontend, compress=replace(log, offset=0.999))
+
+
 class ReflectPadded(_Recipe):
     """Centers with the clip mirrored at its ends where the recipe pads zeros: librosa's default before 0.9."""
 
