@@ -65,7 +65,7 @@ def show_matrix(systems: Sequence[System], target: Target) -> None:
     names = {kind: [n for n, p in registry.plugins(kind).items() if not p.missing] for kind in _KINDS}
     target.load([(kind, name) for kind in _KINDS for name in names[kind]])
     frontends = [s.frontend for s in systems]
-    artifacts = [a for s in systems for a in s.artifacts]
+    artifacts = [a for s in systems for a in s.files]
     backends = {name: target.describe("backend", name, frontends).answers for name in names["backend"]}
     runtimes = {name: target.describe("runtime", name, artifacts).answers for name in names["runtime"]}
     console = _console()
@@ -78,7 +78,7 @@ def show_matrix(systems: Sequence[System], target: Target) -> None:
             if isinstance(answer, Unsupported):
                 console.print(f"    not {name}: {answer.reason}", markup=False)
         table = Table("", "file", "format", "precision", "runtimes", box=None, pad_edge=False)
-        for a in s.artifacts:
+        for a in s.files:
             n = artifacts.index(a)
             run = [name for name, answers in runtimes.items() if not isinstance(answers[n], Unsupported)]
             table.add_row("", Path(a.path).name, a.format, a.precision, ", ".join(run) or "none installed")

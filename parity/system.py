@@ -180,6 +180,13 @@ class System:
     streaming: Streaming | None = None
 
     @property
+    def files(self) -> tuple[Artifact, ...]:
+        """Every artifact that is there, and then those of a stream in files of their own."""
+        own = {a.path for a in self.artifacts}
+        streamed = () if self.streaming is None else self.streaming.artifacts
+        return (*self.artifacts, *(a for a in streamed if a.path not in own))
+
+    @property
     def answers(self) -> frozenset[Tap]:
         """Taps that are wanted of every clip: what decides, and what a stream is held to."""
         return frozenset({self.decision.source, *([self.streaming.tap] if self.streaming is not None else [])})
@@ -394,14 +401,13 @@ def load(path: Path) -> System:
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
     artifacts, unbuilt, not_built = _built(path, file, frontend, file.artifacts)
-    streaming = None if file.streaming is None else _streaming(path, file, frontend, file.streaming)
-    return System(
+    found = System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=artifacts, not_built=not_built, unbuilt=unbuilt, published=file.published,
-        changed=_changed(path.parent, (*artifacts, *(() if streaming is None else streaming.artifacts))),
-        anchor=file.anchor, streaming=streaming,
+        artifacts=artifacts, not_built=not_built, unbuilt=unbuilt, published=file.published, anchor=file.anchor,
+        streaming=None if file.streaming is None else _streaming(path, file, frontend, file.streaming),
     )  # fmt: skip
+    return dataclasses.replace(found, changed=_changed(path.parent, found.files))
 
 
 def _built(

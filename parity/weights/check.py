@@ -62,15 +62,15 @@ def _read(form: str) -> tuple[Callable[[Path], Reading] | None, str]:
 
 
 def of(system: System) -> list[Checked]:
-    """Each file of a system but the trained weights themselves. ModelError for a file that can't be read."""
+    """Each file of a system, of its stream too, but the trained weights. ModelError for a file that can't be read."""
     source = parent(system)
     if source is None or source.network is None:
         why = "no trained weights to hold it to (a torch artifact in float32)"
-        return [Checked(artifact=a, why=why) for a in system.artifacts]
+        return [Checked(artifact=a, why=why) for a in system.files]
     network = build(source.network, Path(source.path))
     shape = layout.native(np.zeros(example(system, source), np.float32), source.input.layout).shape
     found = []
-    for a in system.artifacts:
+    for a in system.files:
         if a is source:
             continue
         read, why = _read(a.format)
