@@ -4,7 +4,7 @@ RUN := .venv
 DEV := .venv-dev
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test unit lint bench proof clean
+.PHONY: run test unit lint bench proof build-models clean
 
 run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
@@ -26,6 +26,11 @@ bench: $(DEV)/.ready
 
 proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
+
+# What is too large to be committed, trained on the speech in PARITY_DATA; then everything of it is compared.
+build-models: $(DEV)/.ready
+	$(DEV)/bin/parity models build mel40-resnet18
+	$(DEV)/bin/parity run --system mel40-resnet18
 
 $(RUN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUN)

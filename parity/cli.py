@@ -302,7 +302,7 @@ def export_golden(systems: tuple[str, ...], form: Format, clips: tuple[str, ...]
 
 @cli.group()
 def models() -> None:
-    """List, train, export and weigh the reference models."""
+    """List, build, train, export and weigh the reference models."""
 
 
 @models.command("list")
@@ -405,6 +405,40 @@ def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | 
 def train(name: str, arguments: tuple[str, ...]) -> None:
     """Train a system's network: parity models train NAME --data DIR (its own train.py)."""
     _script(name, "train.py", arguments)
+
+
+@models.command("build", context_settings={"ignore_unknown_options": True})
+@click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTION OF train.py]...")
+@click.option("--data", type=PATH, metavar="DIR", help="Speech to train on. Default: $PARITY_DATA/speech_commands.")
+@click.option("--again", is_flag=True, help="Also where it is built already.")
+@_local
+def build_model(name: str, options: tuple[str, ...], data: Path | None, again: bool, jobs: int | None,
+                limit: float) -> None:  # fmt: skip
+    """Train and export a system that isn't committed, and record its goldens: then `parity run` includes it.
+
+    Nothing is put in place before all of it is there. Interrupted, the same command goes on where it was.
+    """
+    from parity import building, progress, system
+    from parity.errors import ConfigError
+
+    (found,) = system.find([name])
+    goldens = _recorded_to(None, found)
+    if not again and building.is_built(found, goldens):
+        click.echo(f"{found.name} is built; --again builds it anew")
+        return
+    if data is None and not os.environ.get("PARITY_DATA"):
+        raise ConfigError("no speech to train on", "name a folder like Speech Commands: --data DIR")
+    what = building.Building(
+        found=found, data=data or Path(os.environ["PARITY_DATA"]) / "speech_commands", goldens=goldens,
+        command=_command(), options=options,
+    )  # fmt: skip
+    with _target(jobs, limit) as target, progress.shown() as step:
+        trained = building.build(what, target, step, click.echo)
+    accuracy, clips = trained["accuracy"]["held_out"], trained["clips"]["held_out"]
+    click.echo(f"{found.name}: {accuracy:.2%} on {clips} clips of speakers it never heard "
+               "(no benchmark accuracy, if the clips come from an official test list)")  # fmt: skip
+    click.echo(f"now: parity run --system {shlex.quote(name)}")
 
 
 @cli.command("list")

@@ -77,7 +77,7 @@ def artifact(of: system.System, form: str) -> Artifact:
 
 def runtime_of(form: str) -> str:
     """The runtime that runs a format."""
-    return {"torch": "torch", "torchscript": "torchscript", "onnx": "onnxrt", "tflite": "tflite"}[form]
+    return {"onnx": "onnxrt", "torchscript-int8": "torch-int8"}.get(form, form)
 
 
 def run(of: Artifact, inputs: Sequence[Array]) -> Iterator[Taps]:
@@ -165,6 +165,16 @@ def to_torchscript(network: torch.nn.Module, example: Array) -> bytes:
             writer.write_record(name, data, len(data))
     writer.write_end_of_file()
     return lean.getvalue()
+
+
+def to_pt2(network: torch.nn.Module, example: Array) -> bytes:
+    """Export by torch.export for inputs of the example's shape, without this machine's source paths."""
+    program = torch.export.export(network, (torch.from_numpy(example),))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
 def of_one(model: keras.Model) -> keras.Model:
@@ -262,6 +272,9 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
     # First, and so in a process that has compiled nothing yet: class names in the file count what came before.
     if how.torchscript:
         made[f"{name}.pt"] = to_torchscript(network, example), versions(["torch"])
+    exported = any(a["format"] == "torch-export" for a in _declared(new))
+    if exported:
+        made[f"{name}.pt2"] = to_pt2(network, example), versions(["torch"])
     output = taps[-1].rpartition("/")[2]
     made[f"{name}.onnx"] = to_onnx(network, example, how, output=output), versions(["onnx", "torch"])
     twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
@@ -270,7 +283,8 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
         write_atomically(new / file, data)
     of = system.load(new)
     deployed = [("onnx", "ONNX Runtime"), ("tflite", "LiteRT")]
-    for form, who in deployed + [("torchscript", "TorchScript")] * how.torchscript:
+    deployed += [("torchscript", "TorchScript")] * how.torchscript + [("torch-export", "torch.export")] * exported
+    for form, who in deployed:
         made_of = artifact(of, form)
         fit = [i for i, x in enumerate(inputs) if made_of.frames in (None, len(x))]
         some, right = [inputs[i] for i in fit], [expected[i] for i in fit]
@@ -284,9 +298,10 @@ def _quantized(
     new: Path, how: Export, trained: Artifact, network: torch.nn.Module, float_onnx: bytes, data: Path | None
 ) -> tuple[Made, list[str]]:
     """Write the files of fewer bits that system.toml declares; also those kept, for want of speech to calibrate on."""
-    from parity import quantizing
+    from parity import quantizing, torch_quantizing
 
-    wanted = [a for a in _declared(new) if a["format"] in ("onnx", "tflite") and a["precision"] != "float32"]
+    formats = ("onnx", "tflite", "torchscript-int8")
+    wanted = [a for a in _declared(new) if a["format"] in formats and a["precision"] != "float32"]
     if not wanted:
         return {}, []
     source, taps, axes = system.load(new).decision.source, list(trained.taps), trained.input.layout
@@ -295,7 +310,8 @@ def _quantized(
     made: Made = {}
     kept: list[str] = []
     for a in wanted:
-        calibrated = a["precision"] in quantizing.CALIBRATED
+        by_torch = a["format"] == "torchscript-int8"
+        calibrated = by_torch or a["precision"] in quantizing.CALIBRATED
         frames = a.get("frames")
         fit = [x for x in real or how.features(20, 0) if frames in (None, len(x))]
         if calibrated and not real:
@@ -303,6 +319,11 @@ def _quantized(
             continue
         if a["format"] == "onnx":
             content, by = quantizing.to_onnx_int8(float_onnx, axes, fit), ["onnx", "onnxruntime"]
+        elif by_torch:
+            native = [layout.native(x, axes) for x in fit]
+            modules = {tap: port.name for tap, port in trained.taps.items()}
+            int8 = torch_quantizing.to_int8(network, a["precision"].removesuffix("-int8"), native, modules)
+            content, by = to_torchscript(int8, native[0]), ["torch"]
         else:
             tflite_axes = artifact(system.load(new), "tflite").input.layout
             content = quantizing.to_tflite(fixed, a["precision"], tflite_axes, fit)
@@ -351,7 +372,9 @@ def main(how: Export) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # A copy of the system with the new files in it: the old ones are replaced when all is checked.
         new = Path(folder) / how.folder.name
-        shutil.copytree(how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "__pycache__"))
+        shutil.copytree(
+            how.folder, new, ignore=shutil.ignore_patterns("*.onnx", "*.tflite", "*.pt", "*.pt2", "__pycache__")
+        )
         trained = artifact(system.load(new), "torch")
         assert trained.network is not None
         network = build(trained.network, Path(trained.path))

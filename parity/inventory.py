@@ -106,7 +106,7 @@ def show_costs(
     table = Table(box=None, pad_edge=False)
     for name in columns:
         number = name in ("parameters", "multiply-adds", "bytes", "arena")
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=name == "file")
     for s, cost, arena in zip(systems, costs, arenas, strict=True):
         shape = "x".join(map(str, cost.shape)) if cost else "–"
         numbers = (f"{cost.parameters:,}", f"{cost.multiply_adds:,}") if cost else ("no PyTorch network", "–")

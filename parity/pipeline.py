@@ -107,7 +107,7 @@ def run(
                 summary.examples += search_plan(p, target, rules[p.system.name], selection, progress)
             target.release()
         summary.labels = tally.summary() if selection.labels_from_folders else {}
-        summary.gaps = _gaps(rules, runnable)
+        summary.gaps = _gaps(rules, runnable, found)
         summary.timings = times.rows() + list(getattr(target, "timings", []))
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
@@ -213,19 +213,40 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
             tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
 
 
-def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan]) -> dict[str, list[str]]:
-    """Declared gaps among what was selected, and those that matched nothing."""
+def _compared(p: Plan) -> Iterator[dict[str, str]]:
+    """What a plan compares: backend, runtime, precision and path of each column of the report."""
+    for backend in p.backends:
+        yield {"backend": backend, "runtime": "", "precision": "", "path": "features"}
+    held = {(artifact.key, spec) for spec, artifact in p.kernels}
+    for runtime, artifact in p.models:
+        what = {"runtime": runtime, "precision": artifact.precision}
+        yield from (what | {"backend": b, "path": "cumulative"} for b in p.backends)
+        yield what | {"backend": "", "path": "isolated"}
+        if (artifact.key, artifact.kernels) in held and artifact.kernels != runtime:
+            yield what | {"backend": "", "path": "deployment"}
+
+
+def _selected(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+    return all(fnmatchcase(v, getattr(gap, k)) for k, v in (column | {"system": system}).items())
+
+
+def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[str, Source]) -> dict[str, list[str]]:
+    """Declared gaps that were met, and those among what was selected that matched nothing.
+
+    The latter only on the goldens that they lie beside: on other clips a gap needn't show.
+    """
     met: list[str] = []
     unmet: list[str] = []
     for p in plans:
-        known = rules[p.system.name]
+        known, root = rules[p.system.name], found[p.system.name].root
+        beside = [] if root is None else [root.resolve(), root.resolve().parent]
+        owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
         for i, g in enumerate(known.gaps):
-            selected = fnmatchcase(p.system.name, g.system) and any(
-                fnmatchcase(b, g.backend) and fnmatchcase(r, g.runtime) and fnmatchcase(precision, g.precision)
-                for b, r, precision in [*p.pairs, *(("", r, q) for _, r, q in p.pairs)]
-            )
-            if selected:
-                (met if i in known.used_gaps else unmet).append(f"{g.system} {g.tap}: {g.reason}")
+            text = f"{g.system} {g.tap}: {g.reason}"
+            if i in known.used_gaps:
+                met.append(text)
+            elif owed and any(_selected(g, p.system.name, column) for column in _compared(p)):
+                unmet.append(text)
     return {"met": met, "unmet": unmet}
 
 

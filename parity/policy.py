@@ -50,7 +50,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A known failure. It fails the run when none of what it matches fails any more, or it matches nothing selected.
 
-    It covers numbers out of bounds, and labels: never a wrong dtype or shape, or a NaN.
+    Only on the goldens that it was declared beside: other clips needn't show it. It covers numbers out of bounds, and
+    labels: never a wrong dtype or shape, or a NaN.
     """
 
     kind: Literal["converter", "kernel", "quantizer", "recipe", "model"]
@@ -99,6 +100,8 @@ class Policy:
     rules: Sequence[Rule] = ()
     gaps: Sequence[Gap] = ()
     path: Path | None = None
+    gaps_from: Path | None = None
+    """The folder that the gaps were read from."""
     used_gaps: set[int] = field(default_factory=set)
     _found: dict[tuple[str, ...], Rule | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -177,6 +180,7 @@ def load(folders: Sequence[Path]) -> Policy:
                 )
             if not reason.strip():
                 raise ConfigError(f"{where}: the entry for {entry.tap!r} gives no reason", "say what was measured")
+    where_gaps = gaps.parent if gaps else None
     if tolerances is None and folders:
-        return Policy(rules, known, folders[0] / "tolerances.toml")
-    return Policy(rules, known, tolerances)
+        return Policy(rules, known, folders[0] / "tolerances.toml", where_gaps)
+    return Policy(rules, known, tolerances, where_gaps)

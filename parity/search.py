@@ -6,6 +6,7 @@ a handful of readable numbers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,7 +117,16 @@ def _concerns(v: Verdict, pair: tuple[str, str, str]) -> bool:
 def search_plan(
     p: Plan, target: Target, rules: Policy, selection: Selection, progress: sources.Progress
 ) -> list[dict[str, Any]]:
-    """Judge `selection.examples` drawn clips on every pair; a row a pair, with a shrunk counter-example on failure."""
+    """Judge `selection.examples` drawn clips on every pair; a row a pair, with a shrunk counter-example on failure.
+
+    Files of fewer bits only where their precision was named: clips are driven beyond the range that they were
+    calibrated for, and what is declared of them was measured on speech.
+    """
+    if not selection.precisions:
+        whole = [m for m in p.models if m[1].precision == "float32"]
+        p = dataclasses.replace(p, models=whole, kernels=[])
+    if not p.models:
+        return []
     examples = _Examples(p, target, rules)
     what = f"{p.system.name} examples"
 

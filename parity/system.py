@@ -451,7 +451,8 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
     network = None
     if a.network is not None:
         module, _, attribute = a.network.rpartition(":")
-        network = f"{path.parent / module}:{attribute}"
+        # A file beside this one, or a module on the path.
+        network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(where), input=a.input,
@@ -560,6 +561,10 @@ def _unremembered(a: _Artifact) -> tuple[str, str, str] | None:
     for s in a.state:
         if s.tap not in a.taps:
             return "state", f"maps no {s.tap!r}, where {s.name!r} comes out", "map it in [artifacts.taps]"
+    if (a.state or a.constants) and a.format in ("torch-export", "torchscript-int8"):
+        return "state" if a.state else "constants", f"{a.format} files are fed with features only", "take it out"
+    if a.constants and a.format not in ("onnx", "torchscript"):
+        return "constants", f"{a.format} files are given no numbers by name", "take it out: onnx and torchscript are"
     if (a.state or a.reset or a.context or a.constants) and "(" in a.input.layout:
         return "input.layout", "a flattened input can't be cut into pieces", "one letter an axis, as in 'NTF'"
     if (a.reset or a.context) and a.frames is None:

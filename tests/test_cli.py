@@ -23,6 +23,7 @@ from tests.plugins_for_tests import rig
 pytestmark = pytest.mark.slow  # whole commands and worker processes
 
 ONE = ("--system", rig.SYSTEM.name)
+RUNTIMES = ["torch", "torchscript", "torch-int8", "torch-export", "onnxrt", "tflite", "tflm", "onnx-reference"]
 SYSTEMS = sorted(path.parent.name for path in rig.MODELS.glob("*/system.toml"))
 COMMANDS = ("doctor", "golden", "init", "list", "models", "run")
 
@@ -136,7 +137,7 @@ def test_init_twice(tmp_path: Path) -> None:
     ("words", "typed", "offered"),
     [
         ("parity run --backend", "lib", ["librosa"]),
-        ("parity run --runtime", "", ["torch", "torchscript", "onnxrt", "tflite", "tflm", "onnx-reference"]),
+        ("parity run --runtime", "", RUNTIMES),
         ("parity run --system", "comm", ["commands-cnn"]),
         ("parity golden record --system", "", SYSTEMS),
         ("parity models train", "", SYSTEMS),
@@ -163,7 +164,7 @@ def test_names_are_completed_in_the_shell(words: str, typed: str, offered: list[
         (["--runtime", "onnxrunt"], ["unknown runtime 'onnxrunt'", "did you mean 'onnxrt'?"]),
         (
             ["--runtime", "qqq"],
-            ["unknown runtime 'qqq'", "runtimes: torch, torchscript, onnxrt, tflite, tflm, onnx-reference"],
+            ["unknown runtime 'qqq'", f"runtimes: {', '.join(RUNTIMES)}"],
         ),
         (["--system", "commands-cn"], ["unknown system 'commands-cn'", "did you mean 'commands-cnn'?"]),
         (["--system", "/no/such/folder"], ["unknown system '/no/such/folder'", "system.toml"]),
@@ -191,7 +192,7 @@ def test_what_cannot_be_asked_for(arguments: list[str], words: list[str], report
 
 
 def test_nothing_to_compare(reports: Path, tmp_path: Path) -> None:
-    rig.refused(run(reports, "--precision", "int8"), 2, "nothing to compare", "no model in int8 that onnxrt can run")
+    rig.refused(run(reports, "--precision", "int4"), 2, "nothing to compare", "no model in int4 that onnxrt can run")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no audio here")
     rig.refused(run(reports, "--audio", tmp_path / "empty"), 2, "no audio in", ".wav or .flac")

@@ -36,7 +36,6 @@ def test_recipe_and_labels(name: str, project: Path) -> None:
     assert of.frontend.digest == RECIPES["mel40"].digest  # one recipe: their features are kept once
     assert of.frontend.frames(16000) == 32
     assert of.labels == LABELS == network(of.folder).LABELS
-    assert len(of.artifacts) + len(of.not_built) == 3
     assert not of.not_built or name == "mel40-resnet18"  # too large to be committed
 
 

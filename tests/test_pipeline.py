@@ -52,7 +52,10 @@ def test_a_run_folder_holds_what_was_judged(local: LocalTarget, golden: Path, tm
     taps = done.systems["commands-cnn"]["taps"]
     assert {v.tap for v in verdicts} == set(taps)
     paths = {(v.path, v.backend, v.runtime) for v in verdicts}
-    assert paths == {("features", "numpy", ""), ("isolated", "", "onnxrt"), ("cumulative", "numpy", "onnxrt")}
+    assert paths == {
+        ("features", "numpy", ""), ("isolated", "", "onnxrt"), ("deployment", "", "onnxrt"),
+        ("cumulative", "numpy", "onnxrt"),
+    }  # fmt: skip
 
 
 def test_every_numeric_verdict_says_by_which_rule_and_where(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
@@ -119,7 +122,8 @@ def test_all_that_is_installed_agrees_with_the_goldens(golden: Path, tmp_path: P
     assert rig.failing(done) == []
     assert done.exit_code == 0
     pairs = {(s.backend, s.runtime) for s in done.summaries if s.path == "cumulative"}
-    backends, runtimes = ("numpy", "librosa", "tf_signal", "torch"), ("torch", "torchscript", "onnxrt", "tflite")
+    backends = ("numpy", "librosa", "tf_signal", "torch")
+    runtimes = ("torch", "torchscript", "torch-export", "torch-int8", "onnxrt", "tflite", "tflm")
     assert pairs == {(b, r) for b in backends for r in runtimes}
 
 
@@ -202,9 +206,9 @@ def test_a_pair_that_was_asked_for_and_is_unsupported_ends_in_2(
 def test_a_precision_that_no_model_has_ends_in_2_beside_one_that_does(
     local: LocalTarget, golden: Path, tmp_path: Path
 ) -> None:
-    done, _ = pipeline.run(selected(golden, precisions=("float32", "int8")), local, tmp_path)
+    done, _ = pipeline.run(selected(golden, precisions=("float32", "int4")), local, tmp_path)
     assert rig.failing(done) == []
-    assert [(s.precision, s.asked) for s in done.skipped] == [("int8", True)]
+    assert [(s.precision, s.asked) for s in done.skipped] == [("int4", True)]
     assert done.exit_code == 2
 
 
@@ -279,7 +283,7 @@ def test_a_file_that_is_not_built_was_asked_for_where_the_system_was_named(
     folder = rig.system(tmp_path / "system")
     done, _ = pipeline.run(selected(golden, systems=(str(folder),), runtimes=()), local, tmp_path / "reports")
     assert done.exit_code == 2
-    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True] * 3
+    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True] * 4
 
 
 def test_a_folder_of_goldens_is_held_to_the_systems_it_holds(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
@@ -299,7 +303,7 @@ def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path:
     assert done.exit_code == 0
     assert sorted(s.reason for s in done.skipped) == [
         "tflite float32: commands-cnn.tflite is not built", "torch float32: weights.safetensors is not built",
-        "torchscript float32: commands-cnn.pt is not built",
+        "torch-export float32: commands-cnn.pt2 is not built", "torchscript float32: commands-cnn.pt is not built",
     ]  # fmt: skip
 
 
@@ -315,8 +319,8 @@ def test_a_system_named_twice_is_run_once_and_two_of_one_name_are_refused(
 
 
 def test_nothing_selected_is_not_a_pass(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
-    with pytest.raises(NothingCompared, match="no model in int8 that onnxrt can run"):
-        pipeline.run(selected(golden, precisions=("int8",)), local, tmp_path / "reports")
+    with pytest.raises(NothingCompared, match="no model in int4 that onnxrt can run"):
+        pipeline.run(selected(golden, precisions=("int4",)), local, tmp_path / "reports")
     with pytest.raises(GoldenError, match="no goldens of commands-cnn"):
         pipeline.run(selected(tmp_path), local, tmp_path / "reports")
     assert not (tmp_path / "reports").exists()

@@ -180,7 +180,10 @@ def test_a_precision_of_which_nothing_is_compared_was_asked_for(here: Path) -> N
 
     selection = selected(backends=(), runtimes=(), precisions=("float32", "int8"))
     _, skipped = made(
-        selection, numpy=floats_only, librosa=refuses, tf_signal=refuses, torch=refuses, torchscript=refuses
+        selection,
+        numpy=floats_only,
+        **dict.fromkeys(registry.plugins("backend").keys() - {"numpy"}, refuses),
+        **dict.fromkeys(registry.plugins("runtime").keys() - {"torch", "onnxrt", "tflite"}, refuses),
     )
     assert [(s.precision, s.asked) for s in skipped if s.precision] == [("int8", True)]
 
@@ -213,7 +216,7 @@ def test_files_of_two_precisions_and_two_runtimes_of_one_file_are_all_compared(h
 
 # ---- Whom activations are judged by without goldens ----
 
-ALL = ("torch", "torchscript", "onnx", "tflite")
+ALL = ("onnx", "tflite", "torch", "torchscript", "torch-export")
 
 
 def planned(folder: Path, *runtimes: str, changes: Sequence[tuple[str, str]] = (), formats: Sequence[str]) -> Plan:
@@ -235,7 +238,7 @@ def test_the_reference_is_the_one_that_is_named(tmp_path: Path) -> None:
 def test_a_named_reference_runs_the_file_that_it_says_it_can_and_float32_first(tmp_path: Path) -> None:
     int8 = ('format = "torch"\nprecision = "float32"', 'format = "torch"\nprecision = "int8"')
     system = systems.load(rig.system(tmp_path / "s", int8, formats=ALL))
-    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32"]
+    assert [a.precision for a in system.artifacts] == ["int8", "float32", "float32", "float32", "float32"]
     assert plan.reference(Plan(system), asked(reads("tflite")))[1].format == "tflite"
     assert plan.reference(Plan(system), asked(gives_all))[1].format == "torchscript"
     assert plan.reference(Plan(system), asked(reads("torch")))[1].precision == "int8"

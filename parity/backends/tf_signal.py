@@ -7,6 +7,7 @@ mel, so it serves only recipes that say `triangles = "mel"`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,8 +18,9 @@ import tensorflow as tf
 from parity import frontend as fe
 from parity.protocols import Clip, Tap, Taps, Unsupported
 
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+with contextlib.suppress(RuntimeError):  # TensorFlow is at work in this process already; a worker's is fresh
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _mel(f: Any) -> Any:

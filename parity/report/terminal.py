@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, number, pairs, place
-from parity.localize import title_of as name_of
 from parity.records import Run
 from parity.report.streaming import show_times
 from parity.report.wording import (
@@ -26,6 +25,7 @@ from parity.report.wording import (
     failure,
     judged_by,
     judgement,
+    near_ties,
     not_compared,
     one_line,
     published,
@@ -157,10 +157,10 @@ def _notes(screen: _Screen, run: Run) -> None:
     for reason, names in skipped:
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         screen.line(f"{one_line(reason)}: {one_line(some)}", indent=2)
-    if ties := [s for s in run.summaries if s.near_ties]:
+    if ties := near_ties(run):
         screen.heading("Near ties (another label, where the golden's lead is within the bound; passed)")
-        for s in ties:
-            screen.line(f"{name_of(s.worst)}, {s.path}: {s.near_ties}", indent=2)
+        for words in ties:
+            screen.line(one_line(words), indent=2)
     for kind, words in (("met", "Known gaps"), ("unmet", "Known gaps that matched no failure: mend or remove them")):
         if gaps := run.gaps.get(kind):
             screen.heading(words)

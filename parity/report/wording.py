@@ -103,6 +103,22 @@ def counts(run: Run) -> list[str]:
     return words + ([count(ties, "near tie")] if ties else [])
 
 
+def near_ties(run: Run) -> list[str]:
+    """A line a model and path: on how many clips it says another label, and on the features of which backends."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for s in run.summaries:
+        if s.near_ties:
+            who = f"{s.system} · {s.runtime} {s.precision}" + (f" on {s.target}" if s.target != "local" else "")
+            found.setdefault((who, s.path), {})[s.backend] = s.near_ties
+    lines = []
+    for (who, path), ties in found.items():
+        same = len(set(ties.values())) == 1
+        number = str(max(ties.values())) if same else ", ".join(f"{b} {n}" for b, n in ties.items())
+        fed = f" (on the features of {', '.join(ties)})" if same and any(ties) else ""
+        lines.append(f"{who}, {path}: {number}{fed}")
+    return lines
+
+
 def not_compared(run: Run) -> list[tuple[str, list[str]]]:
     """Reasons, and the pairs that weren't compared for each."""
     reasons: dict[str, list[str]] = {}

@@ -31,6 +31,8 @@ _TYPES = {
 _OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _ROOMY = 16 * 2**20
 """Bytes of arena where none is asked for: more than any board has, so that only what is missing can fail."""
+_KEPT = 1024
+"""Tensors that its memory planner can hold at a time, as its own message says ("Too many buffers")."""
 _LEAST = 1024
 """Bytes of arena below which nothing is tried: with less than half of it the interpreter writes beyond and dies."""
 
@@ -57,6 +59,9 @@ class TflmRuntime:
             return Unsupported(f"tflite-micro {reason}")
         if (said := _refusal(data, _roomy(data))) is not None:
             return Unsupported(f"tflite-micro can't allocate it: {said}")
+        kept = len(model.subgraphs[0].tensors)
+        if kept > _KEPT and any(port.name not in _outputs(model) for port in artifact.taps.values()):
+            return Unsupported(f"tflite-micro keeps {_KEPT} tensors apart; to read layers of this file takes {kept}")
         if self._arena is not None and _refusal(data, self._arena) is not None:
             return Unsupported(f"it needs an arena of {_smallest(data)} bytes, and has {self._arena}")
         return None
@@ -152,6 +157,11 @@ def _refusal(data: bytes, arena: int) -> str | None:
             lines = said.read().decode(errors="replace").split("\n")
             return "; ".join(filter(None, [*(line.strip() for line in lines), str(e)]))
     return None
+
+
+def _outputs(model: Any) -> set[str]:
+    graph = model.subgraphs[0]
+    return {graph.tensors[i].name.decode() for i in graph.outputs}
 
 
 def _roomy(data: bytes) -> int:

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from parity.errors import ConfigError, ModelError
 from parity.protocols import Artifact, Session, Tap, Taps, Tensor, Unsupported
+from parity.runtimes.torch_weights import load_strictly, network_of, state_of
 
 
 def build(network: str, weights: Path | None) -> torch.nn.Module:
     """The network that `path/to/file.py:callable` makes, with `weights` (if any) loaded strictly, in eval mode.
 
-    ModelError where either can't be had; no pickle is read.
+    ModelError where either can't be had, or they don't fit; no pickle is read.
     """
-    path, _, attribute = network.rpartition(":")
-    spec = importlib.util.spec_from_file_location(f"parity_network_{Path(path).parent.name.replace('-', '_')}", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise ModelError(
-            f"no network at {path}", "network = 'model.py:build' in system.toml names a file and a callable"
-        )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    if not hasattr(module, attribute):
-        raise ModelError(f"{path} has no {attribute!r}", "network = 'file.py:callable' in system.toml")
-    net: torch.nn.Module = getattr(module, attribute)()
-    if weights is None:
-        return net.eval()
-    try:
-        if weights.suffix == ".safetensors":
-            state = safetensors.torch.load_file(weights)
-        else:
-            state = torch.load(weights, weights_only=True, map_location="cpu")
-        net.load_state_dict(state, strict=True)
-    except Exception as e:  # safetensors and torch raise many types for a damaged or foreign file
-        raise ModelError(f"PyTorch can't load {weights}: {e}", "train it again, or name the right network") from None
-    return net.eval()
+    net = network_of(network)
+    return net.eval() if weights is None else load_strictly(net, state_of(weights), weights)
 
 
 class TorchRuntime:

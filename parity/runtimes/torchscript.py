@@ -37,10 +37,11 @@ class TorchScriptRuntime:
     def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
-        yield _ScriptSession(artifact)
+        yield ScriptSession(artifact)
 
 
-def _load(path: str) -> Any:
+def load(path: str) -> Any:
+    """The file's module, on the CPU. ModelError where it can't be read."""
     if not Path(path).is_file():
         raise ModelError(f"{path} can't be read: no such file", "export it again")
     try:
@@ -57,7 +58,7 @@ def _path(node: Any) -> str:
     return re.sub(r"\([^)]*\)", "", node.getModuleHierarchy())
 
 
-def _value(graph: Any, module: str) -> Any:
+def value_of(graph: Any, module: str) -> Any:
     """What a submodule gives, in its last call: its last tensor that is used outside of it, or None."""
 
     def inside(node: Any) -> bool:
@@ -72,7 +73,7 @@ def _with_outputs(model: Any, modules: list[str]) -> Any:
     """A function of the model and its input that gives what the model gives, and then what its submodules give."""
     graph = model.inlined_graph.copy()
     for module in modules:
-        value = _value(graph, module)
+        value = value_of(graph, module)
         # A copy, made at once: a later in-place operation must not reach what was seen.
         nothing = graph.create("prim::Constant", [], 1)
         nothing.output().setType(torch._C.NoneType.get())
@@ -86,12 +87,14 @@ def _with_outputs(model: Any, modules: list[str]) -> Any:
     return torch._C._create_function_from_graph("with_outputs", graph)
 
 
-class _ScriptSession:
+class ScriptSession:
+    """A file that is loaded, and how its taps are found in it."""
+
     tensors: Mapping[Tap, Tensor] = {}
 
     def __init__(self, artifact: Artifact) -> None:
         self._path, self._takes = artifact.path, artifact.input.dtype
-        self._model = _load(artifact.path)
+        self._model = load(artifact.path)
         self._names = {tap: port.name for tap, port in artifact.taps.items()}
         self._own = {tap: found for tap, name in self._names.items() if (found := _OWN.fullmatch(name))}
         self._inner: Any = None
@@ -106,7 +109,7 @@ class _ScriptSession:
             )
         graph = self._model.inlined_graph
         for tap in self._names.keys() - self._own.keys():
-            if _value(graph, self._names[tap]) is None:
+            if value_of(graph, self._names[tap]) is None:
                 modules = ", ".join(sorted({p for node in graph.nodes() if (p := _path(node))}))
                 raise ModelError(
                     f"{artifact.path} has no module {self._names[tap]!r} for {tap}",
@@ -128,7 +131,8 @@ class _ScriptSession:
                              "name 'output' for a tensor, 'output.0', 'output.1', ... for a tuple of them")  # fmt: skip
         return parts[int(index or 0)]
 
-    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+    def values(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
+        """The tensors at taps for named inputs, the features first, as the network has them."""
         value, *_ = inputs.values()
         # A copy: an in-place operation of the network must not reach the caller's array. Whole numbers become what
         # system.toml says the file takes: a traced file can't tell.
@@ -138,7 +142,7 @@ class _ScriptSession:
         numbers = {name: inputs[name].item() for name in self._constants}
         handed_on = [torch.from_numpy(np.array(inputs[name], order="C")) for name in self._state]
         own, inner = sorted(taps & self._own.keys()), sorted(taps - self._own.keys())
-        out: dict[Tap, Any] = {}
+        out: dict[Tap, torch.Tensor] = {}
         with torch.inference_mode():
             if own:
                 given = self._model(x.clone(), *handed_on, **numbers)
@@ -149,4 +153,8 @@ class _ScriptSession:
                     self._inner = _with_outputs(self._model, [self._names[tap] for tap in every])
                 _, *found = self._inner(self._model._c, x, *handed_on, *numbers.values())
                 out |= {tap: found[every.index(tap)] for tap in inner}
-        return {tap: (t.dequantize() if t.is_quantized else t).numpy() for tap, t in out.items()}
+        return out
+
+    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+        found = self.values(inputs, taps)
+        return {tap: (t.dequantize() if t.is_quantized else t).numpy() for tap, t in found.items()}

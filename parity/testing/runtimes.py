@@ -90,8 +90,8 @@ class RuntimeConformance:
                 got = self.run(session, self.features(), asked)
                 assert set(got) == asked, f"asked for {sorted(asked)}, got {sorted(got)}"
                 for tap, array in got.items():
-                    assert array.dtype == a.taps[tap].dtype, f"{tap} is {array.dtype}, declared is {a.taps[tap].dtype}"
-                    from_output(array, a.taps[tap], session.tensors.get(tap))  # ValueError: not the layout it declares
+                    x = from_output(array, a.taps[tap], session.tensors.get(tap))  # ValueError: not its layout
+                    assert x.dtype == a.taps[tap].dtype, f"{tap} is {x.dtype}, declared is {a.taps[tap].dtype}"
 
     def test_repeats_itself_and_keeps_its_inputs(self) -> None:
         a, x = self.artifact(), self.features()

@@ -31,4 +31,4 @@ def features(count: int, seed: int) -> Sequence[npt.NDArray[np.float32]]:
 
 
 if __name__ == "__main__":
-    main(Export(folder=Path(__file__).resolve().parent, features=features, twin=twin.build))
+    main(Export(folder=Path(__file__).resolve().parent, features=features, twin=twin.build, torchscript=True))

@@ -28,7 +28,9 @@ def conv_bn(
 
 def shuffled(x: Tensor) -> Tensor:
     """Interleave the two halves of the channels: 0, c/2, 1, c/2 + 1, ..."""
-    _, channels, bands, frames = (int(n) for n in x.shape)  # plain numbers, also where the export traces them
+    channels, bands, frames = (x.size(axis) for axis in (1, 2, 3))
+    if torch.jit.is_tracing():
+        channels, bands, frames = int(channels), int(bands), int(frames)  # plain numbers in what is exported
     return x.reshape(-1, 2, channels // 2, bands, frames).transpose(1, 2).reshape(-1, channels, bands, frames)
 
 

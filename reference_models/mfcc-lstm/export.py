@@ -40,5 +40,6 @@ if __name__ == "__main__":
             features=features,
             twin=twin.build,
             dynamic={0: "batch", 1: "frames"},
+            torchscript=True,
         )
     )

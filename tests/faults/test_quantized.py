@@ -31,7 +31,7 @@ def ran(
 def rules(golden: Path, folder: Path, *more: str) -> Path:
     """The goldens with rules for plugins of the tests, which are held to what LiteRT is held to."""
     copy = rig.goldens(folder)
-    text = (golden / "tolerances.toml").read_text().replace('candidate = "tflite"', 'candidate = "*tflite"')
+    text = (golden / "tolerances.toml").read_text().replace('candidate = "tfl*"', 'candidate = "*tfl*"')
     (copy / "tolerances.toml").write_text("\n".join(more) + text)
     return copy
 
@@ -101,7 +101,7 @@ def test_the_faulty_runtime_without_its_fault_passes(local: LocalTarget, held: P
 def converted_wrong(folder: Path) -> Path:
     """int8 commands-cnn whose last bias is far off."""
     flatbuffer_utils = pytest.importorskip("tensorflow.lite.tools.flatbuffer_utils")
-    rig.system(folder, formats=())
+    rig.system(folder, formats=(), fewer_bits=True)
     file = flatbuffer_utils.convert_bytearray_to_object(
         bytearray((rig.SYSTEM / "commands-cnn.int8.tflite").read_bytes())
     )
@@ -149,7 +149,7 @@ def test_steps_are_counted_of_integers_only(local: LocalTarget, golden: Path, tm
 
 def test_kernels_that_are_not_there_are_told(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
     text = (rig.SYSTEM / "system.toml").read_text()
-    folder = rig.system(tmp_path / "system", formats=())
+    folder = rig.system(tmp_path / "system", formats=(), fewer_bits=True)
     (folder / "commands-cnn.int8.onnx").write_bytes((rig.SYSTEM / "commands-cnn.int8.onnx").read_bytes())
     for kernels, said in (
         ("tflite", "TFLite doesn't read onnx files"),

@@ -63,7 +63,9 @@ def test_every_runtime_gives_the_published_answers(
     shutil.copytree(mine / "golden", root)
     exact = '[[tolerance]]\ntap = "model/*"\nprecision = "int8"\nsteps = 0\nwhy = "published answers"\n'
     (root / "tolerances.toml").write_text(exact)
-    done = rig.run(local, root, tmp_path, systems=(str(mine),), backends=("reference",), runtimes=(runtime,))
+    done = rig.run(
+        local, root, tmp_path, systems=(str(mine),), backends=("reference",), runtimes=(runtime,), precisions=()
+    )
     assert done.exit_code == 0, rig.messages(done, "fail")
     judged = [v for v in read_verdicts(tmp_path / done.name) if v.tap == "model/probabilities"]
     assert {(v.outcome, v.clip) for v in judged} == {("pass", "yes.wav"), ("pass", "no.wav")}

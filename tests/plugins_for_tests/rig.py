@@ -64,11 +64,22 @@ def goldens(root: Path, clips: Sequence[str] = CLIPS, name: str = SYSTEM.name) -
 
 
 def system(
-    folder: Path, *changes: tuple[str, str], formats: Sequence[str] = ("onnx",), name: str = SYSTEM.name
+    folder: Path,
+    *changes: tuple[str, str],
+    formats: Sequence[str] = ("onnx",),
+    name: str = SYSTEM.name,
+    fewer_bits: bool = False,
 ) -> Path:
-    """A copy of a system in `folder`, with texts of its system.toml changed; only models of `formats` are there."""
+    """A copy of a system in `folder`, with texts of its system.toml changed; only models of `formats` are there.
+
+    Without `fewer_bits` it declares float32 files only.
+    """
     folder.mkdir(parents=True)
     text = (MODELS / name / "system.toml").read_text(encoding="utf-8")
+    if not fewer_bits:
+        head, *artifacts = text.split("[[artifacts]]\n")
+        kept = [a for a in artifacts if 'precision = "float32"' in a]
+        text = "[[artifacts]]\n".join([head, *kept])
     for old, new in changes:
         assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in system.toml"
         text = text.replace(old, new)
@@ -78,13 +89,14 @@ def system(
         "tflite": [f"{name}.tflite"],
         "torch": ["weights.safetensors", "model.py"],
         "torchscript": [f"{name}.pt"],
+        "torch-export": [f"{name}.pt2"],
     }
     for file in (f for kind in formats for f in files[kind]):
         shutil.copyfile(MODELS / name / file, folder / file)
     return folder
 
 
-def run(local: LocalTarget, golden: Path, reports: Path, **selection: Any) -> Run:
+def run(local: LocalTarget, golden: Path | None, reports: Path, **selection: Any) -> Run:
     """A run in this process; commands-cnn in float32, numpy and onnxrt unless told otherwise."""
     wanted: dict[str, Any] = {
         "systems": (str(SYSTEM),),

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from parity.records import Run
 from parity.report import terminal
+from parity.report.wording import near_ties
 
-from .made import TAPS, hostile, mixed, run, verdict, whole
+from .made import TAPS, hostile, mixed, run, summary, verdict, whole
 
 
 def shown(of: Run, verbose: bool = False, width: int = 100, encoding: str = "utf-8") -> str:
@@ -130,3 +131,17 @@ def test_markup_in_a_name_stays_text() -> None:
     of = run(verdict("fail", "features/spectrum", clip="[bold]:smile:[/x]", message="[red]no[/]"))
     assert "[bold]:smile:[/x]" in shown(of)
     assert "[red]no[/]" in shown(of)
+
+
+def test_near_ties_are_told_once_for_all_backends() -> None:
+    done = run(*whole("numpy"))
+    own, other, lone = (
+        verdict("pass", "decision/label", backend=backend, path=path, runtime="onnxrt", precision="int8")
+        for backend, path in (("numpy", "cumulative"), ("librosa", "cumulative"), ("", "isolated"))
+    )
+    done.summaries = [summary(own, 2), summary(other, 2), summary(lone, 1)]
+    same, alone = near_ties(done)
+    assert same.endswith("onnxrt int8, cumulative: 2 (on the features of numpy, librosa)")
+    assert alone.endswith("onnxrt int8, isolated: 1")
+    done.summaries = [summary(own, 2), summary(other, 1)]
+    assert near_ties(done)[0].endswith(", cumulative: numpy 2, librosa 1")

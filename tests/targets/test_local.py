@@ -286,8 +286,9 @@ def test_a_plugin_that_cannot_be_loaded_is_a_configuration_error(
 
 def start(golden: Path, reports: Path, runtime: str, told: Path) -> subprocess.Popen[str]:
     """`parity run` on its way, with a runtime that hangs."""
-    arguments = ["run", "--system", "commands-cnn", "--backend", "numpy", "--runtime", "onnxrt", "--runtime", runtime,
-                 "--golden", str(golden), "--report", str(reports)]  # fmt: skip
+    arguments = ["run", "--system", "commands-cnn", "--backend", "numpy", "--precision", "float32",
+                 "--runtime", "onnxrt", "--runtime", runtime, "--golden", str(golden),
+                 "--report", str(reports)]  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "parity", *arguments],
         cwd=rig.ROOT, env=rig.environment(TELL_HANGING=str(told)), text=True,
@@ -344,16 +345,18 @@ def test_ctrl_c_leaves_nothing_behind(runtime: str, number: signal.Signals, gold
 
 
 def test_what_a_plugin_prints_does_not_reach_stdout(golden: Path, tmp_path: Path) -> None:
-    done = rig.parity("run", "--system", "commands-cnn", "--backend", "numpy", "--runtime", "faulty.runtimes:Prints",
-                      "--golden", golden, "--report", tmp_path, "--format", "json")  # fmt: skip
+    done = rig.parity("run", "--system", "commands-cnn", "--backend", "numpy", "--precision", "float32",
+                      "--runtime", "faulty.runtimes:Prints", "--golden", golden, "--report", tmp_path,
+                      "--format", "json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["exit_code"] == 0
 
 
 def test_threads_and_hash_seed_are_fixed_and_the_folder_is_no_place_to_import_from(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemError('the current folder shadows NumPy')\n")
-    done = rig.parity("run", "--system", rig.SYSTEM, "--backend", "numpy", "--runtime", "onnxrt", "--golden",
-                      rig.goldens(tmp_path / "golden", rig.CLIPS[:1]), "--report", tmp_path / "reports",
+    done = rig.parity("run", "--system", rig.SYSTEM, "--backend", "numpy", "--precision", "float32",
+                      "--runtime", "onnxrt", "--golden", rig.goldens(tmp_path / "golden", rig.CLIPS[:1]),
+                      "--report", tmp_path / "reports",
                       cwd=tmp_path, PYTHONSAFEPATH="1")  # fmt: skip
     assert done.returncode == 0, done.stderr
 

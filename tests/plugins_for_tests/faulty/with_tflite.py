@@ -61,3 +61,15 @@ class Turned(_Faulty):
     """The logits come in the wrong order."""
 
     give: ClassVar[Mapping[Tap, Change]] = {"model/logits": lambda x: x[:, ::-1].copy()}
+
+
+class StemOff(_Faulty):
+    """The first kernel of a mel40 network rounds four steps too high, where no gap is known."""
+
+    give: ClassVar[Mapping[Tap, Change]] = {"model/stem": _steps(4)}
+
+
+class BlockOff(_Faulty):
+    """A block of mel40-mobilenetv2 is further off than its known gap."""
+
+    give: ClassVar[Mapping[Tap, Change]] = {"model/block5": _steps(20)}
