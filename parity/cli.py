@@ -324,7 +324,39 @@ def cost(wanted: tuple[str, ...]) -> None:
     registry.find("runtime", "torch")  # MissingExtra says what to install
     from parity import cost as costs
 
-    inventory.show_costs(systems, [costs.of(s) for s in systems], [costs.arenas(s) for s in systems], costs.RULE)
+    found = [costs.of(s) for s in systems]
+    published = [words for s, cost in zip(systems, found, strict=True) if (words := costs.beside(s, cost))]
+    inventory.show_costs(systems, found, [costs.arenas(s) for s in systems], costs.RULE, published)
+
+
+@models.command()
+@click.argument("wanted", nargs=-1, metavar="[SYSTEM]...", shell_complete=_complete(_system_names))
+@click.option("--verbose", "-v", is_flag=True, help="Every tensor, not the wrong ones only.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
+def check(wanted: tuple[str, ...], verbose: bool, form: str) -> None:
+    """Hold the weights inside each model file to the trained ones. Default: all systems.
+
+    Exit codes: 0 all explained, 1 a wrong weight or a changed file, 2 nothing, or not all that was named, was checked.
+    """
+    from parity import inventory, registry, system
+
+    systems = system.find(wanted)
+    registry.find("runtime", "torch")  # MissingExtra says what to install
+    from parity.weights import check as weights
+
+    found = [(s, weights.of(s)) for s in systems]
+    if form == "json":
+        import msgspec
+
+        plain = [record for s, files in found for record in weights.records(s, files)]
+        click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=1).decode())
+    else:
+        inventory.show_weights(found, verbose)
+    files = [c for _, checked in found for c in checked]
+    if any(s.changed for s in systems) or any(c.findings and not c.ok for c in files):
+        sys.exit(MISMATCH)
+    if not any(c.findings for c in files) or (wanted and any(c.why for c in files)):
+        sys.exit(NOTHING)
 
 
 def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:
@@ -411,14 +443,26 @@ def build_model(name: str, options: tuple[str, ...], data: Path | None, again: b
 
 @cli.command("list")
 @click.argument("what", type=click.Choice(["plugins", "systems"]), default="plugins")
-def list_all(what: str) -> None:
-    """Plugins: installed or not, versions, what to install. `list systems`: models by runtime and precision."""
-    from parity import inventory, system
+@click.option("--format", "form", type=click.Choice(["table", "markdown"]), default="table",
+              help="markdown: the table of files in reference_models/README.md.")  # fmt: skip
+def list_all(what: str, form: str) -> None:
+    """Plugins: installed or not, versions, what to install.
+
+    `list systems`: each system's backends, and by file the runtimes that run it, with the reasons where none does.
+    """
+    from parity import inventory, matrix, system
 
     if what == "plugins":
+        if form != "table":
+            raise click.UsageError("--format markdown is for `list systems`")
         inventory.show_plugins()
-    else:
-        inventory.show_systems(system.find(()))
+        return
+    systems = system.find(())
+    if form == "markdown":
+        click.echo(matrix.markdown(systems, matrix.absent(system.root() / "reference_models")), nl=False)
+        return
+    with _target(None, 120.0) as target:
+        inventory.show_matrix(systems, target)
 
 
 @cli.command()

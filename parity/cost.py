@@ -60,17 +60,36 @@ def count(network: torch.nn.Module, shape: Sequence[int]) -> Cost:
 
 
 def of(system: System) -> Cost | None:
-    """The cost of a system's PyTorch network; None where its weights aren't built or it has none.
+    """The cost of a system's PyTorch network; None where it has none.
 
-    ModelError where the network or its weights can't be loaded.
+    It costs the same without its weights: those of a system that isn't built are left as they begin. ModelError where
+    the network or its weights can't be loaded.
     """
-    trained = [a for a in system.artifacts if a.format == "torch" and a.network is not None]
+    trained = [a for a in (*system.artifacts, *system.unbuilt) if a.format == "torch" and a.network is not None]
     chosen = next((a for a in trained if a.precision == "float32"), next(iter(trained), None))
     if chosen is None or chosen.network is None:
         return None
     features = np.zeros(example(system, chosen), np.float32)
     shape = layout.native(features, chosen.input.layout).shape
-    return count(build(chosen.network, Path(chosen.path)), shape)
+    weights = Path(chosen.path) if chosen in system.artifacts else None
+    if weights is None and not Path(chosen.network.rpartition(":")[0]).is_file():
+        return None
+    return count(build(chosen.network, weights), shape)
+
+
+def beside(system: System, cost: Cost | None) -> str:
+    """What was published of a system, what is counted for the same input, and why they differ; '' where nothing was."""
+    said = system.published
+    if said is None or cost is None:
+        return ""
+    clips = said.input[0] if said.input[1:] == cost.shape[1:] else 0
+    if not clips:
+        return f"{system.name}: published for another input, {said.input}"
+    return (
+        f"{system.name}: published {said.parameters} parameters, {said.multiply_adds} multiply-adds for "
+        f"{said.input}; counted {cost.parameters / 1e6:.4f} M, {cost.multiply_adds * clips / 1e9:.4f} G for "
+        f"{clips} clips. {said.why}".rstrip()
+    )
 
 
 def arenas(system: System, limit: float = 60.0) -> dict[str, int]:

@@ -231,7 +231,7 @@ class GoldenSet:
 
     def _decision(self, entry: Mapping[str, Any], logits: Array) -> str | None:
         """What is wrong with a clip's recorded decision, in words."""
-        choice = compare.decide(logits, tuple(self.manifest["labels"]))
+        choice = compare.decide(self.system.decision.logits(logits), tuple(self.manifest["labels"]))
         if choice is None:
             return "its logits don't fit the manifest's labels, or aren't finite"
         recorded = entry.get("decision")

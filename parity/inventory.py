@@ -12,11 +12,13 @@ from rich.table import Table
 
 from parity import registry
 from parity.golden import GoldenSet
+from parity.protocols import Target, Unsupported
 from parity.report import wording
 from parity.system import System
 
 if TYPE_CHECKING:
     from parity.cost import Cost
+    from parity.weights.check import Checked
 
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
 
@@ -37,15 +39,19 @@ def show_plugins() -> None:
     _console().print(table, markup=False)
 
 
+def _title(console: Console, s: System) -> None:
+    f = s.frontend
+    length = f.input.length
+    shape = f"{f.frames(length)} frames x {f.bands} bands" if length else f"any frames x {f.bands} bands"
+    console.print(f"{s.name}: {s.description}", markup=False)
+    console.print(f"  features {shape}, recipe {f.digest[:12]}; {len(s.labels)} labels", markup=False)
+
+
 def show_systems(systems: Sequence[System]) -> None:
     """Each system's recipe and model files."""
     console = _console()
     for s in systems:
-        f = s.frontend
-        length = f.input.length
-        shape = f"{f.frames(length)} frames x {f.bands} bands" if length else f"any frames x {f.bands} bands"
-        console.print(f"{s.name}: {s.description}", markup=False)
-        console.print(f"  features {shape}, recipe {f.digest[:12]}; {len(s.labels)} labels", markup=False)
+        _title(console, s)
         table = Table("", "format", "precision", "file", "sha256", box=None, pad_edge=False)
         for a in s.artifacts:
             table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
@@ -54,10 +60,46 @@ def show_systems(systems: Sequence[System]) -> None:
         console.print(table, markup=False)
 
 
+def show_matrix(systems: Sequence[System], target: Target) -> None:
+    """Every system by what can compute it: backends for its recipe, runtimes for each of its files, and why not."""
+    names = {kind: [n for n, p in registry.plugins(kind).items() if not p.missing] for kind in _KINDS}
+    target.load([(kind, name) for kind in _KINDS for name in names[kind]])
+    frontends = [s.frontend for s in systems]
+    artifacts = [a for s in systems for a in s.files]
+    backends = {name: target.describe("backend", name, frontends).answers for name in names["backend"]}
+    runtimes = {name: target.describe("runtime", name, artifacts).answers for name in names["runtime"]}
+    console = _console()
+    for i, s in enumerate(systems):
+        _title(console, s)
+        told = {name: answers[i] for name, answers in backends.items()}
+        able = [name for name, answer in told.items() if not isinstance(answer, Unsupported)]
+        console.print(f"  backends: {', '.join(able) or 'none'}", markup=False)
+        for name, answer in told.items():
+            if isinstance(answer, Unsupported):
+                console.print(f"    not {name}: {answer.reason}", markup=False)
+        table = Table("", "file", "format", "precision", "runtimes", box=None, pad_edge=False)
+        for a in s.files:
+            n = artifacts.index(a)
+            run = [name for name, answers in runtimes.items() if not isinstance(answers[n], Unsupported)]
+            table.add_row("", Path(a.path).name, a.format, a.precision, ", ".join(run) or "none installed")
+        for a in s.unbuilt:
+            table.add_row("", Path(a.path).name, a.format, a.precision, "not built")
+        console.print(table, markup=False)
+    missing = [f"{n} ({p.install})" for kind in _KINDS for n, p in registry.plugins(kind).items() if p.missing]
+    if missing:
+        console.print(f"not installed: {', '.join(missing)}", markup=False)
+
+
 def show_costs(
-    systems: Sequence[System], costs: Sequence[Cost | None], arenas: Sequence[Mapping[str, int]], rule: str
+    systems: Sequence[System],
+    costs: Sequence[Cost | None],
+    arenas: Sequence[Mapping[str, int]],
+    rule: str,
+    published: Sequence[str] = (),
 ) -> None:
-    """What each system's network costs, how large its files are and what they work in, and how that was counted."""
+    """What each system's network costs, how large its files are and what they work in, how that was counted, and what
+    was published.
+    """
     console = _console(150)
     columns = ["system", "input", "parameters", "multiply-adds", "file", "format", "precision", "bytes"]
     columns += ["arena"] * any(arenas)
@@ -80,6 +122,33 @@ def show_costs(
     console.print(rule, markup=False)
     if any(arenas):
         console.print("Arena: the fewest bytes of memory in which tflite-micro answers here, by trial.", markup=False)
+    for words in published:
+        console.print(words, markup=False)
+
+
+def show_weights(checked: Sequence[tuple[System, Sequence[Checked]]], verbose: bool) -> None:
+    """A row a file: how many of its tensors are explained, and how; below it every one that isn't (or every one)."""
+    console = _console()
+    table = Table("system", "file", "format", "precision", "weights", box=None, pad_edge=False)
+    below: list[str] = []
+    for s, files in checked:
+        below += [f"{s.name}: {words}" for words in s.changed]
+        name = s.name
+        for c in files:
+            file = Path(c.artifact.path).name
+            wrong = [f for f in c.findings if not f.ok]
+            words = c.why or f"{len(c.findings)} tensors: " + (f"{len(wrong)} WRONG" if wrong else "all explained")
+            table.add_row(name, file, c.artifact.format, c.artifact.precision, words)
+            name = ""
+            for f in c.findings if verbose else wrong:
+                what = " = ".join(filter(None, (f.trained, f.constant)))
+                numbers = f"; largest difference {f.error:.2g} of {f.bound:.2g} allowed" if f.ok else ""
+                below.append(f"{'ok' if f.ok else 'WRONG'} {file}: {what}: {f.how}{numbers}")
+        if not files:
+            table.add_row(name, "none is built", "", "", "")
+    console.print(table, markup=False)
+    for words in below:
+        console.print(words, markup=False, soft_wrap=True)
 
 
 def show_golden(goldens: GoldenSet) -> None:

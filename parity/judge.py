@@ -320,16 +320,17 @@ class Judge:
         what: dict[str, Any],
     ) -> Judged:  # fmt: skip
         """The label that the logits decide, against that of the `right` ones."""
-        source, path = self._system.decision.source, what["path"]
-        gold, logits = compare.decide(right, tuple(labels)), output.taps.get(source)
-        chosen = None if logits is None else compare.decide(logits, self._system.labels)
+        decision, path = self._system.decision, what["path"]
+        source = decision.source
+        gold, logits = compare.decide(decision.logits(right), tuple(labels)), output.taps.get(source)
+        chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
-        half = (x.hi - x.lo).reshape(-1) / 2.0
+        half = decision.room((x.hi - x.lo) / 2.0)
         declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
         margin = None if declared is None else declared.absolute
-        judged, tie = compare.compare_label(chosen, gold, x.value.reshape(-1), half, margin)
+        judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
         return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
 
@@ -342,14 +343,16 @@ class Judge:
                 f"the golden of {e.clip.name} has no {source}, which decides in system.toml",
                 golden.how_to_record(self._root, self._system) if self._root else None,
             )
-        logits, gold = output.taps.get(source), compare.decide(e.model[source], self._golden_labels)
+        decision = self._system.decision
+        right = decision.logits(e.model[source])
+        logits, gold = output.taps.get(source), compare.decide(right, self._golden_labels)
         here = what | {"clip": e.clip.name}
         x, rule = self._declared(e, source, e.model[source], output, artifact, runtime, what["path"])
-        half = (x.hi - x.lo).reshape(-1) / 2.0
-        chosen = None if logits is None else compare.decide(logits, self._system.labels)
+        half = decision.room((x.hi - x.lo) / 2.0)
+        chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
         if gold is None:
-            what_is = f"has {e.model[source].size} logits for {len(self._golden_labels)} labels"
-            if e.model[source].size == len(self._golden_labels):
+            what_is = f"has {right.size} logits for {len(self._golden_labels)} labels"
+            if right.size == len(self._golden_labels):
                 what_is = "has logits that aren't finite"
             yield self._verdict(Comparison("fail", f"the golden {what_is}"), here | {"tap": LABEL})
             return

@@ -24,8 +24,11 @@ def plain(layout: str) -> str:
     return layout.replace("(", "").replace(")", "")
 
 
-def problem(layout: str) -> str | None:
-    """What is wrong with a layout, in words, or None."""
+def problem(layout: str, one_by_one: bool = False) -> str | None:
+    """What is wrong with a layout, in words, or None.
+
+    Where frames are fed `one_by_one` the axis of the batch may stand for time: `TF`.
+    """
     if layout != plain(layout):
         if not re.fullmatch(r"[NTFC1]*", _FLATTENED.sub(lambda found: found[1], layout, count=1)):
             return f"brackets in {layout!r} don't hold two or three of T, F and C, once"
@@ -36,6 +39,8 @@ def problem(layout: str) -> str | None:
     repeated = [a for a in "NTFC" if layout.count(a) > 1]
     if repeated:
         return f"axis {repeated[0]!r} stands twice"
+    if one_by_one:
+        return None if "T" in layout else "no time axis 'T', along which pieces follow each other"
     return None if "N" in layout else "no batch axis 'N'"
 
 

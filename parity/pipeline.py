@@ -84,6 +84,7 @@ def run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
+        changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
     )  # fmt: skip
     for p in runnable:
         skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
@@ -207,7 +208,8 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
         for clip, output in zip(result.job.clips, outputs, strict=True):
             if output.unsupported:
                 continue  # it gave no answer, right or wrong
-            logits = output.taps.get(p.system.decision.source)
+            values = output.taps.get(p.system.decision.source)
+            logits = None if values is None else p.system.decision.logits(values)
             tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
 
 

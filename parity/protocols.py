@@ -98,7 +98,17 @@ class Artifact:
     network: str | None = None
     """`path/to/file.py:callable` that builds the network (formats that hold weights only)."""
     state: tuple[State, ...] = ()
-    """Where a network takes and gives its memory: then the clips of a job are chunks of one sound, in order."""
+    """Where a network takes and gives its memory; each clip starts from zeros.
+
+    With `frames` a clip is run through it piece by piece, in order. In a job with a `state` the clips are chunks of one
+    sound.
+    """
+    context: int = 0
+    """Values of the frame before that a file of raw audio wants in front of each frame; zeros before the first."""
+    constants: Mapping[str, int | float] = field(default_factory=dict)
+    """More inputs, by name: the same number for every piece."""
+    reset: str | None = None
+    """Method by which a file that keeps its memory to itself forgets (TorchScript)."""
 
     @property
     def key(self) -> str:
@@ -145,7 +155,7 @@ class Session(Protocol):
     def run(self, inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
         """One clip: named inputs in, arrays at `taps` out: all of them, for system.toml maps what the file has.
 
-        The features come first; where the artifact has `state`, its tensors follow by name.
+        The features come first; where the artifact has `state` or `constants`, those follow by name.
         """
         ...
 
@@ -218,8 +228,9 @@ class Job:
     """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
     taps: Sequence[frozenset[Tap]] = ()
-    state: Mapping[tuple[str, str, str], Mapping[str, Array]] = field(default_factory=dict)
-    """By backend, runtime and precision: the state to go on from, of networks that have one; without it, zeros."""
+    state: Mapping[tuple[str, str, str], Mapping[str, Array]] | None = None
+    """Of a stream, whose clips are chunks of one sound, in order: by backend, runtime and precision the state to go on
+    from, zeros where there is none yet. None: clips are whole, and each starts from nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

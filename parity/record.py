@@ -246,7 +246,7 @@ def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, ta
     source = system.decision.source
     if source not in model:
         raise ModelError(f"the runtime gave no {source} for {clip.name}", "it must return every tap that is mapped")
-    logits = model[source]
+    logits = system.decision.logits(model[source])
     if logits.size != len(system.labels):
         raise ModelError(
             f"{system.name} has {len(system.labels)} labels but {logits.size} logits at {source}",

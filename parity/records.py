@@ -125,6 +125,8 @@ class Run(msgspec.Struct, kw_only=True):
     examples: list[dict[str, Any]] = []
     """With --examples: count, worst and counter-example by pair."""
     unlike_golden: list[str] = []
+    changed: list[str] = []
+    """Model files that aren't the ones that their system lists (artifacts.json), one sentence each."""
     streaming: dict[str, list[dict[str, Any]]] = {}
     """With --streaming: `detections`, and by pair and size of chunks the mean `times` a frame."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,13 +19,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from parity import frontend as fe
 from parity import layout, taps
 from parity.errors import ConfigError
-from parity.protocols import Artifact, Port, State, Tap
+from parity.protocols import Array, Artifact, Port, State, Tap
 
 FILE = "system.toml"
+LISTING = "artifacts.json"
+"""What an export writes beside the files: sha256, size and what made each."""
 _MOST = 2**31
 """No recipe takes so many samples, bins or bands: a larger number is a slip."""
 
@@ -37,10 +42,36 @@ class _Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """How a label is chosen: the largest element of the tap `source`; the margin is its lead over the second."""
+    """How a label is chosen: the largest element of the tap `source`, or whether one is above a threshold.
 
-    rule: Literal["argmax"] = "argmax"
+    The margin is its lead over the second, or over the threshold.
+    """
+
+    rule: Literal["argmax", "threshold"] = "argmax"
     source: Tap = "model/logits"
+    threshold: float | None = None
+    """For the rule `threshold`: the second of two labels where any element of `source` is above it, else the first."""
+
+    def logits(self, values: Array) -> Array:
+        """What the labels are chosen by, `[labels]`: `source` itself, or the threshold and the largest element."""
+        if self.threshold is None or not values.size:
+            return values
+        return np.array([self.threshold, values.max()], values.dtype)
+
+    def room(self, half: Array) -> Array:
+        """How far each of `logits` may move where `source` may move by `half`."""
+        return half.reshape(-1) if self.threshold is None else np.array([0.0, half.max(initial=0.0)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What was published of what a network costs, as it was printed, and why what is counted here differs."""
+
+    parameters: str
+    multiply_adds: str
+    input: tuple[int, ...]
+    """Shape that was counted with, in PyTorch's order, with its batch."""
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +106,12 @@ class _Artifact:
     network: str | None = None
     kernels: str | None = None
     frames: int | None = None
+    state: tuple[State, ...] = ()
+    context: int = 0
+    constants: Mapping[str, int | float] = field(default_factory=dict)
+    reset: str | None = None
     input: Port
     taps: Mapping[Tap, Port]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stateful(_Artifact):
-    state: tuple[State, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +121,7 @@ class _Streaming:
     smoothing: float = 0.0
     threshold: float
     ignored: tuple[str, ...] = ()
-    artifacts: tuple[_Stateful, ...] = ()
+    artifacts: tuple[_Artifact, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +149,7 @@ class _File:
     frontend: Mapping[str, Any]
     model: _Model = field(default_factory=_Model)
     decision: Decision = field(default_factory=Decision)
+    published: Published | None = None
     anchor: Anchor = field(default_factory=Anchor)
     streaming: _Streaming | None = None
     artifacts: tuple[_Artifact, ...]
@@ -140,8 +171,20 @@ class System:
     """The runtime that activations are judged against where no golden is at hand."""
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    unbuilt: tuple[Artifact, ...] = ()
+    """The artifacts whose files aren't there, without a digest."""
+    published: Published | None = None
+    changed: tuple[str, ...] = ()
+    """Files that aren't the ones that artifacts.json beside system.toml lists, one sentence each."""
     anchor: Anchor = field(default_factory=Anchor)
     streaming: Streaming | None = None
+
+    @property
+    def files(self) -> tuple[Artifact, ...]:
+        """Every artifact that is there, and then those of a stream in files of their own."""
+        own = {a.path for a in self.artifacts}
+        streamed = () if self.streaming is None else self.streaming.artifacts
+        return (*self.artifacts, *(a for a in streamed if a.path not in own))
 
     @property
     def answers(self) -> frozenset[Tap]:
@@ -337,12 +380,10 @@ def load(path: Path) -> System:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
     streaming = data.get("streaming")
     streamed = _tables(path, streaming, "artifacts") if isinstance(streaming, dict) else []
-    tables: list[tuple[str, Any, type]] = [
-        (f"artifacts[{i}]", a, _Artifact) for i, a in enumerate(_tables(path, data, "artifacts"))
-    ]
-    tables += [(f"streaming.artifacts[{i}]", a, _Stateful) for i, a in enumerate(streamed)]
-    for here, artifact, of in tables:
-        _refuse_unknown(path, here, artifact, of)
+    tables = [(f"artifacts[{i}]", a) for i, a in enumerate(_tables(path, data, "artifacts"))]
+    tables += [(f"streaming.artifacts[{i}]", a) for i, a in enumerate(streamed)]
+    for here, artifact in tables:
+        _refuse_unknown(path, here, artifact, _Artifact)
         _refuse_unknown(path, f"{here}.input", artifact.get("input"), Port)
         for tap, port in artifact["taps"].items() if isinstance(artifact.get("taps"), dict) else ():
             _refuse_unknown(path, f"{here}.taps.{tap}", port, Port)
@@ -352,38 +393,58 @@ def load(path: Path) -> System:
     for i, vector in enumerate(_tables(path, anchor, "vector") if isinstance(anchor, dict) else ()):
         _refuse_unknown(path, f"anchor.vector[{i}]", vector, Vector)
     for place, kind in (
-        ("model", _Model), ("decision", Decision), ("anchor", Anchor), ("streaming", _Streaming)
+        ("model", _Model), ("decision", Decision), ("anchor", Anchor), ("streaming", _Streaming),
+        ("published", Published),
     ):  # fmt: skip
         _refuse_unknown(path, place, data.get(place), kind)
     file: _File = _convert(path, "", data, _File)
     frontend = read_frontend(path, file.frontend)
     _check(path, file, frontend)
-    artifacts, not_built = _built(path, file, frontend, file.artifacts)
-    return System(
+    artifacts, unbuilt, not_built = _built(path, file, frontend, file.artifacts)
+    found = System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
         taps=file.model.taps, decision=file.decision, reference=file.model.reference,
-        artifacts=artifacts, not_built=not_built, anchor=file.anchor,
+        artifacts=artifacts, not_built=not_built, unbuilt=unbuilt, published=file.published, anchor=file.anchor,
         streaming=None if file.streaming is None else _streaming(path, file, frontend, file.streaming),
     )  # fmt: skip
+    return dataclasses.replace(found, changed=_changed(path.parent, found.files))
 
 
 def _built(
     path: Path, file: _File, frontend: fe.Frontend, wanted: Sequence[_Artifact]
-) -> tuple[tuple[Artifact, ...], tuple[str, ...]]:
-    """The artifacts whose files are there, and what is to be said of the others."""
-    built = [a for a in wanted if (path.parent / a.file).is_file()]
-    rest = [f"{a.format} {a.precision}: {a.file} is not built" for a in wanted if a not in built]
-    return tuple(_artifact(path, file, frontend, a, path.parent / a.file) for a in built), tuple(rest)
+) -> tuple[tuple[Artifact, ...], tuple[Artifact, ...], tuple[str, ...]]:
+    """The artifacts whose files are there, the others, and what is to be said of those."""
+    there = {a.file: (path.parent / a.file).is_file() for a in wanted}
+    made = [(a.file, _artifact(path, file, frontend, a, path.parent / a.file)) for a in wanted]
+    said = tuple(f"{a.format} {a.precision}: {name} is not built" for name, a in made if not there[name])
+    return tuple(a for name, a in made if there[name]), tuple(a for name, a in made if not there[name]), said
 
 
 def _streaming(path: Path, file: _File, frontend: fe.Frontend, s: _Streaming) -> Streaming:
     # Where the clip ends, the last frame's logits are the clip's: what decides is read from the same tensor.
     deciding = [dataclasses.replace(a, taps={**a.taps, file.decision.source: a.taps[s.tap]}) for a in s.artifacts]
-    built, rest = _built(path, file, frontend, deciding)
+    built, _, not_built = _built(path, file, frontend, deciding)
     return Streaming(
         tap=s.tap, chunks=s.chunks, smoothing=s.smoothing, threshold=s.threshold, ignored=s.ignored,
-        artifacts=built, not_built=rest,
+        artifacts=built, not_built=not_built,
     )  # fmt: skip
+
+
+def _changed(folder: Path, artifacts: Sequence[Artifact]) -> tuple[str, ...]:
+    """Files with another sha256 than artifacts.json lists, where a system has one; others are new."""
+    listing = folder / LISTING
+    if not listing.is_file():
+        return ()
+    try:
+        listed = {name: entry["sha256"] for name, entry in json.loads(listing.read_bytes()).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ConfigError(f"{listing} can't be read: {e}", "export again: parity models export NAME") from None
+    found = {Path(os.path.relpath(a.path, folder)).as_posix(): a.sha256 for a in artifacts}
+    return tuple(
+        f"{name} was changed: its sha256 is {digest[:12]}, {LISTING} says {listed[name][:12]}"
+        for name, digest in sorted(found.items())
+        if name in listed and listed[name] != digest
+    )
 
 
 def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, where: Path) -> Artifact:
@@ -393,12 +454,12 @@ def _artifact(path: Path, file: _File, frontend: fe.Frontend, a: _Artifact, wher
         # A file beside this one, or a module on the path.
         network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
-    handed_on = [s.tap for s in a.state] if isinstance(a, _Stateful) else []
     return Artifact(
-        system=file.name, format=a.format, precision=a.precision, path=str(where), sha256=_sha256(where), input=a.input,
-        taps={t: a.taps[t] for t in [*file.model.taps, *handed_on] if t in a.taps}, network=network,
+        system=file.name, format=a.format, precision=a.precision, path=str(where), input=a.input,
+        sha256=_sha256(where) if where.is_file() else "",
+        taps={t: a.taps[t] for t in [*file.model.taps, *(s.tap for s in a.state)] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
-        state=a.state if isinstance(a, _Stateful) else (),
+        state=a.state, context=a.context, constants=dict(a.constants), reset=a.reset,
     )  # fmt: skip
 
 
@@ -417,6 +478,10 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
             fail("model.taps", f"{tap!r} is not a tap of a network", "write model/<name>; model/input is always there")
     if file.decision.source not in file.model.taps:
         fail("decision.source", f"{file.decision.source!r} is not in model.taps", "name the tap of the logits")
+    if (file.decision.rule == "threshold") != (file.decision.threshold is not None):
+        fail("decision.threshold", "belongs to the rule 'threshold', which needs it", 'rule = "threshold"')
+    if file.decision.rule == "threshold" and len(file.labels) != 2:
+        fail("labels", "a threshold tells two labels apart", "name them: below it, above it")
     if file.anchor.vector and not file.anchor.source.strip():
         fail("anchor.source", "vectors of unknown origin prove nothing", "say who published them, and their licence")
     for i, v in enumerate(file.anchor.vector):
@@ -431,16 +496,20 @@ def _check(path: Path, file: _File, frontend: fe.Frontend) -> None:
         if (first := seen.setdefault((a.format, a.precision), here)) != here:
             fail(here, f"{a.format} {a.precision} stands at {first} already",
                  "give one of them another precision (any word that tells them apart), or take it out")  # fmt: skip
+        if (what := _unremembered(a)) is not None:
+            fail(f"{here}.{what[0]}", *what[1:])
         if file.decision.source not in a.taps:
             fail(f"{here}.taps", f"no {file.decision.source!r}", "map the tap that decides")
         for tap, port in a.taps.items():
+            if tap in {s.tap for s in a.state}:
+                continue  # handed on as it is
             if tap not in file.model.taps:
                 fail(f"{here}.taps", f"{tap!r} is not in model.taps", "list it there, in flow order")
             if "(" in port.layout:
                 fail(f"{here}.taps.{tap}.layout", "only an input may be flattened", "map a tensor that has its axes")
-            if (problem := layout.problem(port.layout)) is not None:
+            if (problem := layout.problem(port.layout, a.frames == 1)) is not None:
                 fail(f"{here}.taps.{tap}.layout", problem, "one letter an axis, as in 'NCTF'")
-        if (problem := layout.problem(a.input.layout)) is not None:
+        if (problem := layout.problem(a.input.layout, a.frames == 1)) is not None:
             fail(f"{here}.input.layout", problem, "one letter an axis, as in 'N1TF'")
         if a.frames is not None and (file.model.shape is None or file.model.shape[0] != "any"):
             fail(f"{here}.frames", "only a file of a network that takes any number of frames is tied to one",
@@ -479,9 +548,35 @@ def _unstreamable(file: _File, s: _Streaming, frontend: fe.Frontend) -> tuple[st
                 return f"{a.file} maps no {tap!r}", "the logits and every state come out at a tap: map it"
         if not a.state:
             return f"{a.file} has no state to hand on", 'state = [{ name = "...", tap = "...", shape = [...] }]'
+        if a.context or a.reset is not None:
+            return f"{a.file} remembers more than its state", "only a state can be carried over: take the rest out"
         for port in [a.input, *a.taps.values()]:
             if (problem := layout.problem(port.layout)) is not None:
                 return f"{a.file}: {problem}", "one letter an axis, as in 'NTF'"
+    return None
+
+
+def _unremembered(a: _Artifact) -> tuple[str, str, str] | None:
+    """What is wrong with how a file remembers: place, what, hint."""
+    for s in a.state:
+        if s.tap not in a.taps:
+            return "state", f"maps no {s.tap!r}, where {s.name!r} comes out", "map it in [artifacts.taps]"
+    if (a.state or a.constants) and a.format in ("torch-export", "torchscript-int8"):
+        return "state" if a.state else "constants", f"{a.format} files are fed with features only", "take it out"
+    if a.constants and a.format not in ("onnx", "torchscript"):
+        return "constants", f"{a.format} files are given no numbers by name", "take it out: onnx and torchscript are"
+    if (a.state or a.reset or a.context or a.constants) and "(" in a.input.layout:
+        return "input.layout", "a flattened input can't be cut into pieces", "one letter an axis, as in 'NTF'"
+    if (a.reset or a.context) and a.frames is None:
+        return "frames", "a file that remembers takes so many frames at a time", "frames = 1"
+    if a.context and (a.frames != 1 or not 0 < a.context <= _MOST):
+        return "context", "values of the frame before, for a file that takes one frame at a time", "frames = 1"
+    if a.reset is not None and a.format != "torchscript":
+        return (
+            "reset",
+            f"{a.format} files have no methods",
+            "write where the state goes in and comes out: state = [...]",
+        )
     return None
 
 

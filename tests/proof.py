@@ -162,17 +162,41 @@ def bounds_and_defects(speech: Path) -> Line:
     )
 
 
+def published_vectors(data: Path) -> Line:
+    """Every vector of ell_dsp: mel banks, windows, FFT and DCT."""
+    from tests.backends.test_reference import deviations
+
+    with np.load(data / "ell_dsp" / "ell_dsp_test_data.npz", allow_pickle=False) as z:
+        found = deviations({name: z[name] for name in z.files})
+    worst = {kind: max(most for n, (most, _) in found.items() if (n.startswith("GetRealFFT")) == kind)
+             for kind in (False, True)}  # fmt: skip
+    figure = f"{len(found)} vectors; largest deviation of tables {worst[False]:.1e}, of FFTs {worst[True]:.1e}"
+    met = all(most <= allowed for most, allowed in found.values())
+    return Line("the oracle meets every ell_dsp vector to the 12 digits printed", figure, met)
+
+
+def weights() -> Line:
+    """Every weight of every committed file, held to the trained ones."""
+    done = parity("models", "check", "--format", "json")
+    found = json.loads(done.stdout) if done.stdout else []
+    wrong = sum(r["ok"] is False for r in found)
+    figure = f"{sum(r['ok'] is True for r in found)} tensors explained, {wrong} not, exit {done.returncode}"
+    return Line("every weight of every file is the trained one", figure, done.returncode == 0)
+
+
 def lines() -> Iterator[Line]:
     """Every line, cheap ones first."""
     yield help_time()
     yield from sizes()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
+        yield weights()
         yield committed(work)
         if "PARITY_DATA" not in os.environ:
             yield Line("figures on real speech", "PARITY_DATA is not set", None)
             return
         speech = Path(os.environ["PARITY_DATA"]) / "speech_commands"
+        yield published_vectors(speech.parent)
         yield recorded(speech, work)
         yield from held_out(speech, work)
         yield bounds_and_defects(speech)

@@ -54,6 +54,28 @@ def test_a_network_of_any_length_is_counted_with_one_second(tmp_path: Path) -> N
     assert found.shape == (1, 1, 97, 50)
 
 
+@pytest.mark.parametrize("name", ["mel40-resnet18", "mel40-mobilenetv2", "mel40-shufflenetv2"])
+def test_what_was_published_is_counted_with_or_without_weights(name: str) -> None:
+    system = systems.load(rig.MODELS / name)
+    found, said = cost.of(system), system.published
+    assert found is not None
+    assert said is not None
+    assert said.input == (32, 1, 40, 32)
+    assert f"{found.parameters / 1e6:.2f} M" == said.parameters
+    # The published counter adds parameters of batch normalization and biases once a clip, which one digit shows.
+    network = cost.build(str(rig.MODELS / name / "model.py") + ":build", None)
+    once = sum(p.numel() for p in network.parameters() if p.ndim == 1)
+    assert f"{(found.multiply_adds + once) * 32 / 1e9:.2f} G" == said.multiply_adds
+    words = cost.beside(system, found)
+    assert f"published {said.parameters} parameters, {said.multiply_adds} multiply-adds" in words
+    assert f"counted {found.parameters / 1e6:.4f} M" in words
+
+
+def test_nothing_is_said_beside_a_network_of_which_nothing_was_published() -> None:
+    system = systems.load(rig.SYSTEM)
+    assert cost.beside(system, cost.of(system)) == ""
+
+
 def test_a_system_without_weights_has_files_but_no_network(tmp_path: Path) -> None:
     assert cost.of(systems.load(rig.system(tmp_path / "s"))) is None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -391,3 +392,29 @@ def test_systems_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pyte
 def test_every_committed_system_loads(project: Path) -> None:
     for path in (project / "reference_models").glob("*/system.toml"):
         assert system.load(path).name == path.parent.name
+
+
+def test_a_threshold_is_another_way_to_decide() -> None:
+    """Two labels: the threshold and the largest element stand for their logits."""
+    way = system.Decision(rule="threshold", source="model/p", threshold=0.5)
+    quiet, loud = np.full((3, 1), 0.25, np.float32), np.array([[0.125], [0.75], [0.5]], np.float32)
+    assert way.logits(quiet).tolist() == [0.5, 0.25]
+    assert way.logits(loud).tolist() == [0.5, 0.75]
+    assert way.room(np.array([[0.1], [0.3]])).tolist() == [0.0, 0.3]
+    usual = system.Decision()
+    assert usual.logits(loud) is loud
+    assert usual.room(np.ones((1, 2))).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        ({"rule": "threshold"}, "belongs to the rule 'threshold', which needs it"),
+        ({"threshold": 0.5}, "belongs to the rule 'threshold', which needs it"),
+        ({"rule": "threshold", "threshold": 0.5}, "a threshold tells two labels apart"),
+    ],
+)
+def test_a_threshold_needs_its_number_and_two_labels(load: Load, decision: dict[str, Any], message: str) -> None:
+    data = copy.deepcopy(GOOD) | {"labels": ["a", "b", "c"], "decision": {"source": "model/logits", **decision}}
+    with pytest.raises(ConfigError, match=message):
+        load(data)

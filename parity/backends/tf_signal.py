@@ -66,7 +66,6 @@ class TfSignalBackend:
         mel, (frame, w, spectrum) = frontend.filterbank, stft
         reasons = {
             "tf.signal has no int16 input scale": frontend.input.scale != "unit",
-            "tf.signal has no peak normalization": frontend.input.peak_normalize,
             "tf.signal has no pre-emphasis": frontend.input.pre_emphasis != 0,
             "tf.signal.frame doesn't center with edge padding": frame.center and frame.pad_mode == "edge",
             "tf.pad can't reflect more samples than there are": frame.center
@@ -114,6 +113,9 @@ class TfSignalBackend:
     def _batch(self, y: Any, frontend: fe.Frontend) -> dict[Tap, Any]:
         assert frontend.stft is not None  # supports() has refused the others
         frame, w, spectrum = frontend.stft
+        if frontend.input.peak_normalize:
+            peak = tf.reduce_max(y, axis=-1, keepdims=True)
+            y = tf.where(peak > 0, y / peak, y)  # silence stays silence
         if (n := frontend.input.length) is not None:
             y = tf.pad(y[:, :n], [[0, 0], [0, max(0, n - y.shape[1])]])
         out: dict[Tap, Any] = {"features/audio": y}

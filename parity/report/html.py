@@ -37,7 +37,7 @@ def render(run: Run) -> str:
     found = pairs(run)
     word, why = wording.judgement(run)
     page = environment.get_template("run.html.j2").render(
-        run=run, word=word, why=why, counts=[*wording.counts(run), *wording.judged_by(run)],
+        run=run, word=word, why=why, counts=[*wording.counts(run), *run.changed, *wording.judged_by(run)],
         pairs=found, failures=failures(run),
         matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
         skipped=wording.not_compared(run),

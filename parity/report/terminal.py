@@ -84,6 +84,8 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     line = screen.text(f"{word}: {why}; {', '.join(counts(run))}.")
     line.stylize(style, 0, len(word))
     console.print(line)
+    for words in run.changed:
+        screen.line(one_line(words), "bold yellow")
     for words in judged_by(run):
         screen.line(one_line(words))
     found = pairs(run)

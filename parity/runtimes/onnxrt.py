@@ -79,7 +79,7 @@ class _OnnxSession:
         self._own = {o.name for o in self._session.get_outputs()}
         known = {i.name: i for i in self._session.get_inputs()}
         port = artifact.input.name
-        for name in (n for n in (port, *(s.name for s in artifact.state)) if n not in known):
+        for name in (n for n in (port, *(s.name for s in artifact.state), *artifact.constants) if n not in known):
             raise ModelError(
                 f"{artifact.path} has no input {name!r}", f"name one of {', '.join(map(repr, known))} in system.toml"
             )

@@ -15,12 +15,13 @@ from parity.protocols import Artifact, Session, Tap, Taps, Tensor, Unsupported
 from parity.runtimes.torch_weights import load_strictly, network_of, state_of
 
 
-def build(network: str, weights: Path) -> torch.nn.Module:
-    """The network that `path/to/file.py:callable` makes, with `weights` loaded strictly, in eval mode.
+def build(network: str, weights: Path | None) -> torch.nn.Module:
+    """The network that `path/to/file.py:callable` makes, with `weights` (if any) loaded strictly, in eval mode.
 
     ModelError where either can't be had, or they don't fit; no pickle is read.
     """
-    return load_strictly(network_of(network), state_of(weights), weights)
+    net = network_of(network)
+    return net.eval() if weights is None else load_strictly(net, state_of(weights), weights)
 
 
 class TorchRuntime:

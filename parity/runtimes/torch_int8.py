@@ -68,7 +68,8 @@ class _Int8Session(ScriptSession):
         # Static quantization: scales are constants, the same whatever is fed; an engine tells them with the tensors.
         frames, bands = artifact.shape
         features = np.zeros((artifact.frames or frames or 50, bands or 40), np.float32)
-        seen = self.values(layout.native(features, artifact.input.layout), frozenset(artifact.taps))
+        zeros = {artifact.input.name: layout.native(features, artifact.input.layout)}
+        seen = self.values(zeros, frozenset(artifact.taps))
         self.tensors = {tap: _tensor(t) for tap, t in seen.items()}
 
     def _prepare(self) -> None:
@@ -79,14 +80,14 @@ class _Int8Session(ScriptSession):
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         self._prepare()
-        (x,) = inputs.values()
-        return {tap: (t.int_repr() if t.is_quantized else t).numpy() for tap, t in self.values(x, taps).items()}
+        return {tap: (t.int_repr() if t.is_quantized else t).numpy() for tap, t in self.values(inputs, taps).items()}
 
 
 class _ReferenceSession(_Int8Session):
     """The same file, each operator by its definition."""
 
-    def values(self, x: Any, taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
+    def values(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
+        (x,) = inputs.values()
         graph = self._model.inlined_graph
         names = {tap: value_of(graph, self._names[tap]).debugName() for tap in taps - self._own.keys()}
         with torch.inference_mode():

@@ -98,6 +98,15 @@ class ScriptSession:
         self._names = {tap: port.name for tap, port in artifact.taps.items()}
         self._own = {tap: found for tap, name in self._names.items() if (found := _OWN.fullmatch(name))}
         self._inner: Any = None
+        self._constants, self._state = tuple(artifact.constants), tuple(s.name for s in artifact.state)
+        self._reset = artifact.reset
+        if self._reset is not None and not hasattr(self._model, self._reset):
+            raise ModelError(f"{artifact.path} has no method {self._reset!r}", "mend `reset` in system.toml")
+        arguments = [a.name for a in self._model.forward.schema.arguments[1:]] if self._constants else []
+        for name in (n for n in self._constants if n not in arguments):
+            raise ModelError(
+                f"{artifact.path} takes no {name!r}", f"forward() takes {', '.join(arguments)}: name one of them"
+            )
         graph = self._model.inlined_graph
         for tap in self._names.keys() - self._own.keys():
             if value_of(graph, self._names[tap]) is None:
@@ -106,6 +115,10 @@ class ScriptSession:
                     f"{artifact.path} has no module {self._names[tap]!r} for {tap}",
                     f"name 'output', or one of its modules: {modules or 'it has none that can be told apart'}",
                 )
+
+    def reset(self) -> None:
+        """Make the file forget what it heard."""
+        getattr(self._model, str(self._reset))()
 
     def _output(self, given: Any, tap: Tap) -> Any:
         """What forward returned, at a tap. ModelError where that isn't a tensor."""
@@ -118,26 +131,30 @@ class ScriptSession:
                              "name 'output' for a tensor, 'output.0', 'output.1', ... for a tuple of them")  # fmt: skip
         return parts[int(index or 0)]
 
-    def values(self, x: Any, taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
-        """The tensors at taps for an input, as the network has them."""
+    def values(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> dict[Tap, torch.Tensor]:
+        """The tensors at taps for named inputs, the features first, as the network has them."""
+        value, *_ = inputs.values()
         # A copy: an in-place operation of the network must not reach the caller's array. Whole numbers become what
         # system.toml says the file takes: a traced file can't tell.
-        whole = np.issubdtype(x.dtype, np.integer)
-        x = torch.from_numpy(np.array(x, dtype=self._takes if whole else None, order="C"))
+        whole = np.issubdtype(value.dtype, np.integer)
+        x = torch.from_numpy(np.array(value, dtype=self._takes if whole else None, order="C"))
+        # Numbers by their name in forward(); a state follows the features, in system.toml's order.
+        numbers = {name: inputs[name].item() for name in self._constants}
+        handed_on = [torch.from_numpy(np.array(inputs[name], order="C")) for name in self._state]
         own, inner = sorted(taps & self._own.keys()), sorted(taps - self._own.keys())
         out: dict[Tap, torch.Tensor] = {}
         with torch.inference_mode():
             if own:
-                given = self._model(x.clone())
+                given = self._model(x.clone(), *handed_on, **numbers)
                 out |= {tap: self._output(given, tap) for tap in own}
             if inner:
                 every = sorted(self._names.keys() - self._own.keys())
                 if self._inner is None:
                     self._inner = _with_outputs(self._model, [self._names[tap] for tap in every])
-                _, *found = self._inner(self._model._c, x)
+                _, *found = self._inner(self._model._c, x, *handed_on, *numbers.values())
                 out |= {tap: found[every.index(tap)] for tap in inner}
         return out
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
-        (x,) = inputs.values()
-        return {tap: (t.dequantize() if t.is_quantized else t).numpy() for tap, t in self.values(x, taps).items()}
+        found = self.values(inputs, taps)
+        return {tap: (t.dequantize() if t.is_quantized else t).numpy() for tap, t in found.items()}

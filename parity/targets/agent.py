@@ -27,6 +27,7 @@ from parity.errors import ConfigError, ModelError, ParityError
 from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
+from parity.targets.pieces import InPieces, constants, remembers
 
 
 def artifact_from_plain(plain: dict[str, Any]) -> Artifact:
@@ -199,7 +200,8 @@ class Agent:
     def _open(self, artifact: dict[str, Any], threads: int) -> Iterator[dict[str, Any]]:
         model = artifact_from_plain(artifact)
         start = time.perf_counter()
-        self._sessions[model.key] = model, self._opened.enter_context(self._plugin.open(model, threads))
+        session = self._opened.enter_context(self._plugin.open(model, threads))
+        self._sessions[model.key] = model, session
         yield {"seconds": time.perf_counter() - start}
 
     def _close(self) -> Iterator[dict[str, Any]]:
@@ -208,10 +210,12 @@ class Agent:
         yield {}
 
     def _run(self, model: str, inputs: list[Array], taps: list[list[Tap]]) -> Iterator[dict[str, Any]]:
-        artifact, session = self._sessions[model]
+        artifact, opened = self._sessions[model]
+        session = InPieces(opened, artifact) if remembers(artifact) or artifact.constants else opened
         tensors = session.tensors
         for features, wanted in zip(inputs, taps, strict=True):
-            if artifact.frames is not None and features.ndim in (1, 2) and len(features) != artifact.frames:
+            tied = artifact.frames is not None and not remembers(artifact)
+            if tied and features.ndim in (1, 2) and len(features) != artifact.frames:
                 what = "frames" if features.ndim == 2 else "samples"
                 yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
@@ -249,7 +253,7 @@ class Agent:
         artifact, session = self._sessions[model]
         declared = session.tensors.get(MODEL_INPUT)
         carried = {s.name: state.get(s.name, np.zeros(s.shape, s.dtype)) for s in artifact.state}
-        handed_on = {s.tap: s.name for s in artifact.state}
+        handed_on, fixed = {s.tap: s.name for s in artifact.state}, constants(artifact)
         for features, wanted in zip(inputs, taps, strict=True):
             asked = frozenset(wanted) & artifact.taps.keys()
             size = artifact.frames or len(features)
@@ -259,7 +263,7 @@ class Agent:
                 check_shape(artifact, declared, piece)
                 x = to_input(piece, artifact, declared)
                 start = time.perf_counter()
-                got = session.run({artifact.input.name: x, **carried}, asked | handed_on.keys())
+                got = session.run({artifact.input.name: x, **carried, **fixed}, asked | handed_on.keys())
                 seconds += time.perf_counter() - start
                 carried = {name: np.asarray(got[tap]) for tap, name in handed_on.items()}
                 parts.append({t: from_output(np.asarray(got[t]), artifact.taps[t], None) for t in asked})

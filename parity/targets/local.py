@@ -176,7 +176,7 @@ class LocalTarget:
         def work(worker: Worker) -> list[ClipOutput]:
             clips = [{"name": c.name, "samples": c.samples, "rate": c.rate, "sha256": c.sha256} for c in job.clips]
             request: dict[str, Any] = {"do": "features", "frontend": fe.to_plain(job.frontend), "taps": sorted(taps)}
-            if any(artifact.state for _, artifact in job.models):
+            if job.state is not None:
                 request["apart"] = True
             try:
                 reply = worker.request(request | {"clips": clips})
@@ -209,7 +209,7 @@ class LocalTarget:
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }
-            if artifact.state:
+            if job.state is not None:
                 state = job.state.get((backend, spec, artifact.precision), {})
                 request |= {"do": "stream", "state": dict(state)}
             try:

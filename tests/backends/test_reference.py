@@ -28,6 +28,49 @@ def ell(data: Path) -> dict[str, Array]:
         return {name: z[name] for name in z.files}
 
 
+def of_vector(name: str, ell: dict[str, Array]) -> Array:
+    """What the oracle computes for a published vector; its name holds the settings."""
+    kind, *numbers = name.split("_")
+    if kind == "GetMelReference":
+        rate, n_fft, bands = map(int, numbers)
+        mel = fe.Mel(bands=bands, fmax=rate / 2, scale="slaney", norm="none")
+        return reference.mel_bank(mel, rate, n_fft, n_fft // 2 + 1)
+    if kind == "Cepstrum":
+        rate, n_fft, bands = map(int, numbers)
+        mel = fe.Mel(bands=bands, fmax=rate / 2, scale="1127ln", norm="none", triangles="bins")
+        return reference.mel_bank(mel, rate, n_fft, n_fft // 2 + 1)
+    if kind == "GetReferenceHammingWindow":
+        return reference.window(fe.Window(name="hamming", periodic=numbers[1] == "periodic"), int(numbers[0]))
+    if kind == "GetRealFFT":
+        n = int(numbers[0])
+        return reference.spectrum(ell[f"GetFFTTestData_{n}"][None], fe.Spectrum(n_fft=n, exponent=1))[0]
+    if numbers[0] == "III":  # as librosa called it once: the transpose of DCT-III, over half a spectrum
+        return reference.dct_matrix(fe.Cepstrum(count=int(numbers[2])), int(numbers[1]) // 2 + 1)
+    n = int(numbers[-1])
+    ortho = reference.dct_matrix(fe.Cepstrum(count=n, norm="ortho" if "norm" in numbers else "none"), n)
+    return ortho if "norm" in numbers else ortho / 2.0  # ELL leaves the factor 2 out
+
+
+def deviations(ell: dict[str, Array]) -> dict[str, tuple[float, float]]:
+    """(largest deviation, largest allowed) for each published vector: numbers are printed with 12 digits.
+
+    A transform's inputs are printed too, and the rounding of each may add up.
+    """
+    found = {}
+    for name in (n for n in ell if not n.startswith("GetFFTTestData_")):
+        allowed = PUBLISHED
+        if name.startswith("GetRealFFT_"):
+            inputs = ell[name.replace("GetRealFFT", "GetFFTTestData")]
+            allowed = printed(ell[name]) + len(inputs) * printed(inputs)
+        found[name] = float(np.abs(of_vector(name, ell) - ell[name]).max()), allowed
+    return found
+
+
+def printed(x: Array) -> float:
+    """Half of the twelfth digit of the largest number."""
+    return float(0.5 * 10.0 ** (np.floor(np.log10(np.abs(x).max())) - 11))
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("bands", [13, 40, 128])
 @pytest.mark.parametrize("rate", [8000, 16000])
@@ -67,6 +110,22 @@ def test_dct_is_the_published_one(ell: dict[str, Array], n: int) -> None:
     np.testing.assert_allclose(plain, ell[f"GetDCTReference_II_{n}"], rtol=0, atol=PUBLISHED)
     ortho = reference.dct_matrix(fe.Cepstrum(count=n, norm="ortho"), n)
     np.testing.assert_allclose(ortho, ell[f"GetDCTReference_II_norm_{n}"], rtol=0, atol=PUBLISHED)
+
+
+@pytest.mark.data
+def test_every_published_vector_is_met(ell: dict[str, Array]) -> None:
+    """All of them by name: none is forgotten where one is added."""
+    found = deviations(ell)
+    assert set(found) == {name for name in ell if not name.startswith("GetFFTTestData_")}  # those are inputs
+    assert [name for name, (most, allowed) in found.items() if most > allowed] == []
+
+
+@pytest.mark.data
+def test_a_vector_that_is_wrong_is_not_met(ell: dict[str, Array]) -> None:
+    for name in ("Cepstrum_16000_512_13", "GetDCTReference_III_64_40", "GetRealFFT_64"):
+        changed = ell[name] * (1 + 1e-8)
+        most, allowed = deviations(ell | {name: changed})[name]
+        assert most > allowed
 
 
 @pytest.mark.data

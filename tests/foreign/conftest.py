@@ -1,4 +1,4 @@
-"""One set of workers and one small set of goldens for every planted fault."""
+"""One set of workers for each module of foreign models, and one small set of goldens."""
 
 from __future__ import annotations
 

@@ -1,0 +1,118 @@
+"""The check of a system: each of its files against the weights it was trained to, and against its listing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import layout
+from parity.cost import example
+from parity.errors import ModelError
+from parity.protocols import Artifact
+from parity.runtimes.torch_ import build
+from parity.system import System
+from parity.weights import trained
+from parity.weights.match import Finding, match
+from parity.weights.pieces import Reading
+
+# Format -> the function that reads it, the package that this needs, and the extra it comes in.
+READERS = {
+    "onnx": ("parity.weights.onnx_:read", "onnx", "onnx"),
+    "tflite": ("parity.weights.tflite:read", "ai_edge_litert", "tflite"),
+    "torchscript": ("parity.weights.torchscript:read", "torch", "torch"),
+    "torchscript-int8": ("parity.weights.torchscript:read_int8", "torch", "torch"),
+    "torch-export": ("parity.weights.torchscript:read_exported", "torch", "torch"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """One file. Without findings `why` says why it wasn't checked."""
+
+    artifact: Artifact
+    findings: tuple[Finding, ...] = ()
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Every tensor is explained."""
+        return bool(self.findings) and all(f.ok for f in self.findings)
+
+
+def parent(of: System) -> Artifact | None:
+    """The trained weights of a system, with the code of their network."""
+    return next((a for a in of.artifacts if a.format == "torch" and a.precision == "float32" and a.network), None)
+
+
+def _read(form: str) -> tuple[Callable[[Path], Reading] | None, str]:
+    if form not in READERS:
+        return None, f"no reader for {form} files"
+    module, needs, extra = READERS[form]
+    if importlib.util.find_spec(needs) is None:
+        return None, f"reading {form} files needs {needs}: pip install 'parity[{extra}]'"
+    where, _, name = module.partition(":")
+    return getattr(importlib.import_module(where), name), ""
+
+
+def of(system: System) -> list[Checked]:
+    """Each file of a system, of its stream too, but the trained weights. ModelError for a file that can't be read."""
+    source = parent(system)
+    if source is None or source.network is None:
+        why = "no trained weights to hold it to (a torch artifact in float32)"
+        return [Checked(artifact=a, why=why) for a in system.files]
+    network = build(source.network, Path(source.path))
+    shape = layout.native(np.zeros(example(system, source), np.float32), source.input.layout).shape
+    found = []
+    for a in system.files:
+        if a is source:
+            continue
+        read, why = _read(a.format)
+        if read is None:
+            found.append(Checked(artifact=a, why=why))
+            continue
+        try:
+            layers = trained.layers(network, shape, a.format)
+        except NotImplementedError as e:
+            raise ModelError(
+                f"{system.name}: weights of {e} can't be checked yet", "add it to parity/weights"
+            ) from None
+        findings = match(layers, read(Path(a.path)))
+        if a.format == "torchscript":
+            findings += _eps(network, Path(a.path))
+        found.append(Checked(artifact=a, findings=tuple(findings)))
+    return found
+
+
+def records(system: System, files: Sequence[Checked]) -> list[dict[str, Any]]:
+    """A plain record a tensor, and one a file that wasn't checked or was changed."""
+    out: list[dict[str, Any]] = [
+        {"system": system.name, "ok": False, "trained": "", "constant": "", "how": words} for words in system.changed
+    ]
+    for c in files:
+        about = {"system": system.name, "file": Path(c.artifact.path).name, "format": c.artifact.format,
+                 "precision": c.artifact.precision, "sha256": c.artifact.sha256}  # fmt: skip
+        out += [about | dataclasses.asdict(f) for f in c.findings]
+        if c.why:
+            out.append(about | {"ok": None, "trained": "", "constant": "", "how": c.why})
+    return out
+
+
+def _eps(network: object, path: Path) -> list[Finding]:
+    """The eps of batch normalization in a trace, where it has any, against the trained."""
+    from parity.weights import torchscript
+
+    modules = dict(network.named_modules())  # type: ignore[attr-defined]
+    found = []
+    for name, eps in torchscript.eps_of(path).items():
+        right = getattr(modules.get(name), "eps", None)
+        if right is not None and eps != right:
+            how = f"eps is {eps:g}, trained {right:g}"
+            found.append(Finding(ok=False, trained=f"{name}.eps", constant=name, how=how))
+    return found
