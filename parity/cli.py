@@ -342,6 +342,7 @@ def check(wanted: tuple[str, ...], verbose: bool, form: str) -> None:
 
     systems = system.find(wanted)
     registry.find("runtime", "torch")  # MissingExtra says what to install
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of the quantization that the files are made with
     from parity.weights import check as weights
 
     found = [(s, weights.of(s)) for s in systems]
