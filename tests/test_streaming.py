@@ -108,6 +108,18 @@ def test_a_state_that_comes_out_at_no_tap_is_refused(tmp_path: Path) -> None:
         system.load(folder)
 
 
+def test_a_stream_carries_a_state_over_and_nothing_else(tmp_path: Path) -> None:
+    state = 'state = [{ name = "state", tap = "model/state", shape = [2, 1, 128] }]\n'
+    folder = rig.system(tmp_path / "s", name=NAME)
+    text = (folder / "system.toml").read_text()
+    (folder / "system.toml").write_text(text.replace("frames = 1 ", "context = 8\nframes = 1 "))
+    with pytest.raises(ConfigError, match="remembers more than its state"):
+        system.load(folder)
+    (folder / "system.toml").write_text(text.replace(state, ""))
+    with pytest.raises(ConfigError, match="has no state to hand on"):
+        system.load(folder)
+
+
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committed goldens of two words; not to be changed."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -417,4 +418,27 @@ def test_a_threshold_is_another_way_to_decide() -> None:
 def test_a_threshold_needs_its_number_and_two_labels(load: Load, decision: dict[str, Any], message: str) -> None:
     data = copy.deepcopy(GOOD) | {"labels": ["a", "b", "c"], "decision": {"source": "model/logits", **decision}}
     with pytest.raises(ConfigError, match=message):
+        load(data)
+
+
+STATE = [{"name": "h", "tap": "model/relu", "shape": [1, 4]}]
+TAPS = {"model/relu": {"name": "hN", "layout": "NC"}, "model/logits": {"name": "y", "layout": "NC"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"state": STATE}, "maps no 'model/relu', where 'h' comes out"),
+        ({"state": STATE, "taps": TAPS, "format": "torch-export"}, "torch-export files are fed with features only"),
+        ({"constants": {"sr": 1}, "format": "tflite"}, "tflite files are given no numbers by name"),
+        ({"constants": {"sr": 1}, "input": {"name": "x", "layout": "N(TF)"}}, "a flattened input can't be cut"),
+        ({"reset": "forget", "format": "torchscript"}, "takes so many frames at a time"),
+        ({"reset": "forget", "frames": 1}, "onnx files have no methods"),
+        ({"context": 64, "frames": 2}, "for a file that takes one frame at a time"),
+    ],
+)
+def test_a_memory_that_the_file_cannot_have_is_refused(load: Load, more: dict[str, Any], message: str) -> None:
+    data = copy.deepcopy(GOOD)
+    data["artifacts"] = [data["artifacts"][0] | more]
+    with pytest.raises(ConfigError, match=re.escape(message)):
         load(data)

@@ -220,7 +220,8 @@ class Agent:
                 yield {"unsupported": f"takes {artifact.frames} {what} only; this clip gives {len(features)}"}
                 continue
             declared = tensors.get(MODEL_INPUT)
-            check_shape(artifact, declared, features)
+            # What remembers is fed so many frames at a time: those are what must fit.
+            check_shape(artifact, declared, features[: artifact.frames] if remembers(artifact) else features)
             x = to_input(features, artifact, declared)
             start = time.perf_counter()
             got = session.run({artifact.input.name: x}, frozenset(wanted) & artifact.taps.keys())

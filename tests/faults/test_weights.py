@@ -96,6 +96,16 @@ def test_one_recurrent_weight_off_in_tflite(tmp_path: Path) -> None:
     assert found.trained == "lstm2.weight_hh_l0"
 
 
+def test_one_weight_off_in_a_streams_file(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "logmel-gru")
+    file = "logmel-gru-stream.onnx"
+    change_onnx(folder / file, "GRU", 1, one_percent)
+    s = systems.load(folder)
+    wrong_files = [Path(c.artifact.path).name for c in check.of(s) if not c.ok]
+    assert wrong_files == [file]
+    assert [words.partition(" ")[0] for words in s.changed] == [file]
+
+
 def test_gates_in_the_wrong_order(tmp_path: Path) -> None:
     def swapped(w: Array) -> Array:
         i, o, f, c = np.split(w, 4, axis=1)

@@ -332,3 +332,33 @@ def test_errors_come_back_as_messages_and_it_goes_on() -> None:
 def test_what_is_no_message_ends_it(garbage: bytes) -> None:
     _, replies, _ = talk(garbage)
     assert replies == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "runtime"), [("onnx", "onnxrt"), ("tflite", "tflite")])
+def test_a_streams_file_takes_whole_clips_in_pieces_too(form: str, runtime: str) -> None:
+    whole = systems.load(rig.MODELS / "logmel-gru")
+    assert whole.streaming is not None
+    file = next(a for a in whole.streaming.artifacts if a.format == form)
+    file = dataclasses.replace(file, frames=1)
+    one = next(a for a in whole.artifacts if a.format == "onnx")
+    rng = np.random.default_rng(5)
+    clips = [rng.normal(0.0, 1.0, (n, 40)).astype(np.float32) for n in (5, 8)]
+    tap = "model/frames"
+
+    def answers(a: Artifact, spec: str, **request: Any) -> list[Array]:
+        worker = agent.Agent()
+        list(worker.handle({"do": "load", "kind": "runtime", "spec": spec}))
+        list(worker.handle({"do": "open", "artifact": dataclasses.asdict(a), "threads": 1}))
+        asked = {"model": a.key, "inputs": clips, "taps": [[tap]] * len(clips)}
+        found = [reply["taps"][tap] for reply in worker.handle(asked | request)]
+        list(worker.handle({"do": "close"}))
+        return found
+
+    right = answers(one, "onnxrt", do="run")
+    for got, expected in zip(answers(file, runtime, do="run"), right, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    # As chunks of one sound the second goes on where the first ended: its answers are others.
+    first, second = answers(file, runtime, do="stream", state={})
+    np.testing.assert_allclose(first, right[0], atol=1e-5)
+    assert np.abs(second - right[1]).max() > 0.01
