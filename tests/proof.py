@@ -26,6 +26,7 @@ ONE = "--system=commands-cnn"
 PAIRS = [f"--backend={b}" for b in ("librosa", "numpy", "tf_signal")] + [
     f"--runtime={r}" for r in ("torch", "onnxrt", "tflite")
 ]
+PAIRS.append("--precision=float32")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,29 @@ def sizes() -> Iterator[Line]:
     yield Line("golden/ under 25 MB", f"{golden:.1f} MB", golden < 25)
     name, largest = max(files.items(), key=lambda item: item[1])
     yield Line("no committed file over 5 MB", f"{largest / 1e6:.2f} MB ({name})", largest < 5e6)
+
+
+def everything(reports: Path) -> Iterator[Line]:
+    """`parity run` without options: every system, backend, runtime and precision that is here."""
+    start = time.perf_counter()
+    record = run(reports=reports)
+    took = time.perf_counter() - start
+    pairs = sum(len(about["pairs"]) for about in record["systems"].values())
+    gaps = len(record["gaps"]["met"])
+    figure = f"exit {record['exit_code']}: {len(record['systems'])} systems, {pairs} pairs, {gaps} known gaps"
+    yield Line("`parity run` without options exits 0", figure, record["exit_code"] == 0)
+    yield Line("`parity run` without options under 10 minutes", f"{took:.0f} s", took < 600)
+
+
+def streamed(reports: Path) -> Iterator[Line]:
+    """A stream of logmel-gru, frame by frame: the mean time a frame, of a hop of 10 ms."""
+    pairs = [f"--runtime={r}" for r in ("torch", "onnxrt", "tflite")]
+    record = run("--streaming", "--system=logmel-gru", "--backend=numpy", *pairs, reports=reports)
+    yield Line("streams are the whole clips' frames", f"exit {record['exit_code']}", record["exit_code"] == 0)
+    for row in record["streaming"]["times"]:
+        if row["chunk"] == 1:
+            figure = f"{row['frame_ms']:.2f} ms a frame, real-time factor {row['real_time_factor']:.3f}"
+            yield Line(f"logmel-gru, {row['pair']}: a frame within its hop", figure, row["real_time_factor"] < 1)
 
 
 def committed(reports: Path) -> Line:
@@ -191,6 +215,8 @@ def lines() -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         yield weights()
+        yield from everything(work)
+        yield from streamed(work)
         yield committed(work)
         if "PARITY_DATA" not in os.environ:
             yield Line("figures on real speech", "PARITY_DATA is not set", None)
