@@ -31,7 +31,8 @@ from parity.protocols import (
     Tap,
     Target,
 )
-from parity.system import Streaming, System
+from parity.schema import Streaming
+from parity.system import System
 from parity.taps import MODEL_INPUT
 
 SEGMENT = 50

@@ -36,7 +36,9 @@ from parity import frontend as fe
 from parity.backends import reference
 from parity.errors import AnchorError, ConfigError
 from parity.protocols import Array, Clip, Tap
-from parity.system import System, Vector, read_frontend
+from parity.recipe import read_frontend
+from parity.schema import Vector
+from parity.system import System
 
 SOUNDS = (".wav", ".flac")
 

@@ -24,8 +24,9 @@ from parity.bounds.features import Interval
 from parity.errors import GoldenError
 from parity.expected import features_of
 from parity.protocols import Array, Artifact, Port
+from parity.schema import Decision
 from parity.signals import Signal, render
-from parity.system import Decision, System
+from parity.system import System
 
 FRONTEND = fe.Frontend(
     input=fe.Input(rate=8000, length=800), frame=fe.Frame(length=64, hop=32), window=fe.Window(name="hann"),

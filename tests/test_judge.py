@@ -16,7 +16,8 @@ from parity.judge import Judge, place
 from parity.policy import Gap, Policy, Rule
 from parity.protocols import Array, Artifact, ClipOutput, Job, JobResult, Outputs, Port, Tap
 from parity.records import Verdict
-from parity.system import Decision, System
+from parity.schema import Decision
+from parity.system import System
 from parity.testing import RECIPES, SOUNDS
 
 FRONTEND, CLIP = RECIPES["commands-cnn"], SOUNDS[0]

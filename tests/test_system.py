@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parity import consistency, schema, system
 from parity import frontend as fe
-from parity import system
 from parity.errors import ConfigError
+from parity.recipe import read_frontend
 
 NAN, INF = float("nan"), float("inf")  # TOML writes them nan and inf
 MICRO = {"length": 480, "hop": 320, "bands": 40}
@@ -178,7 +179,7 @@ def test_what_doesnt_fit_is_refused_with_its_place(load: Load, path: str, value:
 
 
 def recipe(**stages: Any) -> fe.Frontend:
-    return system.read_frontend(Path("system.toml"), {"input": {"rate": 16000, "scale": "int16"}} | stages)
+    return read_frontend(Path("system.toml"), {"input": {"rate": 16000, "scale": "int16"}} | stages)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,14 @@ def test_a_recipe_may_be_a_whole_front_end_or_raw_audio() -> None:
     micro = recipe(micro=MICRO, quantize={"dtype": "int8", "scale": 2.6015625, "zero_point": -128})
     assert micro.taps == ("features/audio", "features/micro", "features/quantized")
     assert (micro.frames(16000), micro.bands, micro.dtype("features/micro")) == (49, 40, "uint16")
-    assert system._needed(micro, 49) == 480 + 48 * 320
+    assert consistency.samples_for(micro, 49) == 480 + 48 * 320
     raw = recipe()
-    assert (raw.output, raw.frames(1234), raw.bands, system._needed(raw, 1234)) == ("features/audio", 1234, 1, 1234)
+    assert (raw.output, raw.frames(1234), raw.bands, consistency.samples_for(raw, 1234)) == (
+        "features/audio",
+        1234,
+        1,
+        1234,
+    )
     chunks = recipe(frame={"length": 512, "hop": 512, "last": "pad"})
     assert (chunks.output, chunks.frames(1025), chunks.bands) == ("features/frames", 3, 512)
 
@@ -254,7 +260,7 @@ def test_the_length_that_mends_it_is_the_fewest_samples_that_do(
         input=fe.Input(rate=100), frame=fe.Frame(length=length, hop=hop, center=center, last=last),
         window=fe.Window(name="hann"), spectrum=fe.Spectrum(n_fft=64),
     )  # fmt: skip
-    needed = system._needed(frontend, wanted)
+    needed = consistency.samples_for(frontend, wanted)
     if frontend.frames(1) > wanted:
         return  # centering alone gives more frames than that
     assert frontend.frames(needed) == wanted
@@ -397,12 +403,12 @@ def test_every_committed_system_loads(project: Path) -> None:
 
 def test_a_threshold_is_another_way_to_decide() -> None:
     """Two labels: the threshold and the largest element stand for their logits."""
-    way = system.Decision(rule="threshold", source="model/p", threshold=0.5)
+    way = schema.Decision(rule="threshold", source="model/p", threshold=0.5)
     quiet, loud = np.full((3, 1), 0.25, np.float32), np.array([[0.125], [0.75], [0.5]], np.float32)
     assert way.logits(quiet).tolist() == [0.5, 0.25]
     assert way.logits(loud).tolist() == [0.5, 0.75]
     assert way.room(np.array([[0.1], [0.3]])).tolist() == [0.0, 0.3]
-    usual = system.Decision()
+    usual = schema.Decision()
     assert usual.logits(loud) is loud
     assert usual.room(np.ones((1, 2))).tolist() == [1.0, 1.0]
 
