@@ -62,8 +62,10 @@ def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
-    if c.outcome != "fail" or tap == LABEL:
+    if c.outcome != "fail":
         return True
+    if tap == LABEL:
+        return c.flipped
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
 
 
@@ -74,6 +76,18 @@ def _quantized(x: Interval, raw: Raw) -> Interval:
     half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
     return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
                     np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
+
+
+def _other_steps(given: Raw | None, kernels: Raw | None) -> str | None:
+    """Of one file there is one scale and one zero point: what is wrong where a runtime states others."""
+    if given is None or kernels is None:
+        return None
+    if abs(given.scale - kernels.scale) <= 1e-6 * abs(kernels.scale) and given.zero_point == kernels.zero_point:
+        return None
+    return (
+        f"a scale of {given.scale:.6g} and a zero point of {given.zero_point}, where the kernels have "
+        f"{kernels.scale:.6g} and {kernels.zero_point} for the same tensor"
+    )
 
 
 def _moved(e: Expected, output: ClipOutput) -> float:
@@ -182,7 +196,7 @@ class Judge:
                 f"the golden of {e.clip.name} has no {tap}",
                 golden.how_to_record(self._root, self._system) if self._root else None,
             )
-        wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap)
+        wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap, e.clip.name)
         if wider is None:
             return e.features[tap], "derived"
         return policy.widened(wider, e.features[tap]), f"declared: {wider.why}"
@@ -272,6 +286,9 @@ class Judge:
                     text = f"the kernels of {artifact.kernels} gave no {tap}"
                     yield self._verdict(Comparison("missing", text), here | {"tap": tap})
                     continue
+                if (other := _other_steps(output.raw.get(tap), right.raw.get(tap))) is not None:
+                    yield self._verdict(Comparison("fail", other), here | {"tap": tap})
+                    continue
                 x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
                 yield self._compare(
                     output.taps.get(tap),
@@ -299,13 +316,15 @@ class Judge:
         if raw is not None and np.issubdtype(e.reference.dtype, np.floating):
             x = _quantized(x, raw)
         path, name = "cumulative" if backend else "isolated", runtime.partition(":")[0]
-        rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT)
+        rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
-        rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
+        rule = self._rules.require(
+            self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name
+        )
         raw = output.raw.get(tap)
         if rule.steps and raw is None and tap in output.taps:
             raise ConfigError(
@@ -328,7 +347,9 @@ class Judge:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
         half = decision.room((x.hi - x.lo) / 2.0)
-        declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
+        declared = self._rules.rule(
+            self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL, e.clip.name
+        )
         margin = None if declared is None else declared.absolute
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
