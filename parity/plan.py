@@ -159,11 +159,10 @@ def _describe(
 def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
     """ConfigError for a file of a format that nothing reads: a typo, unless a plugin from elsewhere may read it."""
     plugins = registry.plugins("runtime")
-    if not {registry.parse(spec)[0] for spec in runtimes} <= plugins.keys() or not all(
-        p.reads for p in plugins.values()
-    ):
+    own = all(plugins[name].reads for spec in runtimes if (name := registry.parse(spec)[0]) in plugins)
+    if not own or not {registry.parse(spec)[0] for spec in runtimes} <= plugins.keys():
         return
-    known = list(dict.fromkeys(p.reads for p in plugins.values()))
+    known = registry.FORMATS
     for a in [*of.artifacts, *of.unbuilt]:
         if a.format not in known:
             close = difflib.get_close_matches(a.format, known, n=1)

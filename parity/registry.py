@@ -85,6 +85,10 @@ _BUILTIN = (
 )  # fmt: skip
 
 
+FORMATS = tuple(dict.fromkeys(p.reads for p in _BUILTIN if p.reads))
+"""Formats of model files that parity's own runtimes read."""
+
+
 def plugins(kind: Kind) -> dict[str, Plugin]:
     """Every plugin of a kind by name: the built-in ones in their order, then entry points sorted by name."""
     found = {p.name: p for p in _BUILTIN if p.kind == kind}
