@@ -12,6 +12,7 @@ import numpy as np
 from parity import compare, golden, policy
 from parity import frontend as fe
 from parity.backends import fixed_point, reference
+from parity.bounds import steps
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
@@ -67,35 +68,6 @@ def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     if tap == LABEL:
         return c.flipped
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
-
-
-def _quantized(x: Interval, raw: Raw) -> Interval:
-    """Where x may be once it is rounded to the nearest step and clipped to what the integers hold."""
-    held = np.iinfo(raw.integers.dtype)
-    low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
-    half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
-    return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
-                    np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
-
-
-def _other_steps(given: Raw | None, kernels: Raw | None) -> str | None:
-    """Of one file there is one scale and one zero point: what is wrong where a runtime states others."""
-    if given is None or kernels is None:
-        return None
-    if abs(given.scale - kernels.scale) <= 1e-6 * abs(kernels.scale) and given.zero_point == kernels.zero_point:
-        return None
-    return (
-        f"a scale of {given.scale:.6g} and a zero point of {given.zero_point}, where the kernels have "
-        f"{kernels.scale:.6g} and {kernels.zero_point} for the same tensor"
-    )
-
-
-def _moved(e: Expected, output: ClipOutput) -> float:
-    """By how many steps quantized features differ from the golden's, summed: each was within its rounding edge."""
-    fed = output.taps.get(MODEL_INPUT)
-    if fed is None or fed.shape != e.reference.shape or not np.issubdtype(e.reference.dtype, np.integer):
-        return 0.0
-    return float(np.abs(fed.astype(np.float64) - e.reference).sum())
 
 
 class Judge:
@@ -286,7 +258,7 @@ class Judge:
                     text = f"the kernels of {artifact.kernels} gave no {tap}"
                     yield self._verdict(Comparison("missing", text), here | {"tap": tap})
                     continue
-                if (other := _other_steps(output.raw.get(tap), right.raw.get(tap))) is not None:
+                if (other := steps.unlike(output.raw.get(tap), right.raw.get(tap))) is not None:
                     yield self._verdict(Comparison("fail", other), here | {"tap": tap})
                     continue
                 x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
@@ -314,7 +286,7 @@ class Judge:
             x, source = self._feature(self._system.frontend.output, e, backend)
         raw = output.raw.get(MODEL_INPUT)
         if raw is not None and np.issubdtype(e.reference.dtype, np.floating):
-            x = _quantized(x, raw)
+            x = steps.rounded(x, raw)
         path, name = "cumulative" if backend else "isolated", runtime.partition(":")[0]
         rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
@@ -331,7 +303,10 @@ class Judge:
                 f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
                 "use absolute, relative or of_rms there",
             )
-        step, moved = 0.0 if raw is None else raw.scale, _moved(e, output) if path == "cumulative" else 0.0
+        step, moved = (
+            0.0 if raw is None else raw.scale,
+            steps.moved(output.taps.get(MODEL_INPUT), e.reference) if path == "cumulative" else 0.0,
+        )
         return policy.interval(rule, value, step, moved), f"declared: {rule.why}"
 
     def _label(
