@@ -356,7 +356,7 @@ def check(wanted: tuple[str, ...], verbose: bool, form: str) -> None:
     files = [c for _, checked in found for c in checked]
     if any(s.changed for s in systems) or any(c.findings and not c.ok for c in files):
         sys.exit(MISMATCH)
-    if not any(c.findings for c in files) or (wanted and any(c.why for c in files)):
+    if not any(c.findings for c in files) or (wanted and any(not of or any(c.why for c in of) for _, of in found)):
         sys.exit(NOTHING)
 
 

@@ -123,6 +123,8 @@ class Streaming:
     ignored: tuple[str, ...]
     artifacts: tuple[Artifact, ...]
     not_built: tuple[str, ...]
+    unbuilt: tuple[Artifact, ...] = ()
+    """The artifacts whose files aren't there, without a digest."""
 
 
 @dataclass(frozen=True, kw_only=True)

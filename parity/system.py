@@ -140,10 +140,10 @@ def _built(
 def _streaming(path: Path, file: File, frontend: fe.Frontend, s: StreamingTable) -> Streaming:
     # Where the clip ends, the last frame's logits are the clip's: what decides is read from the same tensor.
     deciding = [dataclasses.replace(a, taps={**a.taps, file.decision.source: a.taps[s.tap]}) for a in s.artifacts]
-    built, _, not_built = _built(path, file, frontend, deciding)
+    built, unbuilt, not_built = _built(path, file, frontend, deciding)
     return Streaming(
         tap=s.tap, chunks=s.chunks, smoothing=s.smoothing, threshold=s.threshold, ignored=s.ignored,
-        artifacts=built, not_built=not_built,
+        artifacts=built, not_built=not_built, unbuilt=unbuilt,
     )  # fmt: skip
 
 

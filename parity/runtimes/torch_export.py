@@ -42,7 +42,8 @@ class TorchExportRuntime:
         yield _ExportSession(artifact)
 
 
-def _load(path: str) -> Any:
+def load(path: str | Path) -> Any:
+    """The program in a `.pt2` file. ModelError where there is none, and for one that holds more than plain tensors."""
     if not Path(path).is_file():
         raise ModelError(f"{path} can't be read: no such file", "export it again")
     try:
@@ -50,7 +51,7 @@ def _load(path: str) -> Any:
         with mock.patch.dict(os.environ, {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Path(path).open("rb") as file:
-                return torch.export.load(file).module()
+                return torch.export.load(file)
     except Exception as e:  # torch raises many types for a damaged or foreign file
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelError(
@@ -81,7 +82,7 @@ class _ExportSession:
     tensors: Mapping[Tap, Tensor] = {}
 
     def __init__(self, artifact: Artifact) -> None:
-        self._module = _load(artifact.path)
+        self._module = load(artifact.path).module()
         last = {path: node.name for node in self._module.graph.nodes for path in _modules(node)}
         self._own = {tap for tap, port in artifact.taps.items() if port.name == OWN}
         self._nodes: dict[Tap, str] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from parity.errors import ModelError
+from parity.errors import ModelError, ParityError
 
 _COUNTER = "num_batches_tracked"
 """Of batch normalization: counted in training, unused after it, and absent from older files."""
@@ -43,15 +43,27 @@ def network_of(spec: str) -> torch.nn.Module:
         raise ModelError(
             f"the network's code {where} can't be imported: {e}", "put the folder that holds it on PYTHONPATH"
         ) from None
+    except ParityError:
+        raise
+    except Exception as e:  # a slip in it, or whatever else it does when it is read
+        raise ModelError(f"the network's code {where} can't be run: {_said(e)}", "mend it") from None
     if not hasattr(module, attribute):
         raise ModelError(f"{where} has no {attribute!r}", "network = 'file.py:callable' in system.toml")
     try:
         network = getattr(module, attribute)()
     except TypeError as e:
         raise ModelError(f"{spec} can't be called without arguments: {e}", "name a function that needs none") from None
+    except ParityError:
+        raise
+    except Exception as e:  # of the network's own code
+        raise ModelError(f"{spec} can't be called: {_said(e)}", "mend it") from None
     if not isinstance(network, torch.nn.Module):
         raise ModelError(f"{spec} gives a {type(network).__name__}, not a torch.nn.Module", "name what builds it")
     return network
+
+
+def _said(e: Exception) -> str:
+    return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
 
 
 def state_of(path: Path) -> dict[str, torch.Tensor]:
@@ -128,4 +140,7 @@ def load_strictly(network: torch.nn.Module, state: Mapping[str, torch.Tensor], p
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN in the same places."""
-    return a.shape == b.shape and bool(torch.equal(a.double().nan_to_num(), b.double().nan_to_num()))
+    if a.shape != b.shape:
+        return False
+    x, y = a.double(), b.double()
+    return bool(((x == y) | (x.isnan() & y.isnan())).all())

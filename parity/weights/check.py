@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from parity import layout
 from parity.cost import example
@@ -34,7 +35,7 @@ READERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One file. Without findings `why` says why it wasn't checked."""
+    """One file. Without findings `why` says why it wasn't checked: it isn't there, or nothing can read it."""
 
     artifact: Artifact
     findings: tuple[Finding, ...] = ()
@@ -61,14 +62,29 @@ def _read(form: str) -> tuple[Callable[[Path], Reading] | None, str]:
     return getattr(importlib.import_module(where), name), ""
 
 
+def _shape(system: System, source: Artifact, network: Any) -> tuple[int, ...]:
+    """The shape of an input, in PyTorch's order. ModelError where the network doesn't take it."""
+    try:
+        shape = layout.native(np.zeros(example(system, source), np.float32), source.input.layout).shape
+        with torch.no_grad():
+            network(torch.zeros(*shape))
+    except Exception as e:  # of the network's own code
+        said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ModelError(
+            f"{system.name}: the network of {source.path} doesn't take the layout {source.input.layout!r}: {said}",
+            "name the axes that it takes: input.layout of the torch artifact in system.toml",
+        ) from None
+    return tuple(shape)
+
+
 def of(system: System) -> list[Checked]:
     """Each file of a system, of its stream too, but the trained weights. ModelError for a file that can't be read."""
     source = parent(system)
     if source is None or source.network is None:
         why = "no trained weights to hold it to (a torch artifact in float32)"
-        return [Checked(artifact=a, why=why) for a in system.files]
+        return [Checked(artifact=a, why=why) for a in system.files] + _missing(system)
     network = build(source.network, Path(source.path))
-    shape = layout.native(np.zeros(example(system, source), np.float32), source.input.layout).shape
+    shape = _shape(system, source, network)
     found = []
     for a in system.files:
         if a is source:
@@ -84,10 +100,17 @@ def of(system: System) -> list[Checked]:
                 f"{system.name}: weights of {e} can't be checked yet", "add it to parity/weights"
             ) from None
         findings = match(layers, read(Path(a.path)))
-        if a.format == "torchscript":
-            findings += _eps(network, Path(a.path))
         found.append(Checked(artifact=a, findings=tuple(findings)))
-    return found
+    return found + _missing(system)
+
+
+def _missing(system: System) -> list[Checked]:
+    """Files that system.toml names and that aren't there; none of a system of which none is."""
+    if not system.files:
+        return []
+    unbuilt = (*system.unbuilt, *(() if system.streaming is None else system.streaming.unbuilt))
+    why = f"the file isn't there: parity models export {system.name}"
+    return [Checked(artifact=a, why=why) for a in unbuilt]
 
 
 def records(system: System, files: Sequence[Checked]) -> list[dict[str, Any]]:
@@ -102,17 +125,3 @@ def records(system: System, files: Sequence[Checked]) -> list[dict[str, Any]]:
         if c.why:
             out.append(about | {"ok": None, "trained": "", "constant": "", "how": c.why})
     return out
-
-
-def _eps(network: object, path: Path) -> list[Finding]:
-    """The eps of batch normalization in a trace, where it has any, against the trained."""
-    from parity.weights import torchscript
-
-    modules = dict(network.named_modules())  # type: ignore[attr-defined]
-    found = []
-    for name, eps in torchscript.eps_of(path).items():
-        right = getattr(modules.get(name), "eps", None)
-        if right is not None and eps != right:
-            how = f"eps is {eps:g}, trained {right:g}"
-            found.append(Finding(ok=False, trained=f"{name}.eps", constant=name, how=how))
-    return found

@@ -1,10 +1,13 @@
 """Constants of an ONNX file, as its operators use them: Conv, Gemm, MatMul, LSTM, GRU, BatchNormalization, Add.
 
-Quantized weights are read through their DequantizeLinear (QDQ), as the operator gets them.
+Quantized weights are read through their DequantizeLinear (QDQ), as the operator gets them; what a Gemm multiplies
+with (alpha, beta) is multiplied in.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,10 @@ from onnx import numpy_helper
 from parity.errors import ModelError
 from parity.protocols import Array
 from parity.weights.pieces import Constant, Reading, Role, half_spacing
+
+_NORM = {1: "weight", 2: "bias", 3: "running_mean", 4: "running_var"}
+_CELL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
+"""The activations of PyTorch's cells, which are the defaults; of two directions, twice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +67,26 @@ class _Graph:
             axes = _attributes(node).get("perm")
             own, v = found
             return own, _Value(v.value.transpose(axes), v.half_step.transpose(axes), v.stored)
-        if node.op_type == "DequantizeLinear" and node.input[0] in self._raw:
-            return node.input[0], self._dequantized(node)
+        if node.op_type == "DequantizeLinear" and (plain := self._plain(node.input[0])) is not None:
+            dequantized = self._dequantized(node, plain[1])
+            return None if dequantized is None else (plain[0], dequantized)
         return None
 
-    def _dequantized(self, node: Any) -> _Value:
-        x, scale = self._raw[node.input[0]], self._raw[node.input[1]].astype(np.float64)
-        zero = self._raw[node.input[2]].astype(np.float64) if len(node.input) > 2 else np.zeros_like(scale)
+    def _plain(self, name: str) -> tuple[str, Array] | None:
+        """(own name, numbers as they are stored) of a constant, through Identity: exporters share equal ones so."""
+        while name not in self._raw:
+            node = self._made.get(name)
+            if node is None or node.op_type != "Identity":
+                return None
+            name = node.input[0]
+        return name, self._raw[name]
+
+    def _dequantized(self, node: Any, x: Array) -> _Value | None:
+        given = [self._plain(name) for name in node.input[1:3] if name]
+        if not given or None in given:
+            return None  # a scale that is worked out
+        scale, *zeros = (found[1].astype(np.float64) for found in given if found is not None)
+        zero = zeros[0] if zeros else np.zeros_like(scale)
         if scale.ndim:
             axis = _attributes(node).get("axis", 1) % x.ndim
             shape = [-1 if i == axis else 1 for i in range(x.ndim)]
@@ -75,34 +95,47 @@ class _Graph:
         return _Value(value, np.broadcast_to(scale / 2.0, value.shape), x.dtype.name)
 
 
-def _recurrent(node: Any, index: int, v: _Value) -> list[tuple[str, Role, _Value]]:
+_Part = tuple[str, Role, str, _Value]
+"""Place in the constant, role, slot, numbers in PyTorch's axes."""
+
+
+def _recurrent(index: int, v: _Value) -> list[_Part]:
     """W [ways, gates, in], R [ways, gates, units] and B [ways, 2 gates] of an LSTM or GRU, one a direction."""
-    found: list[tuple[str, Role, _Value]] = []
+    found: list[_Part] = []
     for way in range(len(v.value)):
         part = _Value(v.value[way], v.half_step[way], v.stored)
         if index < 3:
-            found.append((f"[{way}]", "matrix", part))
+            found.append((f"[{way}]", "matrix", "weight_ih" if index == 1 else "weight_hh", part))
             continue
         half = len(part.value) // 2
-        for at in (slice(0, half), slice(half, None)):
+        for slot, at in (("bias_ih", slice(0, half)), ("bias_hh", slice(half, None))):
             where = f"[{way}, {at.start}:{at.stop or ''}]"
-            found.append((where, "vector", _Value(part.value[at], part.half_step[at], part.stored)))
+            found.append((where, "vector", slot, _Value(part.value[at], part.half_step[at], part.stored)))
     return found
 
 
-def _used(node: Any, index: int, v: _Value) -> list[tuple[str, Role, _Value]]:
-    """What an operator takes its `index`-th input for: (place in it, role, numbers in PyTorch's axes)."""
-    op = node.op_type
+def _times(v: _Value, factor: float) -> _Value:
+    return v if factor == 1.0 else _Value(v.value * factor, v.half_step * abs(factor), v.stored)
+
+
+def _used(node: Any, index: int, v: _Value) -> list[_Part]:
+    """What an operator takes its `index`-th input for."""
+    op, attributes = node.op_type, _attributes(node)
     if op == "Conv":
-        return [("", "convolution" if index == 1 else "vector", v)]
-    if op in ("LSTM", "GRU"):
-        return _recurrent(node, index, v) if index in (1, 2, 3) and v.value.ndim in (2, 3) else []
+        return [("", "convolution", "", v) if index == 1 else ("", "vector", "conv_bias", v)]
+    if op == "BatchNormalization":
+        return [("", "vector", _NORM[index], v)] if index in _NORM else []
+    if op in _CELL and index in (1, 2, 3):
+        return _recurrent(index, v)
     if op in ("Gemm", "MatMul") and index < 2 and v.value.ndim == 2:
-        across = op == "MatMul" or not _attributes(node).get("transB", 0)
+        # W x and x W': as first factor a matrix is [out, in], as second [in, out].
+        across = (index == 1) != bool(attributes.get("transB" if index else "transA", 0))
         turned = _Value(v.value.T, v.half_step.T, v.stored) if across else v
-        return [("", "matrix", turned)]
+        return [("", "matrix", "", _times(turned, attributes.get("alpha", 1.0)))]
     flat = _Value(v.value.reshape(-1), v.half_step.reshape(-1), v.stored)
-    return [("", "vector", flat)] if v.value.size > 1 and v.value.size == max(v.value.shape) else []
+    if op == "Gemm":
+        flat = _times(flat, attributes.get("beta", 1.0))
+    return [("", "vector", "", flat)] if v.value.size == max(v.value.shape, default=1) else []
 
 
 def read(path: Path) -> Reading:
@@ -111,22 +144,47 @@ def read(path: Path) -> Reading:
         model = onnx.load(path)
     except Exception as e:  # protobuf raises its own types
         raise ModelError(f"{path} can't be read as ONNX: {e}", "export it again") from None
-    graph = _Graph(model.graph)
-    found: dict[tuple[str, str], Constant] = {}
+    try:
+        return _read(model.graph)
+    except (ValueError, IndexError, KeyError, TypeError) as e:  # numbers that don't fill their shape, axes it hasn't
+        raise ModelError(f"{path} can't be read: a constant in it is damaged: {e}", "export it again") from None
+
+
+def _read(content: Any) -> Reading:
+    graph = _Graph(content)
+    found: dict[tuple[str, str, str], Constant] = {}
+    uses: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     problems = []
-    for node in model.graph.node:
+    for number, node in enumerate(content.node):
         if node.op_type in ("DequantizeLinear", "QuantizeLinear", "Identity", "Transpose", "Constant"):
             continue
         for index, name in enumerate(node.input):
             if (known := graph.value(name)) is None:
                 continue
             own, v = known
-            for place, role, part in _used(node, index, v):
-                found.setdefault((own + place, role), Constant(
-                    name=own + place, role=role, value=part.value, half_step=part.half_step, stored=part.stored,
+            for place, role, slot, part in _used(node, index, v):
+                key = own + place, role, slot
+                uses[key].append(number)
+                found.setdefault(key, Constant(
+                    name=own + place, role=role, slot=slot, value=part.value, half_step=part.half_step,
+                    stored=part.stored, eps=_eps(node), optional=part.value.size == 1 and not slot,
                 ))  # fmt: skip
         problems += _settings(node)
-    return Reading(constants=list(found.values()), problems=problems)
+    constants = [dataclasses.replace(c, uses=tuple(uses[key])) for key, c in found.items()]
+    return Reading(constants=constants, problems=problems, flow=_flow(content.node))
+
+
+def _eps(node: Any) -> float | None:
+    return float(_attributes(node).get("epsilon", 1e-5)) if node.op_type == "BatchNormalization" else None
+
+
+def _flow(nodes: Any) -> dict[int, list[int]]:
+    """Operator -> those that take what it gives, by their places in the file."""
+    takers: dict[str, list[int]] = defaultdict(list)
+    for number, node in enumerate(nodes):
+        for name in node.input:
+            takers[name].append(number)
+    return {number: [t for out in node.output if out for t in takers[out]] for number, node in enumerate(nodes)}
 
 
 def _settings(node: Any) -> list[tuple[str, str]]:
@@ -134,4 +192,14 @@ def _settings(node: Any) -> list[tuple[str, str]]:
     attributes: Mapping[str, Any] = _attributes(node)
     if node.op_type == "GRU" and attributes.get("linear_before_reset", 0) != 1:
         return [(node.name, "linear_before_reset is 0; a GRU of PyTorch's form needs 1")]
+    if node.op_type in _CELL:
+        cells = [a.decode() for a in attributes.get("activations", [])]
+        ways = 2 if attributes.get("direction") == b"bidirectional" else 1
+        odd = {
+            f"activations are {', '.join(cells)}": cells not in ([], _CELL[node.op_type] * ways),
+            "clip is set": "clip" in attributes,
+            "input_forget is 1": attributes.get("input_forget", 0) == 1,
+            "direction is reverse": attributes.get("direction") == b"reverse",
+        }
+        return [(node.name, f"{what}; PyTorch's {node.op_type} isn't so") for what, is_so in odd.items() if is_so]
     return []

@@ -6,7 +6,7 @@ matrix `[out, in]`, a vector `[out]`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +35,14 @@ class Constant:
     """The dtype in the file."""
     trained: str | None = None
     """The trained tensor that it is, where the file keeps the trained names."""
+    slot: str = ""
+    """What the operator itself calls it (`weight_ih`, `running_var`); '' where it doesn't tell."""
+    eps: float | None = None
+    """Of the batch normalization that uses it."""
+    uses: tuple[int, ...] = ()
+    """The operators that use it, as `Reading.flow` numbers them."""
+    optional: bool = False
+    """One number: it may be a trained one, and needs no explanation where it isn't."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,6 +58,10 @@ class Piece:
     """float64."""
     room: Array | float = 0.0
     """How far float32 arithmetic at export may move it."""
+    slot: str = ""
+    """What an operator that tells its inputs apart calls it."""
+    eps: float | None = None
+    """Of the batch normalization that it belongs to."""
     others: tuple[tuple[str, Array], ...] = ()
     """Mistakes that are made here, with what they would give: named when one of them fits."""
 
@@ -62,6 +74,8 @@ class Layer:
     ways: Sequence[Sequence[Piece]]
     also: Sequence[Piece] = ()
     """What a file may hold beside any of them: parts that a converter worked out of a layer's first step."""
+    once: bool = True
+    """Run once for an input: it has one place in the flow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +85,8 @@ class Reading:
     constants: Sequence[Constant]
     problems: Sequence[tuple[str, str]] = field(default=())
     """(name in the file, what is wrong with it) of settings that change what the weights mean."""
+    flow: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Operator -> those that take what it gives. Empty where it isn't known."""
 
 
 def half_spacing(value: Array) -> Array:

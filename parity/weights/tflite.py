@@ -6,6 +6,8 @@ Axes are turned to PyTorch's: a convolution `[out, H, W, in]` to `[out, in, H, W
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,16 @@ def _operator(model: Any, op: Any) -> str:
 def read(path: Path) -> Reading:
     """What a TensorFlow Lite file holds. ModelError where it can't be read."""
     model = _load(path)
+    try:
+        return _read(model)
+    except (ValueError, IndexError, TypeError) as e:  # numbers that don't fill their shape, indices that it hasn't
+        raise ModelError(f"{path} can't be read: a tensor in it is damaged: {e}", "convert it again") from None
+
+
+def _read(model: Any) -> Reading:
     found: dict[tuple[int, int, str], Constant] = {}
+    uses: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+    flow: dict[int, list[int]] = {}
     for number, graph in enumerate(model.subgraphs):
         # float16 weights are made float32 by an operator of their own: look through it.
         through = {
@@ -76,9 +87,11 @@ def read(path: Path) -> Reading:
             for op in graph.operators
             if _operator(model, op) in ("DEQUANTIZE", "RESHAPE")
         }
-        for op in graph.operators:
+        first = len(flow)
+        flow |= _flow(graph, first)
+        for place, op in enumerate(graph.operators, first):
             name = _operator(model, op)
-            for index, given in enumerate(op.inputs):
+            for index, given in enumerate(op.inputs if op.inputs is not None else ()):
                 at = through.get(int(given), int(given))
                 if at < 0 or name == "DEQUANTIZE":
                     continue
@@ -90,10 +103,25 @@ def read(path: Path) -> Reading:
                 role, axes = use
                 value, half = (x.transpose(axes) if role != "vector" else x.reshape(-1) for x in known)
                 own = tensor.name.decode()
+                uses[number, at, role].append(place)
                 found.setdefault((number, at, role), Constant(
                     name=own, role=role, value=value, half_step=half, stored=np.dtype(_DTYPES[tensor.type]).name,
+                    optional=value.size == 1 and name in _ELEMENTWISE,
                 ))  # fmt: skip
-    return Reading(constants=list(found.values()))
+    constants = [dataclasses.replace(c, uses=tuple(uses[key])) for key, c in found.items()]
+    return Reading(constants=constants, flow=flow)
+
+
+def _flow(graph: Any, first: int) -> dict[int, list[int]]:
+    """Operator -> those that take what it gives, numbered from `first` in the file's order."""
+    takers: dict[int, list[int]] = defaultdict(list)
+    for place, op in enumerate(graph.operators, first):
+        for given in op.inputs if op.inputs is not None else ():
+            takers[int(given)].append(place)
+    return {
+        place: [t for out in (op.outputs if op.outputs is not None else ()) for t in takers[int(out)]]
+        for place, op in enumerate(graph.operators, first)
+    }
 
 
 def _use(op: str, index: int, value: Array) -> tuple[Role, tuple[int, ...]] | None:
@@ -102,6 +130,6 @@ def _use(op: str, index: int, value: Array) -> tuple[Role, tuple[int, ...]] | No
         return _WEIGHTS[op]
     if op in _WEIGHTS and index == 2:
         return "vector", ()
-    if op in _ELEMENTWISE and value.size > 1 and value.size == max(value.shape):
+    if op in _ELEMENTWISE and value.size == max(value.shape, default=1):
         return "vector", ()
     return None

@@ -5,9 +5,10 @@ A trace's `state_dict()` leaves out what batch normalization learned of its inpu
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from parity.errors import ModelError
 from parity.protocols import Array
+from parity.runtimes import torch_export
 from parity.weights.pieces import Constant, Reading, Role
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -79,7 +81,7 @@ def read(path: Path) -> Reading:
             full = f"{name}.{part}" if name else part
             if full not in found and isinstance(value, torch.Tensor) and value.is_floating_point():
                 found[full] = _constant(full, value)
-    return Reading(constants=list(found.values()))
+    return Reading(constants=_with_eps(found, _eps_traced(model)))
 
 
 def read_int8(path: Path) -> Reading:
@@ -101,18 +103,21 @@ def read_int8(path: Path) -> Reading:
 
 def read_exported(path: Path) -> Reading:
     """What a file of torch.export (.pt2) holds. ModelError where it can't be read."""
-    try:
-        program = torch.export.load(path)
-    except Exception as e:  # zip, JSON and torch's own errors
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise ModelError(f"torch.export can't load {path}: {reason}", "export it again") from None
-    tensors = {n: t for n, t in program.state_dict.items() if t.is_floating_point()}
-    return Reading(constants=[_constant(n, t) for n, t in tensors.items()])
+    program = torch_export.load(path)
+    found = {n: _constant(n, t) for n, t in program.state_dict.items() if t.is_floating_point()}
+    return Reading(constants=_with_eps(found, _eps_exported(program)))
 
 
-def eps_of(path: Path) -> dict[str, float]:
-    """The eps of each batch normalization, by the path of its module: it is code, not a tensor."""
-    model = _load(path)
+def _with_eps(found: Mapping[str, Constant], eps: Mapping[str, float]) -> list[Constant]:
+    """The constants; those of a batch normalization with its eps, which is code, not a tensor."""
+    return [
+        dataclasses.replace(c, eps=eps.get(name.removesuffix(".running_var"))) if name.endswith(".running_var") else c
+        for name, c in found.items()
+    ]
+
+
+def _eps_traced(model: Any) -> dict[str, float]:
+    """The eps of each batch normalization, by the path of its module."""
     found = {}
     for node in model.inlined_graph.nodes():
         if node.kind() == "aten::batch_norm":
@@ -120,4 +125,18 @@ def eps_of(path: Path) -> dict[str, float]:
             value = list(node.inputs())[7].toIValue()
             if value is not None:
                 found[where] = float(value)
+    return found
+
+
+def _eps_exported(program: Any) -> dict[str, float]:
+    """The same, by the name under which the file keeps its variance."""
+    names = program.graph_signature.inputs_to_buffers
+    found = {}
+    for node in program.graph.nodes:
+        arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+        if node.op == "call_function" and "batch_norm" in str(node.target):
+            given = dict(zip([a.name for a in arguments], node.args, strict=False)) | dict(node.kwargs)
+            name = names.get(getattr(given.get("running_var"), "name", ""))
+            if name is not None and isinstance(given.get("eps"), float):
+                found[name.removesuffix(".running_var")] = given["eps"]
     return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import shutil
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from flatbuffers import Builder
 from onnx import numpy_helper
 
 from parity import system as systems
-from parity.errors import CONFIG, MISMATCH, NOTHING
+from parity.errors import CONFIG, MISMATCH, NOTHING, ModelError
 from parity.protocols import Array
 from parity.targets.local import LocalTarget
 from parity.weights import check, onnx_, tflite
@@ -223,6 +226,163 @@ def test_a_trace_of_other_weights_statistics_and_eps(tmp_path: Path) -> None:
         trace = torch.jit.trace(net, (torch.zeros(1, 1, 98, 50),))
         torch.jit.save(trace, folder / "commands-cnn.pt")
     assert [f.trained for f in wrong(folder, "torchscript")] == ["conv3.weight", "bn4.running_mean", "bn5.eps"]
+
+
+def test_a_program_that_holds_a_pickle_of_its_own_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "harm",)
+
+    folder = copy(tmp_path, "commands-cnn")
+    path = folder / "commands-cnn.pt2"
+    planted = io.BytesIO()
+    torch.save({"harm": Harm()}, planted)
+    with zipfile.ZipFile(path) as source:
+        content = {n: source.read(n) for n in source.namelist()}
+    (sample,) = (n for n in content if "sample_inputs" in n and n.endswith(".pt"))
+    with zipfile.ZipFile(path, "w") as made:
+        for name, data in content.items():
+            made.writestr(name, planted.getvalue() if name == sample else data)
+    with pytest.raises(ModelError, match=r"torch\.export can't load .*commands-cnn\.pt2"):
+        check.of(systems.load(folder))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_the_two_weights_of_a_recurrent_layer_exchanged(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    model = onnx.load(folder / "mfcc-lstm.onnx")
+    node = [n for n in model.graph.node if n.op_type == "LSTM"][1]
+    node.input[1], node.input[2] = node.input[2], node.input[1]
+    onnx.save(model, folder / "mfcc-lstm.onnx")
+    found = wrong(folder, "onnx")
+    assert [f.trained for f in found] == ["lstm2.weight_ih_l0", "lstm2.weight_hh_l0"]
+    assert [f.how.rpartition("; ")[2] for f in found] == ["fits lstm2.weight_hh_l0", "fits lstm2.weight_ih_l0"]
+
+
+def test_two_recurrent_layers_exchanged(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    model = onnx.load(folder / "mfcc-lstm.onnx")
+    _, a, b = (n for n in model.graph.node if n.op_type == "LSTM")
+    for place in (1, 2, 3):
+        a.input[place], b.input[place] = b.input[place], a.input[place]
+    onnx.save(model, folder / "mfcc-lstm.onnx")
+    found = wrong(folder, "onnx")
+    assert {f.trained for f in found} == {f"lstm2.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    assert "lstm2.weight_ih_l0: it comes after lstm3.weight_ih_l0" in f"{found[0].trained}: {found[0].how}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [("lstm2.weight_ih_l0", "lstm2.weight_hh_l0", "lstm2.weight_ih_l0"),
+     ("lstm2.weight_hh_l0", "lstm3.weight_hh_l0", "lstm2.weight_hh_l0")],
+)  # fmt: skip
+def test_two_constants_exchanged_in_tflite(first: str, second: str, name: str, tmp_path: Path) -> None:
+    """Unrolled: only the operators' order tells a layer's two weights apart."""
+    folder = copy(tmp_path, "mfcc-lstm")
+    path = folder / "mfcc-lstm.tflite"
+    (one,) = (c for c in check.of(systems.load(folder)) if c.artifact.path == str(path))
+    named = {f.trained: f.constant for f in one.findings}
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    a, b = (next(t for t in model.subgraphs[0].tensors if t.name.decode() == named[n]) for n in (first, second))
+    a.buffer, b.buffer = b.buffer, a.buffer
+    builder = Builder(path.stat().st_size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    found = wrong(folder, "tflite")
+    assert name in [f.trained for f in found]
+    assert all("exchanged" in f.how for f in found)
+
+
+def test_a_grid_300_times_too_coarse(tmp_path: Path) -> None:
+    """Every weight is rounded to zero, and within half a step."""
+    folder = copy(tmp_path, "commands-cnn")
+    path = folder / "commands-cnn.int8.tflite"
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    (kernel,) = (t for t in model.subgraphs[0].tensors if t.name.decode() == "commands_cnn_1/conv3_1/convolution")
+    kernel.quantization.scale = np.asarray(kernel.quantization.scale, np.float32) * np.float32(300)
+    buffer = model.buffers[kernel.buffer]
+    buffer.data = np.zeros(len(buffer.data), np.uint8)
+    builder = Builder(path.stat().st_size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    (found,) = wrong(folder, "tflite", "int8")
+    assert found.trained == "conv3.weight"
+    assert "the grid is too coarse" in found.how
+
+
+def test_a_scale_that_is_shared_through_an_identity_is_read(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "commands-cnn")
+    path = folder / "commands-cnn.int8.onnx"
+    model = onnx.load(path)
+    held = {i.name for i in model.graph.initializer}
+    node = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in held)
+    shared = onnx.helper.make_node("Identity", [node.input[1]], ["shared_scale"])
+    node.input[1] = "shared_scale"
+    model.graph.node.insert(0, shared)
+    onnx.save(model, path)
+    assert wrong(folder, "onnx", "int8") == []
+
+
+def test_a_tflite_buffer_shorter_than_its_shape_is_refused(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    path = folder / "mfcc-lstm.tflite"
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    largest = max(model.buffers, key=lambda b: 0 if b.data is None else len(b.data))
+    largest.data = largest.data[:-5]
+    builder = Builder(path.stat().st_size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    with pytest.raises(ModelError, match="a tensor in it is damaged"):
+        tflite.read(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "left", "said"),
+    [("model.py", "def build()", "def build(:", "SyntaxError: "),
+     ("model.py", "return MfccLSTM()", "return 1 / 0", "can't be called: ZeroDivisionError")],
+)  # fmt: skip
+def test_code_that_cannot_be_run_is_refused(file: str, right: str, left: str, said: str, tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    text = (folder / file).read_text(encoding="utf-8")
+    assert right in text
+    (folder / file).write_text(text.replace(right, left), encoding="utf-8")
+    with pytest.raises(ModelError, match=said):
+        check.of(systems.load(folder))
+
+
+def test_a_layout_that_the_network_does_not_take_is_refused(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "commands-cnn")
+    found = systems.load(folder)
+    artifacts = tuple(
+        dataclasses.replace(a, input=dataclasses.replace(a.input, layout="NTF")) if a.format == "torch" else a
+        for a in found.artifacts
+    )
+    with pytest.raises(ModelError, match="doesn't take the layout 'NTF'"):
+        check.of(dataclasses.replace(found, artifacts=artifacts))
+
+
+@pytest.mark.parametrize("file", ["mfcc-lstm.onnx", "mfcc-lstm.tflite"])
+def test_a_file_that_is_not_there_is_told(file: str, tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    (folder / file).unlink()
+    told = [(Path(c.artifact.path).name, c.why) for c in check.of(systems.load(folder)) if not c.ok]
+    assert told == [(file, "the file isn't there: parity models export mfcc-lstm")]
+
+
+def test_a_streams_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "logmel-gru")
+    (folder / "logmel-gru-stream.onnx").unlink()
+    told = [Path(c.artifact.path).name for c in check.of(systems.load(folder)) if not c.ok]
+    assert told == ["logmel-gru-stream.onnx"]
+
+
+@pytest.mark.slow
+def test_a_named_system_with_a_file_missing_is_no_success(tmp_path: Path) -> None:
+    folder = copy(tmp_path, "mfcc-lstm")
+    (folder / "mfcc-lstm.onnx").unlink()
+    done = rig.parity("models", "check", folder)
+    assert done.returncode == NOTHING
+    assert "the file isn't there" in done.stdout
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import safetensors.torch  # noqa: E402 - they need torch
 from parity import registry, system  # noqa: E402
 from parity.errors import ModelError  # noqa: E402
 from parity.protocols import Artifact  # noqa: E402
+from parity.runtimes.torch_weights import load_strictly  # noqa: E402
 from tests.plugins_for_tests import rig  # noqa: E402
 
 State = dict[str, Any]
@@ -147,3 +148,22 @@ def test_code_that_gives_no_network_is_refused(state: State, tmp_path: Path) -> 
     ):  # fmt: skip
         (folder / "odd.py").write_text(code)
         refused(artifact, words)
+
+
+def test_no_number_is_not_zero() -> None:
+    """A module that makes NaN zero when it is loaded has changed what was saved."""
+
+    class Mends(torch.nn.Module):
+        def __init__(self, really: bool) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(2))
+            self._really = really
+
+        def _load_from_state_dict(self, state: Any, prefix: str, *_: Any) -> None:
+            saved = state[prefix + "w"]
+            self.w.data = torch.nan_to_num(saved) if self._really else saved
+
+    state = {"w": torch.tensor([float("nan"), 1.0])}
+    load_strictly(Mends(really=False), state, Path("w.pt"))
+    with pytest.raises(ModelError, match="didn't keep"):
+        load_strictly(Mends(really=True), state, Path("w.pt"))

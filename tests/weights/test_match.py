@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -109,3 +110,68 @@ def test_a_number_that_is_none_is_wrong() -> None:
     broken[1, 1, 1, 1] = np.nan
     found = match(LAYERS, Reading(constants=[constant("x", broken), *THERE[1:]]))
     assert [f.trained for f in found if not f.ok] == ["a.weight"]
+
+
+def on_a_grid(value: Array, steps: float) -> Constant:
+    """Rounded to int8 with a grid on which the largest of each channel is `steps` steps."""
+    scale = np.abs(value).max(axis=(1, 2, 3), keepdims=True) / steps
+    half = np.broadcast_to(scale / 2, value.shape)
+    return Constant(name="x", role="convolution", value=np.rint(value / scale) * scale, half_step=half, stored="int8")
+
+
+@pytest.mark.parametrize(("steps", "ok"), [(127, True), (64, True), (40, False), (0.4, False)])
+def test_a_grid_too_coarse_for_its_weights_is_wrong(steps: float, ok: bool) -> None:
+    """However far from them, all are within half a step."""
+    layer = Layer(name="a", ways=[LAYERS[0].ways[0][:1]])
+    (found,) = match([layer], Reading(constants=[on_a_grid(W1, steps)]))
+    assert found.ok is ok
+    assert ok or "the grid is too coarse: a.weight[" in found.how
+
+
+def test_one_channel_on_a_coarse_grid_is_enough_and_one_of_zeros_is_not() -> None:
+    scale = np.abs(W1).max(axis=(1, 2, 3), keepdims=True) / 127
+
+    def found(value: Array, scale: Array) -> bool:
+        half = np.broadcast_to(scale / 2, value.shape)
+        c = Constant(name="x", role="convolution", value=np.rint(value / scale) * scale, half_step=half, stored="int8")
+        (one,) = match([Layer(name="a", ways=[[piece("a.weight", value)]])], Reading(constants=[c]))
+        return one.ok
+
+    assert found(W1, scale)
+    coarse = scale.copy()
+    coarse[2] *= 300
+    assert not found(W1, coarse)
+    empty = W1.copy()
+    empty[2] = 0
+    assert found(empty, coarse)
+
+
+def test_layers_of_one_shape_stand_in_the_order_of_training() -> None:
+    """x feeds operator 0, which feeds 1: the file's own edges tell."""
+
+    def found(first: Array, second: Array, flow: dict[int, list[int]], once: bool = True) -> list[str]:
+        constants = [dataclasses.replace(constant(f"op{i}", w), uses=(i,)) for i, w in enumerate((first, second))]
+        layers = [
+            Layer(name="a", ways=[[piece("a.weight", W1)]], once=once),
+            Layer(name="b", ways=[[piece("b.weight", W2)]], once=once),
+        ]
+        return [f"{f.trained}: {f.how}" for f in match(layers, Reading(constants=constants, flow=flow)) if not f.ok]
+
+    chain: dict[int, list[int]] = {0: [1], 1: []}
+    assert found(W1, W2, chain) == []
+    assert found(W2, W1, chain) == [
+        "a.weight: it comes after b.weight (op0) in the file, before it in training: exchanged"
+    ]
+    assert found(W2, W1, {0: [], 1: []}) == [], "side by side: the file may list them as it likes"
+    assert found(W2, W1, chain, once=False) == [], "a layer that is run twice has no one place"
+
+
+def test_equal_layers_have_no_order() -> None:
+    constants = [dataclasses.replace(constant(f"op{i}", W1), uses=(i,)) for i in (0, 1)]
+    layers = [Layer(name=n, ways=[[piece(f"{n}.weight", W1)]]) for n in ("a", "b")]
+    assert all(f.ok for f in match(layers, Reading(constants=constants[::-1], flow={0: [1]})))
+
+
+def test_one_number_needs_no_explanation_where_it_is_not_trained() -> None:
+    half = dataclasses.replace(constant("half", np.array([0.5]), "vector"), optional=True)
+    assert all(f.ok for f in match(LAYERS, Reading(constants=[*THERE, half])))
