@@ -14,7 +14,7 @@ from parity import registry
 from parity.golden import GoldenSet
 from parity.protocols import Target, Unsupported
 from parity.report import wording
-from parity.system import System
+from parity.system import System, how_to_build
 
 if TYPE_CHECKING:
     from parity.cost import Cost
@@ -56,7 +56,7 @@ def show_systems(systems: Sequence[System]) -> None:
         for a in s.artifacts:
             table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
         for reason in s.not_built:
-            table.add_row("", "not built", "", reason, "")
+            table.add_row("", "missing", "", reason, "")
         console.print(table, markup=False)
 
 
@@ -83,7 +83,9 @@ def show_matrix(systems: Sequence[System], target: Target) -> None:
             run = [name for name, answers in runtimes.items() if not isinstance(answers[n], Unsupported)]
             table.add_row("", Path(a.path).name, a.format, a.precision, ", ".join(run) or "none installed")
         for a in s.unbuilt:
-            table.add_row("", Path(a.path).name, a.format, a.precision, "not built")
+            table.add_row(
+                "", Path(a.path).name, a.format, a.precision, "not built" if how_to_build(s.folder) else "not there"
+            )
         console.print(table, markup=False)
     missing = [f"{n} ({p.install})" for kind in _KINDS for n, p in registry.plugins(kind).items() if p.missing]
     if missing:
