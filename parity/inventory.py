@@ -55,9 +55,12 @@ def show_systems(systems: Sequence[System]) -> None:
         table = Table("", "format", "precision", "file", "sha256", box=None, pad_edge=False)
         for a in s.artifacts:
             table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
-        for reason in s.not_built:
-            table.add_row("", "missing", "", reason, "")
+        command = how_to_build(s.folder)
+        for a in s.unbuilt:
+            table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], "not built" if command else "not there")
         console.print(table, markup=False)
+        if s.unbuilt and command:
+            console.print(f"  to build: {command}", markup=False, soft_wrap=True)
 
 
 def show_matrix(systems: Sequence[System], target: Target) -> None:
