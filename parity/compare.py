@@ -31,6 +31,8 @@ class Comparison:
     golden: float | None = None
     outside: float = 0.0
     """Share of the elements that are out of bounds."""
+    flipped: bool = False
+    """Failed for saying another label, with labels in order and logits that are finite."""
 
 
 def _at(index: tuple[int, ...]) -> str:
@@ -164,4 +166,4 @@ def compare_label(
         return Comparison(
             "pass", f"near tie: {text}, less than the {'bound' if margin is None else 'declared margin'} {room:.3g}"
         ), True
-    return Comparison("fail", f"label flipped: {text}"), False
+    return Comparison("fail", f"label flipped: {text}", flipped=True), False

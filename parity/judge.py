@@ -12,6 +12,7 @@ import numpy as np
 from parity import compare, golden, policy
 from parity import frontend as fe
 from parity.backends import fixed_point, reference
+from parity.bounds import steps
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
@@ -62,26 +63,11 @@ def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
-    if c.outcome != "fail" or tap == LABEL:
+    if c.outcome != "fail":
         return True
+    if tap == LABEL:
+        return c.flipped
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
-
-
-def _quantized(x: Interval, raw: Raw) -> Interval:
-    """Where x may be once it is rounded to the nearest step and clipped to what the integers hold."""
-    held = np.iinfo(raw.integers.dtype)
-    low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
-    half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
-    return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
-                    np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
-
-
-def _moved(e: Expected, output: ClipOutput) -> float:
-    """By how many steps quantized features differ from the golden's, summed: each was within its rounding edge."""
-    fed = output.taps.get(MODEL_INPUT)
-    if fed is None or fed.shape != e.reference.shape or not np.issubdtype(e.reference.dtype, np.integer):
-        return 0.0
-    return float(np.abs(fed.astype(np.float64) - e.reference).sum())
 
 
 class Judge:
@@ -182,7 +168,7 @@ class Judge:
                 f"the golden of {e.clip.name} has no {tap}",
                 golden.how_to_record(self._root, self._system) if self._root else None,
             )
-        wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap)
+        wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap, e.clip.name)
         if wider is None:
             return e.features[tap], "derived"
         return policy.widened(wider, e.features[tap]), f"declared: {wider.why}"
@@ -272,6 +258,9 @@ class Judge:
                     text = f"the kernels of {artifact.kernels} gave no {tap}"
                     yield self._verdict(Comparison("missing", text), here | {"tap": tap})
                     continue
+                if (other := steps.unlike(output.raw.get(tap), right.raw.get(tap))) is not None:
+                    yield self._verdict(Comparison("fail", other), here | {"tap": tap})
+                    continue
                 x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
                 yield self._compare(
                     output.taps.get(tap),
@@ -297,22 +286,27 @@ class Judge:
             x, source = self._feature(self._system.frontend.output, e, backend)
         raw = output.raw.get(MODEL_INPUT)
         if raw is not None and np.issubdtype(e.reference.dtype, np.floating):
-            x = _quantized(x, raw)
+            x = steps.rounded(x, raw)
         path, name = "cumulative" if backend else "isolated", runtime.partition(":")[0]
-        rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT)
+        rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
-        rule = self._rules.require(self._system.name, runtime.partition(":")[0], path, artifact.precision, tap)
+        rule = self._rules.require(
+            self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name
+        )
         raw = output.raw.get(tap)
         if rule.steps and raw is None and tap in output.taps:
             raise ConfigError(
                 f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
                 "use absolute, relative or of_rms there",
             )
-        step, moved = 0.0 if raw is None else raw.scale, _moved(e, output) if path == "cumulative" else 0.0
+        step, moved = (
+            0.0 if raw is None else raw.scale,
+            steps.moved(output.taps.get(MODEL_INPUT), e.reference) if path == "cumulative" else 0.0,
+        )
         return policy.interval(rule, value, step, moved), f"declared: {rule.why}"
 
     def _label(
@@ -328,7 +322,9 @@ class Judge:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
         half = decision.room((x.hi - x.lo) / 2.0)
-        declared = self._rules.rule(self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL)
+        declared = self._rules.rule(
+            self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL, e.clip.name
+        )
         margin = None if declared is None else declared.absolute
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 reason = f"{plan.system.name} has no model{of} that {spec} can run"
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
+        _refuse_unread(plan.system, runtimes)
         _add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
@@ -154,23 +156,56 @@ def _describe(
         return None
 
 
+def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
+    """ConfigError for a file of a format that nothing reads: a typo, unless a plugin from elsewhere may read it."""
+    plugins = registry.plugins("runtime")
+    own = all(plugins[name].reads for spec in runtimes if (name := registry.parse(spec)[0]) in plugins)
+    if not own or not {registry.parse(spec)[0] for spec in runtimes} <= plugins.keys():
+        return
+    known = registry.FORMATS
+    for a in [*of.artifacts, *of.unbuilt]:
+        if a.format not in known:
+            close = difflib.get_close_matches(a.format, known, n=1)
+            raise ConfigError(
+                f"{of.name}: nothing reads the format {a.format!r} of {Path(a.path).name}",
+                f"did you mean {close[0]!r}?" if close else f"formats: {', '.join(known)}",
+            )
+
+
 def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
-    """The runtimes that say what a plan's files compute; what can't be held to them is told."""
+    """The runtimes that say what a plan's files compute; what can't be held to them is told.
+
+    ConfigError where system.toml names one that can't run the file.
+    """
     held = {(a.kernels, a.key): a for spec, a in plan.models if a.kernels is not None and a.kernels != spec}
+    stands = {(spec, a.precision): a.key for spec, a in plan.models}
     for (spec, _), artifact in held.items():
         assert spec is not None
-        missing = None
+        what = f"{artifact.format} {artifact.precision}"
+        if stands.setdefault((spec, artifact.precision), artifact.key) != artifact.key:
+            # A pair is (backend, runtime, precision): it would be held to the other file's answers.
+            reason, asked = (
+                f"{what} can't be held to {spec}, which another file in {artifact.precision} is held to",
+                True,
+            )
+            skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason, asked=asked))
+            continue
         try:
             registry.find("runtime", spec)
-            (answer,) = target.describe("runtime", spec, [artifact]).answers
-            missing = answer.reason if isinstance(answer, Unsupported) else None
         except MissingExtra as e:
-            missing = e.message
-        if missing is None:
-            plan.kernels.append((spec, artifact))
+            reason = f"{what} can't be held to the kernels of {spec}: {e.message}"
+            skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason))
             continue
-        reason = f"{artifact.format} {artifact.precision} can't be held to the kernels of {spec}: {missing}"
-        skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason))
+        told = _describe(target, "runtime", spec, [artifact], (), skipped)
+        if told is None:
+            continue
+        if isinstance(told.answers[0], Unsupported):
+            raise ConfigError(
+                f"{plan.system.name}: the kernels of {spec!r} can't say what its {what} file computes: "
+                f"{told.answers[0].reason}",
+                "name another runtime as `kernels` in system.toml, or take it out",
+            )
+        plan.kernels.append((spec, artifact))
 
 
 def _complete(spec: str, plan: Plan, taps: frozenset[Tap]) -> frozenset[Tap]:
@@ -221,7 +256,8 @@ def asking(target: Target) -> Ask:
 def reference(plan: Plan, ask: Ask) -> tuple[str, Artifact]:
     """Runtime and model that activations are judged against where there is no golden.
 
-    The one that system.toml names, if it is installed and its file is built; else the first of the run's own.
+    The one that system.toml names, if it is installed and its file is built; else PyTorch, where the trained weights
+    are among the files; else the first of the run's own.
     ConfigError where the named one can run none of the system's files.
     """
     wanted, artifacts = plan.system.reference, plan.system.artifacts
@@ -235,6 +271,11 @@ def reference(plan: Plan, ask: Ask) -> tuple[str, Artifact]:
             raise ConfigError(
                 f"model.reference names {wanted!r}, which can run no file of {plan.system.name}", "name another"
             )
+    trained = [a for a in artifacts if a.format == "torch"]
+    if wanted is None and trained and not registry.plugins("runtime")["torch"].missing:
+        fits = [a for a, t in zip(trained, ask("torch", trained), strict=True) if not isinstance(t, Unsupported)]
+        if fits:
+            return "torch", fits[0]  # the trained network is there: no export of it is judged by itself
     if not plan.models:
         raise ConfigError(f"{plan.system.name} has no model to judge by", "install a runtime: see `parity list`")
     return next((m for m in plan.models if m[1].precision == "float32"), plan.models[0])

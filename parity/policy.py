@@ -22,6 +22,7 @@ from parity.protocols import Array, Tap
 from parity.taps import LABEL, MODEL_INPUT
 
 Width = Annotated[float, msgspec.Meta(ge=0)]
+PathOf = Literal["*", "features", "isolated", "cumulative", "deployment"]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,9 +38,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     system: str = "*"
     candidate: str = "*"
     """The backend's name for features, the runtime's for the network's taps."""
-    path: str = "*"
+    path: PathOf = "*"
     """features, isolated, cumulative, or deployment (held to the kernels that system.toml names for the file)."""
     precision: str = "*"
+    clips: tuple[str, ...] = ("*",)
+    """Patterns of clips' names: where designed clips leave the range that a file was calibrated for."""
     absolute: Width = 0.0
     relative: Width = 0.0
     of_rms: Width = 0.0
@@ -62,7 +65,7 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     backend: str = "*"
     runtime: str = "*"
     precision: str = "*"
-    path: str = "*"
+    path: PathOf = "*"
     clip: str = "*"
     max_ratio: float | None = None
     """Error over bound up to which it is the known failure, and not a worse one."""
@@ -93,6 +96,10 @@ def _matches(r: Rule, key: tuple[str, ...]) -> bool:
     return all(fnmatchcase(value, pattern) for value, pattern in zip(key, patterns, strict=True))
 
 
+def _covers_clip(r: Rule, clip: str) -> bool:
+    return any(fnmatchcase(clip, pattern) for pattern in r.clips)
+
+
 @dataclass(frozen=True)
 class Policy:
     """The rules of a run. The first rule that matches counts."""
@@ -103,18 +110,18 @@ class Policy:
     gaps_from: Path | None = None
     """The folder that the gaps were read from."""
     used_gaps: set[int] = field(default_factory=set)
-    _found: dict[tuple[str, ...], Rule | None] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[tuple[str, ...], list[Rule]] = field(default_factory=dict, repr=False, compare=False)
 
-    def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule | None:
-        """The rule for a tap of a candidate, if there is one."""
+    def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap, clip: str = "") -> Rule | None:
+        """The rule for a tap of a candidate on a clip, if there is one."""
         key = (system, candidate, path, precision, tap)
         if key not in self._found:  # asked for once a clip
-            self._found[key] = next((r for r in self.rules if _matches(r, key)), None)
-        return self._found[key]
+            self._found[key] = [r for r in self.rules if _matches(r, key)]
+        return next((r for r in self._found[key] if _covers_clip(r, clip)), None)
 
-    def require(self, system: str, candidate: str, path: str, precision: str, tap: Tap) -> Rule:
+    def require(self, system: str, candidate: str, path: str, precision: str, tap: Tap, clip: str = "") -> Rule:
         """The rule for a tap whose bound isn't derived. ConfigError where nobody declared one."""
-        found = self.rule(system, candidate, path, precision, tap)
+        found = self.rule(system, candidate, path, precision, tap, clip)
         if found is None:
             raise ConfigError(
                 f"no rule says how far {tap} of {system} ({precision}, {path}) may move on {candidate}",

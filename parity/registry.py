@@ -28,6 +28,8 @@ class Plugin:
     where: str
     needs: tuple[tuple[str, str], ...] = ()
     extra: str | None = None
+    reads: str = ""
+    """The format that a runtime reads; '' where it isn't known beforehand."""
     by_name: bool = False
     """Takes part in a run only when it is named."""
     any_of: bool = False
@@ -65,18 +67,26 @@ _BUILTIN = (
     Plugin("microfrontend", "backend", "parity.backends.microfrontend:MicrofrontendBackend",
            (("tensorflow", "tensorflow"), ("pymicro_features", "pymicro-features")), "microfrontend", any_of=True),
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
-           (("torch", "torch"), ("safetensors", "safetensors")), "torch"),
-    Plugin("torchscript", "runtime", "parity.runtimes.torchscript:TorchScriptRuntime", (("torch", "torch"),), "torch"),
-    Plugin("torch-int8", "runtime", "parity.runtimes.torch_int8:TorchInt8Runtime", (("torch", "torch"),), "torch"),
+           (("torch", "torch"), ("safetensors", "safetensors")), "torch", reads="torch"),
+    Plugin("torchscript", "runtime", "parity.runtimes.torchscript:TorchScriptRuntime", (("torch", "torch"),), "torch",
+           reads="torchscript"),
+    Plugin("torch-int8", "runtime", "parity.runtimes.torch_int8:TorchInt8Runtime", (("torch", "torch"),), "torch",
+           reads="torchscript-int8"),
     Plugin("torch-export", "runtime", "parity.runtimes.torch_export:TorchExportRuntime", (("torch", "torch"),),
-           "torch"),
-    Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt"),
+           "torch", reads="torch-export"),
+    Plugin("onnxrt", "runtime", "parity.runtimes.onnxrt:OnnxRuntime", (("onnxruntime", "onnxruntime"),), "onnxrt",
+           reads="onnx"),
     Plugin("tflite", "runtime", "parity.runtimes.tflite:TfliteRuntime",
-           (("ai_edge_litert", "ai-edge-litert"),), "tflite"),
-    Plugin("tflm", "runtime", "parity.runtimes.tflm:TflmRuntime", (("tflite_micro", "tflite-micro"),), "tflm"),
+           (("ai_edge_litert", "ai-edge-litert"),), "tflite", reads="tflite"),
+    Plugin("tflm", "runtime", "parity.runtimes.tflm:TflmRuntime", (("tflite_micro", "tflite-micro"),), "tflm",
+           reads="tflite"),
     Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
-           "onnx", by_name=True),
+           "onnx", reads="onnx", by_name=True),
 )  # fmt: skip
+
+
+FORMATS = tuple(dict.fromkeys(p.reads for p in _BUILTIN if p.reads))
+"""Formats of model files that parity's own runtimes read."""
 
 
 def plugins(kind: Kind) -> dict[str, Plugin]:

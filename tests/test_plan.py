@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,17 @@ def test_an_unknown_reference_is_refused(tmp_path: Path) -> None:
     folder = rig.system(tmp_path / "s", ('reference = "torch:dtype=float64"', 'reference = "tortch"'))
     with pytest.raises(ConfigError, match="unknown runtime 'tortch'"):
         plan.reference(Plan(systems.load(folder)), asked(refuses))
+
+
+def test_a_format_that_nothing_reads_is_refused(here: Path) -> None:
+    folder = add(here, "one", ('format = "onnx"', 'format = "onnxx"'), formats=("onnx",))
+    with pytest.raises(ConfigError, match=r"nothing reads the format .onnxx. of commands-cnn\.onnx") as refused:
+        made(selected(systems=(folder,)))
+    assert refused.value.hint == "did you mean 'onnx'?"
+
+
+def test_the_trained_network_judges_where_none_is_named(tmp_path: Path) -> None:
+    one = planned(tmp_path / "s", "onnxrt", formats=("onnx", "torch"))
+    nobody = dataclasses.replace(one.system, reference=None)
+    spec, artifact = plan.reference(dataclasses.replace(one, system=nobody), asked(reads("torch")))
+    assert (spec, artifact.format) == ("torch", "torch")

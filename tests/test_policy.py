@@ -164,3 +164,20 @@ def test_the_committed_policy_is_read(project: Path) -> None:
     p = load([project / "golden"])
     assert p.rules
     assert all(r.why.strip() for r in p.rules)
+
+
+def test_a_rule_may_name_clips(tmp_path: Path) -> None:
+    (tmp_path / "tolerances.toml").write_text(
+        '[[tolerance]]\ntap = "model/a"\nclips = ["sine-*", "dc.flac"]\nabsolute = 2\nwhy = "beyond its range"\n'
+        '[[tolerance]]\ntap = "model/a"\nabsolute = 1\nwhy = "speech"\n'
+    )
+    rules = load([tmp_path])
+    wide = {clip: rules.require("s", "c", "isolated", "int8", "model/a", clip).absolute
+            for clip in ("sine-1khz.flac", "dc.flac", "yes.flac", "")}  # fmt: skip
+    assert wide == {"sine-1khz.flac": 2, "dc.flac": 2, "yes.flac": 1, "": 1}
+
+
+def test_a_path_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tolerances.toml").write_text('[[tolerance]]\ntap = "model/a"\npath = "deploy"\nwhy = "a slip"\n')
+    with pytest.raises(ConfigError, match="deploy"):
+        load([tmp_path])

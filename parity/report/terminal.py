@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, Row, first_failures, number, pairs, place
-from parity.records import Run
+from parity.localize import FAILED, NOT_COMPARED, Pair, Row, badness, first_failures, number, pairs, place
+from parity.records import Run, TapSummary
 from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
@@ -32,6 +32,7 @@ from parity.report.wording import (
     same_confusion,
     shorten,
 )  # fmt: skip
+from parity.taps import MODEL_INPUT
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""
@@ -132,11 +133,27 @@ def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:
         kernels = any(row.deployment for p in found if p.system == system for row in p.rows)
         for p in (p for p in found if p.system == system):
             failing = [row for row in p.rows if row.outcome in FAILED]
-            for i, row in enumerate(failing or [p.worst]):
+            for i, row in enumerate(failing or [_shown(p)]):
                 name = "" if i else p.name
-                numbers = [against(s) for s in (row.cumulative, row.isolated, *[row.deployment] * kernels)]
+                numbers = [against(s) for s in (row.cumulative, row.isolated, *[_held(p, row)] * kernels)]
                 rows.append([name, screen.outcome(row.outcome), row.tap, *numbers])
         screen.table(["pair", "outcome", "worst tap", "cumulative", "isolated", *["kernels"] * kernels], rows)
+
+
+def _shown(p: Pair) -> Row:
+    """The worst row of a pair that passes; what the network was fed with only where there is nothing else.
+
+    Features that are quantized at its input use up their half step by nature.
+    """
+    return max([row for row in p.rows if row.tap != MODEL_INPUT] or p.rows, key=lambda row: badness(row.worst))
+
+
+def _held(p: Pair, row: Row) -> TapSummary | None:
+    """How a pair stands to the reference kernels: at a failing tap, else where it is worst."""
+    if row.outcome in FAILED:
+        return row.deployment
+    found = [r.deployment for r in p.rows if r.deployment is not None]
+    return max(found, key=lambda s: (s.worst.error is not None, badness(s.worst)), default=None)
 
 
 def _failures(screen: _Screen, run: Run) -> None:

@@ -145,6 +145,12 @@ def integers_of(value: Array, port: Port, declared: Tensor | None) -> Raw | None
     x = layout.time_major(value, port.layout)
     if not np.issubdtype(x.dtype, np.integer):
         with np.errstate(invalid="ignore"):
+            steps = x.astype(np.float64) / declared.scale
+            if (np.abs(steps - np.rint(steps)) > 1e-3).any():
+                raise ModelError(
+                    f"{port.name} is not made of steps of {declared.scale:g}, which its scale says",
+                    f"mend `scale` ({port.scale!r}) of this tap in system.toml",
+                )
             x = (np.rint(x.astype(np.float64) / declared.scale) + declared.zero_point).astype(np.int32)
     return Raw(x, float(declared.scale), int(declared.zero_point))
 

@@ -90,7 +90,7 @@ def scale_of_the_last_weights(graph: Any, by: int) -> None:
 def test_wrong_steps_inside_the_int8_file_fail_at_their_own_tap(
     change: Callable[[Any, int], None], by: int, tap: str | None, local: LocalTarget, golden: Path, tmp_path: Path
 ) -> None:
-    folder = rig.system(tmp_path / "system", formats=("tflite",), name=NAME)
+    folder = rig.system(tmp_path / "system", formats=("tflite",), name=NAME, fewer_bits=True)
     file = f"{NAME}.int8.tflite"
     model = schema.ModelT.InitFromPackedBuf(bytearray((SYSTEM / file).read_bytes()), 0)
     change(model.subgraphs[0], by)

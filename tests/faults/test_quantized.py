@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parity import localize
+from parity import localize, registry
 from parity.errors import ConfigError
 from parity.records import Run
 from parity.report import wording
@@ -147,19 +148,106 @@ def test_steps_are_counted_of_integers_only(local: LocalTarget, golden: Path, tm
         ran(local, rules(golden, tmp_path / "held", steps), tmp_path, "tflite", precision="float16")
 
 
-def test_kernels_that_are_not_there_are_told(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
-    text = (rig.SYSTEM / "system.toml").read_text()
-    folder = rig.system(tmp_path / "system", formats=(), fewer_bits=True)
-    (folder / "commands-cnn.int8.onnx").write_bytes((rig.SYSTEM / "commands-cnn.int8.onnx").read_bytes())
-    for kernels, said in (
-        ("tflite", "TFLite doesn't read onnx files"),
-        ("onnxrt:threads=2", ""),
-    ):
-        (folder / "system.toml").write_text(text.replace('kernels = "onnxrt:opt=off"', f'kernels = "{kernels}"'))
+def only_int8(folder: Path, *changes: tuple[str, str], file: str = "commands-cnn.int8.onnx") -> Path:
+    """commands-cnn with its int8 file only, and other words in system.toml."""
+    rig.system(folder, formats=(), fewer_bits=True)
+    (folder / file).write_bytes((rig.SYSTEM / file).read_bytes())
+    text = (folder / "system.toml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "system.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kernels", "words"),
+    [
+        ("tflite", "the kernels of 'tflite' can't say what its onnx int8 file computes: TFLite doesn't read onnx"),
+        ("onnxrrt", "unknown runtime 'onnxrrt'"),
+        ("onnxrt:opt=banana", "onnxrt has no optimization level 'banana'"),
+    ],
+)
+def test_kernels_that_cannot_run_the_file_are_refused(
+    kernels: str, words: str, local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    folder = only_int8(tmp_path / "system", ('kernels = "onnxrt:opt=off"', f'kernels = "{kernels}"'))
+    if "banana" in kernels:  # installed, but nothing to run with: told, for nobody named it
         done = ran(local, golden, tmp_path / "reports", "onnxrt", system=folder)
-        assert done.exit_code == 0
-        assert [s.reason for s in done.skipped if said and said in s.reason] != [] or not said
-        assert any(s.path == "deployment" for s in done.summaries) == (not said)
+        assert [s.reason for s in done.skipped if words in s.reason]
+        return
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        ran(local, golden, tmp_path / "reports", "onnxrt", system=folder)
+
+
+def test_kernels_that_are_not_installed_are_told(
+    local: LocalTarget, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = registry.Plugin("onnx-reference", "runtime", "no:where", (("no_such_module", "onnx"),), "onnx")
+    kept = [p for p in registry._BUILTIN if p.name != gone.name]
+    monkeypatch.setattr(registry, "_BUILTIN", [*kept, gone])
+    folder = only_int8(tmp_path / "system", ('kernels = "onnxrt:opt=off"', 'kernels = "onnx-reference"'))
+    done = ran(local, golden, tmp_path / "reports", "onnxrt", system=folder)
+    (said,) = [s.reason for s in done.skipped if "held to" in s.reason]
+    assert said == (
+        "onnx int8 can't be held to the kernels of onnx-reference: runtime 'onnx-reference' needs onnx, which is not "
+        "installed"
+    )
+
+
+def test_two_files_of_one_precision_are_not_held_to_one_of_them(
+    local: LocalTarget, golden: Path, tmp_path: Path
+) -> None:
+    both = "faulty.at_work:ReadsAll"
+    changes = [(f'kernels = "{k}"', f'kernels = "{both}"') for k in ("onnxrt:opt=off", "tflite:resolver=reference")]
+    folder = only_int8(tmp_path / "system", *changes)
+    tflite = "commands-cnn.int8.tflite"
+    (folder / tflite).write_bytes((rig.SYSTEM / tflite).read_bytes())
+    done = ran(local, golden, tmp_path / "reports", "onnxrt", "tflite", system=folder)
+    assert done.exit_code != 0
+    assert [s.asked for s in done.skipped if "another file in int8" in s.reason] == [True]
+
+
+def test_steps_that_are_not_the_kernels_fail(local: LocalTarget, held: Path, tmp_path: Path) -> None:
+    done = ran(local, held, tmp_path, FAULTY + "Coarse")
+    assert done.exit_code == 1
+    assert ("model/logits", "fail") in rig.failing(done, path="deployment")
+    assert "where the kernels have" in rig.messages(done, "fail", path="deployment")
+
+
+def test_a_scale_of_another_tensor_is_refused(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    slip = ('scale = "logits_scale"', 'scale = "features_scale"')
+    folder = only_int8(tmp_path / "system", slip)
+    with pytest.raises(ConfigError, match="logits is not made of steps of"):
+        ran(local, golden, tmp_path / "reports", "onnxrt", system=folder)
+
+
+def test_an_output_of_half_the_scale_fails(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    flatbuffer_utils = pytest.importorskip("tensorflow.lite.tools.flatbuffer_utils")
+    folder = rig.system(tmp_path / "system", formats=(), fewer_bits=True)
+    data = (rig.SYSTEM / "commands-cnn.int8.tflite").read_bytes()
+    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
+    (graph,) = file.subgraphs
+    last = graph.operators[-1]
+    # What the last layer puts out, and the weights and bias that it is made from: only the answer is half.
+    for tensor in (graph.tensors[last.outputs[0]], graph.tensors[last.inputs[1]], graph.tensors[last.inputs[2]]):
+        tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32) / np.float32(2)
+    (folder / "commands-cnn.int8.tflite").write_bytes(bytes(flatbuffer_utils.convert_object_to_bytearray(file)))
+    done = ran(local, golden, tmp_path, "tflite", system=folder)
+    assert done.exit_code == 1
+    assert rig.failing(done, path="isolated")[0] == ("model/logits", "fail")
+
+
+def test_a_gap_for_labels_covers_flips_and_no_other_order(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    copy = rules(golden, tmp_path / "held")
+    (copy / "known_gaps.toml").write_text(
+        '[[gap]]\nkind = "quantizer"\nreason = "planted"\noutcome = "fail"\nsystem = "*"\ntap = "decision/label"\n'
+    )
+    turned = ('"unknown", "yes", "no"', '"unknown", "no", "yes"')
+    folder = only_int8(tmp_path / "system", turned)
+    done = ran(local, copy, tmp_path / "reports", "onnxrt", system=folder)
+    assert done.exit_code == 1
+    assert ("decision/label", "fail") in rig.failing(done)
 
 
 def test_threads_are_part_of_the_pair(local: LocalTarget, golden: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -73,3 +74,19 @@ class BlockOff(_Faulty):
     """A block of mel40-mobilenetv2 is further off than its known gap."""
 
     give: ClassVar[Mapping[Tap, Change]] = {"model/block5": _steps(20)}
+
+
+class Coarse(_Faulty):
+    """It says of the logits that their step is ten times as coarse, and moves them by one of those."""
+
+    give: ClassVar[Mapping[Tap, Change]] = {"model/logits": _steps(10)}
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        with super().open(artifact, threads) as session:
+            logits = session.tensors["model/logits"]
+            assert logits.scale is not None
+            session.tensors = {
+                **session.tensors, "model/logits": dataclasses.replace(logits, scale=10 * logits.scale)
+            }  # fmt: skip
+            yield session
