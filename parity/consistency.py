@@ -100,6 +100,8 @@ def _unstreamable(file: File, s: StreamingTable, frontend: fe.Frontend) -> tuple
                 return f"{a.file} maps no {tap!r}", "the logits and every state come out at a tap: map it"
         if not a.state:
             return f"{a.file} has no state to hand on", 'state = [{ name = "...", tap = "...", shape = [...] }]'
+        if a.kernels is not None:
+            return f"{a.file} names kernels to be held to; a stream is held to the whole clip's", "take kernels out"
         if a.context or a.reset is not None:
             return f"{a.file} remembers more than its state", "only a state can be carried over: take the rest out"
         for port in [a.input, *a.taps.values()]:

@@ -40,6 +40,8 @@ class Vector:
     """A tap of a clip; `bounds` holds `lo` and `hi` of the same dtype and shape, or nothing."""
 
     tap: Tap
+    name: str
+    """Of a variable: no two taps of a system have the same."""
     value: Array
     unit: str
     bounds: Mapping[str, Array] = field(default_factory=dict)
@@ -88,14 +90,18 @@ def _samples(x: Array) -> Array:
 def cases(goldens: GoldenSet) -> Iterator[Case]:
     """The clips of a set, sorted by name. GoldenError where the set is damaged."""
     frontend, units = goldens.system.frontend, golden.units(goldens.system.frontend)
+    every = [*frontend.taps, *goldens.system.taps]
+    names = dict(zip(every, c_source.identifiers(every), strict=True))
     for entry in goldens.clips:
         expected = goldens.read(entry)
         vectors = []
         for tap in frontend.taps:
             x, dtype = expected.features[tap], frontend.dtype(tap)
             x = stored(x) if tap in REGENERATED_TAPS else x
-            vectors.append(Vector(tap, x.value.astype(dtype), units.get(tap, "1"), inside(x, dtype)))
-        vectors += [Vector(t, _in_c(expected.model[t]), "1") for t in goldens.system.taps if t in expected.model]
+            vectors.append(Vector(tap, names[tap], x.value.astype(dtype), units.get(tap, "1"), inside(x, dtype)))
+        vectors += [
+            Vector(t, names[t], _in_c(expected.model[t]), "1") for t in goldens.system.taps if t in expected.model
+        ]
         clip, decision = expected.clip, entry["decision"]
         yield Case(entry["name"], decision["label"], decision["margin"], clip.rate, _samples(clip.samples), vectors)
 
@@ -189,12 +195,12 @@ def _named(goldens: GoldenSet) -> Iterator[tuple[str, Case]]:
     )
 
 
-def _variables(case: Case) -> dict[str, tuple[Array, str]]:
-    """Name of a variable -> array and unit: `samples`, `features_spectrum`, `features_spectrum_lo`, ..."""
-    out = {"samples": (case.samples, "1/32768 FS" if case.samples.dtype == np.int16 else "FS")}
+def _variables(case: Case) -> dict[str, tuple[Array, dict[str, str]]]:
+    """Name of a variable -> array, and its unit and tap: `samples`, `features_spectrum`, `features_spectrum_lo`, ..."""
+    unit = "1/32768 FS" if case.samples.dtype == np.int16 else "FS"
+    out: dict[str, tuple[Array, dict[str, str]]] = {"samples": (case.samples, {"unit": unit})}
     for v in case.vectors:
-        (stem,) = c_source.identifiers([v.tap])
-        out |= {stem + end: (a, v.unit) for end, a in v.arrays.items()}
+        out |= {v.name + end: (a, {"unit": v.unit, "tap": v.tap}) for end, a in v.arrays.items()}
     return out
 
 
@@ -203,11 +209,11 @@ def _npy(goldens: GoldenSet) -> Iterator[tuple[str, bytes]]:
     clips = []
     for name, case in _named(goldens):
         arrays = {}
-        for variable, (a, unit) in _variables(case).items():
+        for variable, (a, about) in _variables(case).items():
             data = io.BytesIO()
             np.lib.format.write_array(data, np.ascontiguousarray(a), version=(1, 0), allow_pickle=False)
             yield f"{name}/{variable}.npy", data.getvalue()
-            arrays[variable] = _described(a, unit=unit, file=f"{name}/{variable}.npy")
+            arrays[variable] = _described(a, **about, file=f"{name}/{variable}.npy")
         clips.append(_about(case, {"arrays": arrays}))
     yield INDEX, _index(goldens, clips)
 
@@ -223,7 +229,7 @@ def _mat(goldens: GoldenSet) -> Iterator[tuple[str, bytes]]:
         savemat(data, {k: a for k, (a, _) in variables.items()} | rest, oned_as="column", do_compression=True)
         # The first 116 bytes are free text, into which SciPy writes the time.
         yield f"{name}.mat", b"MATLAB 5.0 MAT-file, made by parity".ljust(116) + data.getvalue()[116:]
-        arrays = {k: _described(a, unit=unit) for k, (a, unit) in variables.items()}
+        arrays = {k: _described(a, **about) for k, (a, about) in variables.items()}
         clips.append(_about(case, {"file": f"{name}.mat", "arrays": arrays}))
     yield INDEX, _index(goldens, clips)
 
@@ -293,9 +299,8 @@ def _c_clip(stem: str, case: Case, labels: Sequence[str]) -> tuple[str, str, str
 
     audio = put(f"{stem}_samples", case.samples, f"{len(case.samples)} samples at {case.rate} Hz")
     for v in case.vectors:
-        (tap,) = c_source.identifiers([v.tap])
         shape = "[" + ", ".join(map(str, v.value.shape)) + "]"
-        value = put(f"{stem}_{tap}", v.value, f"{v.tap} {shape}, {v.unit}")
+        value = put(f"{stem}_{v.name}", v.value, f"{v.tap} {shape}, {v.unit}")
         # What must be met exactly (samples, frames) is its own bound.
         lo, hi = (
             (value if np.array_equal(v.bounds[end], v.value) else put(f"{value}_{end}", v.bounds[end], end))

@@ -18,7 +18,7 @@ from parity.judge import Judge
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
 from parity.protocols import Failure, Job, JobResult, Outputs, Tap, Target
-from parity.records import Recorder, Run, Skipped, new_name
+from parity.records import Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
 from parity.streaming import AUDIO, Detection, Stream
@@ -56,6 +56,10 @@ class _Times:
 
 def _silent(_system: str, _done: int, _total: int) -> None:
     pass
+
+
+def _as_it_is(verdict: Verdict) -> Verdict:
+    return verdict
 
 
 def _unheard(_detection: Detection) -> None:
@@ -96,16 +100,20 @@ def run(
             source = found[p.system.name]
             summary.systems[p.system.name] = _about(p, source)
             if selection.streaming:
-                _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard)
+                _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
+                               bool(selection.systems))  # fmt: skip
             else:
                 _run_system(p, source, target, rules[p.system.name], record, times, progress,
                             tally if selection.labels_from_folders else None)  # fmt: skip
-            skipped += _unfit(p, record, selection)
+                skipped += _unfit(p, record, selection)
             if selection.examples:
-                from parity.search import search_plan  # Hypothesis is an extra
+                from parity import search  # Hypothesis is an extra
 
-                summary.examples += search_plan(p, target, rules[p.system.name], selection, progress)
+                summary.examples += search.search_plan(p, target, rules[p.system.name], selection, progress)
+                skipped += search.left_out(p, selection)
             target.release()
+        if selection.examples and all(e["outcome"] == "unsupported" for e in summary.examples):
+            skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
         summary.labels = tally.summary() if selection.labels_from_folders else {}
         summary.gaps = _gaps(rules, runnable, found)
         summary.timings = times.rows() + list(getattr(target, "timings", []))
@@ -156,6 +164,7 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
 def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
     progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
+    amended: Callable[[Verdict], Verdict] = _as_it_is,
 ) -> None:  # fmt: skip
     judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
     pending: list[list[Expected]] = []
@@ -167,9 +176,10 @@ def _run_system(
         for judged in judge.judge(result, part, p.backends):
             if judged.verdict.tap in left_out:
                 continue
-            record.add(judged.verdict)
+            verdict = amended(judged.verdict)
+            record.add(verdict)
             if judged.arrays is not None:
-                record.keep_arrays(judged.verdict, judged.arrays)
+                record.keep_arrays(verdict, judged.arrays)
         times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
         for spec, outputs in result.features.items():
             times.outputs("features", spec, p.system.name, outputs)
@@ -183,7 +193,7 @@ def _run_system(
 
 def _stream_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, summary: Run, heard: Callable[[Detection], None],
+    progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool,
 ) -> None:  # fmt: skip
     """The same in chunks: every clip once a size, judged by the whole clip's goldens."""
     detections = summary.streaming.setdefault("detections", [])
@@ -198,8 +208,9 @@ def _stream_system(
     source.total *= len(p.system.streaming.chunks)
     p.backends = {backend: taps - {AUDIO} for backend, taps in p.backends.items()}
     # Chunks share samples, so that theirs don't make the clip's: it is their frames that are compared.
-    _run_system(p, source, stream, rules, record, times, progress, None, frozenset({AUDIO}))
+    _run_system(p, source, stream, rules, record, times, progress, None, frozenset({AUDIO}), stream.amended)
     summary.streaming.setdefault("times", []).extend(stream.rows())
+    summary.skipped += stream.unproved(asked)
 
 
 def _unfit(p: Plan, record: Recorder, selection: Selection) -> Iterator[Skipped]:

@@ -125,7 +125,7 @@ class Run(msgspec.Struct, kw_only=True):
     labels: dict[str, Any] = {}
     """With --labels-from: accuracy and confusion by pair, clips whose label differs between pairs."""
     examples: list[dict[str, Any]] = []
-    """With --examples: count, worst and counter-example by pair."""
+    """With --examples: count, outcome, worst and counter-example by pair."""
     unlike_golden: list[str] = []
     changed: list[str] = []
     """Model files that aren't the ones that their system lists (artifacts.json), one sentence each."""

@@ -16,8 +16,8 @@ from parity.frontend import Frontend
 from parity.judge import Judge
 from parity.plan import Plan, Selection
 from parity.policy import Policy
-from parity.protocols import Clip, Target
-from parity.records import Verdict, severity
+from parity.protocols import Artifact, Clip, Target
+from parity.records import Skipped, Verdict, severity
 from parity.signals import Signal, describe, render
 
 try:
@@ -87,6 +87,8 @@ class _Examples:
         self.count = 0
         self.worst: dict[tuple[str, str, str], Verdict] = {}
         self.failing: dict[tuple[str, str, str], Verdict] = {}
+        self.compared: set[tuple[str, str, str]] = set()
+        """Pairs whose network was compared on a clip at least."""
 
     def verdicts(self, clip: Clip) -> list[Verdict]:
         (part,) = sources.judged_live(self._plan, [clip], self._target, 1, self._own_judge)
@@ -100,11 +102,14 @@ class _Examples:
         largest = 0.0
         found = self.verdicts(clip)
         for pair in self._plan.pairs:
-            worst = max((v for v in found if _concerns(v, pair)), key=severity)
+            mine = [v for v in found if _concerns(v, pair)]
+            if any(v.runtime and v.outcome not in ("unavailable", "unsupported") for v in mine):
+                self.compared.add(pair)
+            worst = max(mine, key=severity)
             if pair not in self.worst or severity(worst) > severity(self.worst[pair]):
                 self.worst[pair] = worst
             if worst.outcome in ("fail", "missing", "error"):
-                self.failing[pair] = next(v for v in found if _concerns(v, pair) and v.outcome == worst.outcome)
+                self.failing[pair] = next(v for v in mine if v.outcome == worst.outcome)
             largest = max(largest, worst.ratio if worst.ratio is not None else 0.0)
         assert not self.failing
         return largest
@@ -114,17 +119,35 @@ def _concerns(v: Verdict, pair: tuple[str, str, str]) -> bool:
     return v.backend in ("", pair[0]) and (v.runtime, v.precision) in (("", ""), pair[1:])
 
 
+def _driven(models: Sequence[tuple[str, Artifact]], selection: Selection) -> list[tuple[str, Artifact]]:
+    """The models that drawn clips are judged on: of fewer bits only those whose precision was named.
+
+    Clips are driven beyond the range that such files were calibrated for, and what is declared of them was measured on
+    speech.
+    """
+    return [m for m in models if selection.precisions or m[1].precision == "float32"]
+
+
+def left_out(p: Plan, selection: Selection) -> list[Skipped]:
+    """What of a plan is judged on no drawn clip: a runtime without a float32 file, or the whole system."""
+    driven = {spec for spec, _ in _driven(p.models, selection)}
+    runtimes = [spec for spec in dict.fromkeys(spec for spec, _ in p.models) if spec not in driven]
+    reason = "no generated example: no float32 file to search; name a precision"
+    if not driven and runtimes:
+        return [Skipped(system=p.system.name, reason=reason, asked=bool(selection.systems))]
+    asked = bool(selection.systems and selection.runtimes)
+    return [Skipped(system=p.system.name, runtime=spec, reason=reason, asked=asked) for spec in runtimes]
+
+
 def search_plan(
     p: Plan, target: Target, rules: Policy, selection: Selection, progress: sources.Progress
 ) -> list[dict[str, Any]]:
     """Judge `selection.examples` drawn clips on every pair; a row a pair, with a shrunk counter-example on failure.
 
-    Files of fewer bits only where their precision was named: clips are driven beyond the range that they were
-    calibrated for, and what is declared of them was measured on speech.
+    `left_out` says which runtimes of a plan that leaves out.
     """
     if not selection.precisions:
-        whole = [m for m in p.models if m[1].precision == "float32"]
-        p = dataclasses.replace(p, models=whole, kernels=[])
+        p = dataclasses.replace(p, models=_driven(p.models, selection), kernels=[])
     if not p.models:
         return []
     examples = _Examples(p, target, rules)
@@ -157,6 +180,7 @@ def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verd
         worst, smallest = examples.worst.get(pair), failing.get(pair)
         failed = smallest is not None or (worst is not None and severity(worst)[0] > 2)
         shown = smallest or worst
+        found = worst.outcome if worst is not None and pair in examples.compared else "unsupported"
         rows.append(
             {
                 "system": p.system.name,
@@ -166,6 +190,7 @@ def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verd
                 "worst": worst.clip if worst is not None else "",
                 "worst_tap": worst.tap if worst is not None else "",
                 "failed": failed,
+                "outcome": "fail" if failed else found,
                 "counterexample": shown.clip if failed and shown is not None else None,
                 "message": f"{shown.tap}: {shown.message}" if failed and shown is not None else "",
             }
@@ -173,4 +198,4 @@ def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verd
     return rows
 
 
-__all__: Sequence[str] = ["clip_of", "clips", "lengths", "search_plan", "signals"]
+__all__: Sequence[str] = ["clip_of", "clips", "left_out", "lengths", "search_plan", "signals"]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from parity import frontend as fe
@@ -31,6 +32,7 @@ from parity.protocols import (
     Tap,
     Target,
 )
+from parity.records import Skipped, Verdict
 from parity.schema import Streaming
 from parity.system import System
 from parity.taps import MODEL_INPUT
@@ -38,9 +40,11 @@ from parity.taps import MODEL_INPUT
 SEGMENT = 50
 """Frames, about, that are sent at a time: half a second at a hop of 10 ms, so that detections come as they are made."""
 
+ONE = "one chunk: nothing is carried over"
 AUDIO = "features/audio"
 Key = tuple[str, str, str]
 """Backend ('' for the golden's features), runtime, precision."""
+_PAIR = ("backend", "runtime", "precision")
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ class Stream:
         self._target, self._system, self._rules, self._heard = target, p.system, p.system.streaming, heard
         self._size: dict[str, tuple[int, str]] = {}
         self.spent: dict[tuple[Key, int], Spent] = defaultdict(Spent)
+        self._single: set[str] = set()
+        self._apart: dict[tuple[Key, str, Tap], str] = {}
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         """Get plugins ready."""
@@ -144,6 +150,8 @@ class Stream:
                 for size in self._rules.chunks:
                     name = f"{e.clip.name} in chunks of {size}"
                     self._size[name] = size, e.clip.name
+                    if self._system.frontend.frames(len(e.clip.samples)) <= size:
+                        self._single.add(name)
                     out.append(dataclasses.replace(e, clip=dataclasses.replace(e.clip, name=name)))
             yield out
 
@@ -180,29 +188,70 @@ class Stream:
                 if key[0] and size == self._rules.chunks[0] and key not in pieces.failed:
                     detector = detectors.setdefault(key, Detector(self._system, self._rules))
                     self._tell(detector, outputs, name, key)
-        return self._whole(job, pieces, size)
+        return self._whole(job, pieces, size, clip.name, len(reference))
+
+    def amended(self, verdict: Verdict) -> Verdict:
+        """A verdict in the light of the chunks: what doesn't fit together fails, and one chunk proves nothing."""
+        v = verdict
+        key = ((v.backend, v.runtime, v.precision), v.clip, v.tap)
+        if v.outcome == "missing" and key in self._apart:
+            return msgspec.structs.replace(v, outcome="fail", message=self._apart[key])
+        if v.clip in self._single and v.outcome in ("pass", "gap"):
+            same = {k: getattr(v, k) for k in ("system", *_PAIR, "target", "path", "tap", "clip")}
+            return Verdict(**same, outcome="unsupported", message=ONE)
+        return v
+
+    def unproved(self, asked: bool) -> Iterator[Skipped]:
+        """Which of the streams were one chunk, told once; `asked` for where none was more and the system was named."""
+        if n := len(self._single):
+            every = n == len(self._size)
+            reason = f"{n} of {len(self._size)} clips and sizes are {ONE}"
+            yield Skipped(system=self._system.name, reason=reason, asked=every and asked)
 
     def _tell(self, detector: Detector, outputs: Outputs, clip: str, key: Key) -> None:
         assert not isinstance(outputs, Failure)
         for o in outputs:
-            for label, time, confidence in detector.hear(o.taps[self._rules.tap]):
+            logits = o.taps.get(self._rules.tap)
+            if logits is None or logits.shape[1:] != (len(self._system.labels),):
+                continue  # judged, where it is put together
+            for label, time, confidence in detector.hear(logits):
                 self._heard(Detection(label, time, confidence, clip, key))
 
-    def _whole(self, job: Job, pieces: _Pieces, size: int) -> JobResult:
+    def _joined(self, key: Key, clip: str, outputs: Sequence[ClipOutput]) -> ClipOutput:
+        """The taps of chunks one after another; the samples of chunks overlap and are left out.
+
+        A tap that a chunk doesn't have is missing in the whole, and so is one whose chunks don't fit together.
+        """
+        taps: dict[Tap, Array] = {}
+        every = frozenset[Tap]().union(*(o.taps for o in outputs)) - {AUDIO}
+        for tap in sorted(t for t in every if all(t in o.taps for o in outputs)):
+            found = [o.taps[tap] for o in outputs]
+            apart = list(dict.fromkeys((a.ndim, *a.shape[1:]) for a in found))
+            if len(apart) == 1 and apart[0][0] > 0:
+                taps[tap] = np.concatenate(found)
+            else:
+                shapes = " and ".join(str(list(s)) for s in list(dict.fromkeys(a.shape for a in found))[:3])
+                self._apart[key, clip, tap] = f"chunks of shape {shapes} don't make a clip"
+        return ClipOutput(taps, sum(o.seconds for o in outputs))
+
+    def _whole(self, job: Job, pieces: _Pieces, size: int, clip: str, frames: int) -> JobResult:
         """What the chunks of a clip gave, as the clip's; the last frame's logits stand where a whole clip's would."""
         features: dict[str, Outputs] = {}
         for spec in job.backends:
-            features[spec] = pieces.failed.get(spec) or [_joined(pieces.features[spec])]
+            features[spec] = pieces.failed.get(spec) or [self._joined((spec, "", ""), clip, pieces.features[spec])]
         activations: dict[Key, Outputs] = {}
         for key in [(b, spec, a.precision) for b in ("", *job.backends) for spec, a in job.models]:
             if (failed := pieces.failed.get(key)) is not None:
                 activations[key] = failed
                 continue
-            joined = _joined(pieces.activations[key])
-            taps = {**joined.taps, self._system.decision.source: joined.taps[self._rules.tap][-1]}
+            joined = self._joined(key, clip, pieces.activations[key])
+            taps = dict(joined.taps)
+            logits = taps.get(self._rules.tap)
+            if logits is not None and len(logits):
+                taps[self._system.decision.source] = logits[-1]
             activations[key] = [dataclasses.replace(joined, taps=taps)]
             spent = self.spent[key, size]
-            spent.frames += len(taps[self._rules.tap])
+            spent.frames += frames
             spent.network += joined.seconds
             if key[0]:
                 spent.features += sum(o.seconds for o in pieces.features[key[0]])
@@ -232,12 +281,6 @@ def _keep(into: dict[Any, list[ClipOutput]], failed: dict[Any, Failure], found: 
             failed.setdefault(key, outputs)
         else:
             into[key] += outputs
-
-
-def _joined(outputs: Sequence[ClipOutput]) -> ClipOutput:
-    """The taps of chunks one after another; the samples of chunks overlap and are left out."""
-    taps: dict[Tap, Array] = {t: np.concatenate([o.taps[t] for o in outputs]) for t in outputs[0].taps if t != AUDIO}
-    return ClipOutput(taps, sum(o.seconds for o in outputs))
 
 
 def _together(of: Sequence[Outputs]) -> Outputs:

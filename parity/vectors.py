@@ -23,7 +23,10 @@ isn't set, nothing can be recorded, and `parity golden verify` says which it lef
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +44,8 @@ from parity.schema import Vector
 from parity.system import System
 
 SOUNDS = (".wav", ".flac")
+_UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises at a file that is damaged, of another kind, or without the array that is named."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +73,31 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _array(folder: Path, what: str, place: str) -> Array:
-    """`FILE.npz:NAME` or `FILE.npy` beside system.toml; a vector of numbers becomes one frame, `[1, n]`."""
+    """`FILE.npz:NAME` or `FILE.npy` beside system.toml; a vector of numbers becomes one frame, `[1, n]`.
+
+    ConfigError where it can't be read, isn't of real numbers, or is empty: nothing would be compared.
+    """
     file, _, name = what.partition(":")
     try:
-        found = np.load(_file(folder, file), allow_pickle=False)
+        found = np.load(io.BytesIO(_file(folder, file).read_bytes()), allow_pickle=False)
         array = found[name] if name else found
-    except (OSError, ValueError, KeyError) as e:
+    except _UNREADABLE as e:
         raise ConfigError(f"{place}: {what!r} can't be read: {e}", "name FILE.npy, or FILE.npz:ARRAY") from None
     if not isinstance(array, np.ndarray):
-        raise ConfigError(f"{place}: {file!r} holds several arrays", f"name one: {file}:{sorted(array)[0]}")
+        names = sorted(array)
+        many = "several arrays" if names else "no array"
+        raise ConfigError(f"{place}: {file!r} holds {many}", f"name one: {file}:{names[0] if names else 'ARRAY'}")
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise ConfigError(f"{place}: {what!r} is of {array.dtype}, not of real numbers", "name an array of those")
+    if array.size == 0:
+        raise ConfigError(f"{place}: {what!r} is empty: it proves nothing", "name an array that holds numbers")
     return np.atleast_2d(array)
 
 
 def _given(system: System, vector: Vector, recipe: fe.Frontend, place: str) -> Array:
     """The input of a vector in float64: `[frames, n]` after a tap, `[samples]` of a clip where there is none."""
     word, _, size = vector.input.partition(":")
-    if word in ("identity", "ones") and size.isdecimal() and vector.after is not None:
+    if word in ("identity", "ones") and size.isdecimal() and int(size) and vector.after is not None:
         return np.eye(int(size)) if word == "identity" else np.ones((1, int(size)))
     path = _file(system.folder, vector.input)
     if path.suffix.lower() in SOUNDS:

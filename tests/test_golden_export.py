@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +146,43 @@ def test_matlab_files_are_read_back_by_scipy_and_are_the_same_bytes_again(golden
             found = got[tap.replace("/", "_")]
             assert found.dtype == a.dtype
             np.testing.assert_array_equal(found.reshape(a.shape), a)
+
+
+@pytest.fixture
+def alike(goldens: GoldenSet, tmp_path: Path) -> GoldenSet:
+    """The same set with two taps whose letters and digits are the same."""
+    renamed = {"model/relu": "model/fc-1", "model/logits": "model/fc_1"}
+    root = shutil.copytree(goldens.root, tmp_path / "alike")
+    manifest = copy.deepcopy(dict(goldens.manifest))
+    for entry in manifest["clips"]:
+        path = root / entry["model"]["file"]
+        held = golden.unpack(path.read_bytes(), path)
+        data = golden.pack({renamed.get(t, t): a for t, a in held.items()})
+        path.write_bytes(data)
+        entry["model"]["sha256"] = golden.sha256(data)
+    taps = tuple(renamed.get(t, t) for t in goldens.system.taps)
+    return GoldenSet(root, dataclasses.replace(goldens.system, taps=taps), manifest)
+
+
+@needs_cc
+def test_taps_that_differ_in_a_sign_only_stay_apart(alike: GoldenSet, tmp_path: Path) -> None:
+    loadmat = pytest.importorskip("scipy.io").loadmat
+    for form in ("npy", "mat", "c"):
+        golden_export.export(alike, form, tmp_path / form)  # type: ignore[arg-type]
+    listed, layers = json.loads((tmp_path / "npy" / "index.json").read_text(encoding="utf-8")), 0
+    for clip, entry in zip(listed["clips"], alike.clips, strict=True):
+        held = golden.unpack(alike.file(entry["model"]), Path("model"))
+        by_tap = {what["tap"]: (name, what["file"]) for name, what in clip["arrays"].items() if "tap" in what}
+        assert held.keys() == by_tap.keys() & set(alike.system.taps)
+        mat = loadmat(tmp_path / "mat" / f"{Path(clip['arrays']['samples']['file']).parent}.mat")
+        layers += {"model/fc-1", "model/fc_1"} <= held.keys()
+        for tap, a in held.items():
+            name, file = by_tap[tap]
+            np.testing.assert_array_equal(np.load(tmp_path / "npy" / file), a)
+            np.testing.assert_array_equal(mat[name].reshape(a.shape), a)
+    (tmp_path / "c" / "main.c").write_text(MAIN)
+    printed_taps = printed(tmp_path, *sorted((tmp_path / "c").glob("*.c")))
+    assert printed_taps.count(b"\nmodel/fc-1 ") == printed_taps.count(b"\nmodel/fc_1 ") == layers > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])

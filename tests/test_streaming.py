@@ -115,6 +115,9 @@ def test_a_stream_carries_a_state_over_and_nothing_else(tmp_path: Path) -> None:
     (folder / "system.toml").write_text(text.replace("frames = 1 ", "context = 8\nframes = 1 "))
     with pytest.raises(ConfigError, match="remembers more than its state"):
         system.load(folder)
+    (folder / "system.toml").write_text(text.replace(state, state + 'kernels = "onnxrt:opt=off"\n'))
+    with pytest.raises(ConfigError, match="names kernels to be held to"):
+        system.load(folder)
     (folder / "system.toml").write_text(text.replace(state, ""))
     with pytest.raises(ConfigError, match="has no state to hand on"):
         system.load(folder)
@@ -199,6 +202,58 @@ def test_a_state_that_is_not_carried_over_is_seen_where_it_is_lost(
         assert failed == {f"{c} in chunks of {n}" for c in CLIPS for n in (1, 3, 7)}
     else:
         assert rig.failing(done, path="isolated") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runtime", "backend", "path", "tap", "outcome", "words"),
+    [
+        ("onnxrt", "faulty.streams:LosesABin", "features", "features/spectrum", "fail", "[1, 256] and [1, 257]"),
+        ("onnxrt", "faulty.streams:LosesATap", "features", "features/spectrum", "missing", "didn't return it"),
+        ("faulty.streams:LosesALabel", "numpy", "isolated", "model/frames", "fail", "[1, 11] and [1, 12]"),
+    ],
+)
+def test_chunks_that_do_not_fit_together_fail_at_their_tap(
+    runtime: str, backend: str, path: str, tap: str, outcome: str, words: str, local: LocalTarget, golden: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    done, _ = stream(local, tmp_path, golden=golden, runtimes=(runtime,), backends=(backend,))
+    assert done.exit_code == 1
+    assert rig.failing(done, path=path)[0] == (tap, outcome)
+    assert words in rig.messages(done, outcome, path=path, tap=tap)
+    if path == "features":
+        assert rig.failing(done, path=path) == [(tap, outcome)]
+        assert rig.failing(done, path="isolated") == []
+
+
+@pytest.mark.slow
+def test_one_chunk_proves_nothing_of_a_stream(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
+    text = "chunks = [1, 3, 7]        # frames"
+    alone = rig.system(tmp_path / "alone", (text, "chunks = [200]"), name=NAME)
+    both = rig.system(tmp_path / "both", (text, "chunks = [200, 40]"), name=NAME)
+    for folder in (alone, both):
+        shutil.copyfile(SYSTEM / f"{NAME}-stream.onnx", folder / f"{NAME}-stream.onnx")
+    done, told = stream(local, tmp_path / "a", golden=golden, systems=(str(alone),))
+    assert done.exit_code == 2
+    assert {o for s in done.summaries for o in s.counts} == {"unsupported"}
+    assert {s.worst.message for s in done.summaries} == {"one chunk: nothing is carried over"}
+    assert [(s.reason, s.asked) for s in done.skipped if "chunk" in s.reason] == [
+        ("2 of 2 clips and sizes are one chunk: nothing is carried over", True)
+    ]
+    assert told  # what is heard is told all the same
+    done, _ = stream(local, tmp_path / "b", golden=golden, systems=(str(both),))
+    assert done.exit_code == 0
+    assert [(s.reason, s.asked) for s in done.skipped if "chunk" in s.reason] == [
+        ("2 of 4 clips and sizes are one chunk: nothing is carried over", False)
+    ]
+    found = {(v.clip, v.outcome) for v in read_verdicts(tmp_path / "b" / done.name) if v.tap == "model/frames"}
+    assert found == {(f"{c} in chunks of {n}", o) for c in CLIPS for n, o in ((200, "unsupported"), (40, "pass"))}
+    # A fault within the one chunk is a fault.
+    done, _ = stream(
+        local, tmp_path / "c", golden=golden, systems=(str(alone),), backends=("faulty.streams:LosesABin",)
+    )
+    assert done.exit_code == 1
+    assert rig.failing(done) == [("features/spectrum", "fail")]
 
 
 @pytest.mark.slow

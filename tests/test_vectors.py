@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,45 @@ def test_tiny_conv_is_anchored_by_what_was_published_with_it(data: Path, monkeyp
     monkeypatch.setenv("PARITY_DATA", str(data))
     found = system.load(rig.MODELS / "tiny-conv")
     assert [(r.tap, r.error, r.tolerance) for r in vectors.reproduce(found)] == [("features/quantized", 0.0, 0.0)] * 2
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def _npz(path: Path, **arrays: object) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("v.npy", Path.touch, "can't be read"),
+        ("v.npy", lambda p: p.write_bytes(b"PK\x03\x04" + 60 * b"x"), "can't be read"),
+        ("v.npy:a", lambda p: np.save(p, np.ones((1, 257))), "can't be read"),
+        ("v.npz:a", lambda p: (_npz(p, a=np.ones((1, 257))), _cut(p)), "can't be read"),
+        ("v.npz:b", lambda p: _npz(p, a=np.ones((1, 257))), "can't be read"),
+        ("v.npz", lambda p: _npz(p), "holds no array"),
+        ("v.npy", lambda p: np.save(p, np.array([["one"]])), "real numbers"),
+        ("v.npy", lambda p: np.save(p, np.ones((1, 257), np.complex64)), "real numbers"),
+        ("v.npy", lambda p: np.save(p, np.ones((0, 257))), "is empty: it proves nothing"),
+    ],
+)
+@pytest.mark.parametrize("side", ["input", "expected"])
+def test_a_vector_that_holds_no_numbers_is_refused(
+    name: str, make: Callable[[Path], object], words: str, side: str, tmp_path: Path
+) -> None:
+    old = "ell-dsp.npz:" + {"input": "GetFFTTestData_512", "expected": "GetRealFFT_512"}[side]
+    folder = anchored(tmp_path / "s", FFT, change=(old, name))
+    make(folder / name.partition(":")[0])
+    with pytest.raises(ConfigError, match=words) as error:
+        met(folder)
+    assert error.value.exit_code == 3
+
+
+def test_nothing_in_and_nothing_out_is_not_reproduced(tmp_path: Path) -> None:
+    for size in ("identity:0", "ones:0"):
+        folder = anchored(tmp_path / size[:3], BANK, change=("identity:257", size))
+        with pytest.raises(ConfigError, match="can't be read"):
+            met(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.bounds.features import Interval
+from parity.bounds.features import Interval, U
 from parity.protocols import Array, Raw
 
 
@@ -12,7 +12,8 @@ def rounded(x: Interval, raw: Raw) -> Interval:
     """Where x may be once it is rounded to the nearest step and clipped to what the integers hold."""
     held = np.iinfo(raw.integers.dtype)
     low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
-    half = 0.5 * raw.scale * (1 + 1e-6)  # the division is done in float32
+    # The quotient, and the product that it comes back as, are rounded to float32.
+    half = 0.5 * raw.scale + 4 * U * (np.abs(x.value) + abs(raw.scale * raw.zero_point))
     return Interval(x.value, np.minimum(x.value, np.clip(x.lo, low, high) - half),
                     np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
 

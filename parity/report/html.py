@@ -33,6 +33,7 @@ def render(run: Run) -> str:
     environment.filters |= {
         "number": number, "word": lambda o: WORDS.get(o, o), "shade": lambda o: _SHADES.get(o, "none"), "meter": meter,
         "place": lambda v: ", ".join(place(v)), "percent": lambda x: f"{100 * x:.3g} %", "flat": flat,
+        "outcome_of": wording.outcome_of,
     }  # fmt: skip
     found = pairs(run)
     word, why = wording.judgement(run)

@@ -11,7 +11,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from parity.localize import NOT_COMPARED, flow, number, place, title_of
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, judgement, unanchored
+from parity.report.wording import clean, judgement, outcome_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
@@ -119,6 +119,8 @@ def _whole(run: Run, any_verdicts: bool) -> list[TestCase]:
         case = TestCase(clean(e["pair"]), "generated examples")
         if e.get("failed"):
             case.result = [Failure(clean(e.get("message") or e.get("worst") or "out of bounds"), "fail")]
+        elif outcome_of(e) == "unsupported":
+            case.result = [Skipped("no network was compared", "unsupported")]
         cases.append(case)
     word, why = judgement(run)
     if not any_verdicts or word == "NOTHING COMPARED":

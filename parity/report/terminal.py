@@ -28,6 +28,7 @@ from parity.report.wording import (
     near_ties,
     not_compared,
     one_line,
+    outcome_of,
     published,
     same_confusion,
     shorten,
@@ -232,7 +233,7 @@ def _examples(screen: _Screen, run: Run) -> None:
     screen.heading("Generated examples")
     rows = []
     for e in run.examples:
-        outcome = screen.outcome("fail" if e.get("failed") else "pass")
+        outcome = screen.outcome(outcome_of(e))
         worst = f"{e.get('worst_tap', '')} {e.get('worst', '')}".strip()
         rows.append([e["pair"], outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
     screen.table(["pair", "outcome", "count", "error/bound", "worst at"], rows)

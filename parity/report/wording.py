@@ -103,6 +103,11 @@ def counts(run: Run) -> list[str]:
     return words + ([count(ties, "near tie")] if ties else [])
 
 
+def outcome_of(example: Mapping[str, Any]) -> str:
+    """The outcome of a pair on generated examples: fail, pass, gap (within a known gap), or unsupported."""
+    return str(example.get("outcome") or ("fail" if example.get("failed") else "pass"))
+
+
 def near_ties(run: Run) -> list[str]:
     """A line a model and path: on how many clips it says another label, and on the features of which backends."""
     found: dict[tuple[str, str], dict[str, int]] = {}

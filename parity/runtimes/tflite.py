@@ -7,6 +7,7 @@ what the deployed model answers.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,12 +66,22 @@ def _tensor(detail: Mapping[str, Any]) -> Tensor:
     return Tensor(shape=shape, dtype=np.dtype(detail["dtype"]).name, scale=scale or None, zero_point=int(zero_point))
 
 
+def _has_resources(interpreter: Any) -> bool:
+    """Whether a file keeps numbers in resource variables (VAR_HANDLE), which stay from one run to the next."""
+    each = [interpreter.get_tensor_details()]
+    with contextlib.suppress(AttributeError, TypeError):  # older packages know the first graph only
+        each += [interpreter.get_tensor_details(i) for i in range(1, interpreter.num_subgraphs())]
+    return any(np.dtype(d["dtype"]) == np.object_ for details in each for d in details)
+
+
 class _TfliteSession:
     def __init__(self, artifact: Artifact, threads: int, resolver: str) -> None:
         self._artifact, self._threads = artifact, threads
         self._interpreter = self._load(_RESOLVERS[resolver], preserve=False)
         self._resolver = _RESOLVERS[resolver]
         self._inner: Any = None
+        self._ran = False
+        self._resources = _has_resources(self._interpreter)
         details = {d["name"]: d for d in self._interpreter.get_tensor_details() if d["name"]}
         outputs = {d["name"] for d in self._interpreter.get_output_details()}
         inputs = {d["name"]: int(d["index"]) for d in self._interpreter.get_input_details()}
@@ -109,8 +120,19 @@ class _TfliteSession:
             raise ModelError(f"TFLite can't load {self._artifact.path}: {e}", "convert it again") from None
         return interpreter
 
+    def _forget(self) -> None:
+        """Each clip starts from nothing: variable tensors from zeros, resource variables as the file begins them."""
+        if self._resources:  # TensorFlow Lite has no way to begin these again
+            if self._ran:
+                self._interpreter, self._inner = self._load(self._resolver, preserve=False), None
+            self._ran = True
+            return
+        for interpreter in filter(None, (self._interpreter, self._inner)):
+            interpreter.reset_all_variables()
+
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         out: dict[Tap, Any] = {}
+        self._forget()
         if taps - self._own and self._inner is None:
             self._inner = self._load(self._resolver, preserve=True)
         for interpreter, wanted in ((self._interpreter, taps & self._own), (self._inner, taps - self._own)):

@@ -103,8 +103,10 @@ def _read(path: str) -> tuple[bytes, Any]:
         for graph in model.subgraphs:
             for tensor in graph.tensors:
                 stored = model.buffers[tensor.buffer].data
+                if stored is None or not len(stored):
+                    continue
                 wanted = int(np.prod(tensor.shape)) * np.dtype(_TYPES[tensor.type]).itemsize
-                if stored is not None and len(stored) not in (0, wanted):
+                if len(stored) != wanted:
                     raise ValueError(f"tensor {tensor.name!r} has {len(stored)} bytes of {wanted}")
     except Exception as e:  # the generated reader raises whatever indexing raises
         raise ModelError(f"tflite-micro can't load {path}: {e}", "convert it again") from None
@@ -186,7 +188,8 @@ class _TflmSession:
         names = {t.name.decode(): i for i, t in enumerate(graph.tensors)}
         self._inputs = {graph.tensors[i].name.decode(): place for place, i in enumerate(graph.inputs)}
         outputs = {i: place for place, i in enumerate(graph.outputs)}
-        self._stateful = any(t.isVariable for t in graph.tensors)
+        kept = any(name == "VAR_HANDLE" for name, _, _ in _operators(model))
+        self._stateful = kept or any(t.isVariable for t in graph.tensors)
         self._index: dict[Tap, int] = {}
         self._own: dict[Tap, int] = {}
         tensors: dict[Tap, Tensor] = {}

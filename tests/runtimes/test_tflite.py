@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ import pytest
 
 from parity import registry
 from parity.errors import ConfigError, ModelError
-from parity.protocols import Artifact, Port
+from parity.protocols import Array, Artifact, Port
 from parity.taps import MODEL_INPUT
 from parity.testing import RuntimeConformance
-from tests.runtimes.models import commands_cnn
+from tests.runtimes.models import commands_cnn, names_of, resource_variable, variable_tensor
 
 
 class TestTfliteConformance(RuntimeConformance):
@@ -55,14 +56,6 @@ def test_the_published_uint8_model_gives_its_published_answers(
     assert got["model/softmax"].reshape(-1).tolist() == right
 
 
-def names_of(model: Path) -> tuple[str, str]:
-    """The names of a model's only input and output."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(model))
-    return interpreter.get_input_details()[0]["name"], interpreter.get_output_details()[0]["name"]
-
-
 def test_a_tensor_that_isnt_there_is_a_model_error_that_names_those_that_are() -> None:
     a = commands_cnn("tflite")
     wrong = Artifact(**{**vars(a), "taps": {**a.taps, "model/relu9": Port(name="relu9", layout="NTFC")}})
@@ -74,3 +67,37 @@ def test_a_tensor_that_isnt_there_is_a_model_error_that_names_those_that_are() -
 def test_an_unknown_resolver_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="no resolver 'wild'"):
         registry.create("runtime", "tflite:resolver=wild")
+
+
+# ---- Files with a memory of their own ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resolver", ["xnnpack", "builtin", "reference"])
+@pytest.mark.parametrize("make", [resource_variable, variable_tensor])
+def test_each_clip_starts_from_nothing(make: Callable[[Path], Artifact], resolver: str, tmp_path: Path) -> None:
+    artifact = make(tmp_path / "model.tflite")
+    shape = (1, 5, 9) if artifact.input.layout == "NTF" else (1, 45)
+    clips = [np.random.default_rng(i).normal(size=shape).astype(np.float32) for i in (1, 2)]
+    taps = frozenset({"model/logits"})
+
+    def answers(order: Sequence[int]) -> list[Array]:
+        with registry.create("runtime", f"tflite:resolver={resolver}").open(artifact) as session:
+            return [session.run({artifact.input.name: clips[i]}, taps)["model/logits"] for i in order]
+
+    first, second, again = answers([0, 1, 0])
+    (alone,) = answers([1])
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(second, alone)
+    assert np.abs(first - second).max() > 0.01
+    # Without that, it does remember: the first clip changes what the second gives.
+    from ai_edge_litert.interpreter import Interpreter
+
+    bare = Interpreter(model_path=artifact.path)
+    bare.allocate_tensors()
+    got = []
+    for x in clips:
+        bare.set_tensor(bare.get_input_details()[0]["index"], x)
+        bare.invoke()
+        got.append(np.array(bare.get_tensor(bare.get_output_details()[0]["index"])))
+    assert np.abs(got[1] - alone).max() > 0.01

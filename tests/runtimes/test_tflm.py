@@ -16,7 +16,7 @@ from parity import registry, system
 from parity.errors import ConfigError, ModelError
 from parity.protocols import Artifact, Port, Unsupported
 from parity.testing import RuntimeConformance
-from tests.runtimes.models import commands_cnn
+from tests.runtimes.models import commands_cnn, resource_variable
 
 MODELS = Path(__file__).parents[2] / "reference_models"
 
@@ -137,3 +137,13 @@ def test_a_tensor_that_isnt_there_is_a_model_error_that_names_those_that_are() -
     with pytest.raises(ModelError, match="no tensor 'relu9'") as e, registry.create("runtime", "tflm").open(wrong):
         pass
     assert "probabilities" in (e.value.hint or "")
+
+
+@pytest.mark.slow
+def test_a_resource_variable_is_forgotten_between_clips(tmp_path: Path) -> None:
+    artifact = resource_variable(tmp_path / "model.tflite")
+    x = {artifact.input.name: np.ones((1, 5, 9), np.float32)}
+    with registry.create("runtime", "tflm").open(artifact) as session:
+        first, second = (session.run(x, frozenset({"model/logits"}))["model/logits"] for _ in range(2))
+    np.testing.assert_array_equal(first, np.ones((1, 9), np.float32))
+    np.testing.assert_array_equal(second, first)

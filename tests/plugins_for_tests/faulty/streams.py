@@ -57,3 +57,59 @@ class StartsAnew(NumpyBackend):
             return Clip(clip.name, samples, clip.rate, clip.sha256)
 
         return super().features([begun(c) for c in clips], frontend, taps)
+
+
+class _Once(NumpyBackend):
+    """Spoils the spectrum of the chunk that begins with the frame `at`."""
+
+    at: int
+
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        found = [dict(of) for of in super().features(clips, frontend, taps)]
+        for clip, of in zip(clips, found, strict=True):
+            if f", frames {self.at} to" in clip.name:
+                self.spoil(of)
+        return found
+
+    def spoil(self, of: dict[Tap, Any]) -> None:
+        raise NotImplementedError
+
+
+class LosesABin(_Once):
+    """One bin fewer in the first chunk."""
+
+    at = 0
+
+    def spoil(self, of: dict[Tap, Any]) -> None:
+        of["features/spectrum"] = np.ascontiguousarray(of["features/spectrum"][:, :-1])
+
+
+class LosesATap(_Once):
+    """No spectrum in a later chunk, of one, three or seven frames."""
+
+    at = 21
+
+    def spoil(self, of: dict[Tap, Any]) -> None:
+        del of["features/spectrum"]
+
+
+class LosesALabel(OnnxRuntime):
+    """One label fewer in every other chunk."""
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        with super().open(artifact, threads) as session:
+            yield _Narrow(session)
+
+
+class _Narrow:
+    def __init__(self, session: Session) -> None:
+        self._session, self._runs = session, 0
+        self.tensors = session.tensors
+
+    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+        self._runs += 1
+        found = dict(self._session.run(inputs, taps))
+        if self._runs % 2:
+            found["model/frames"] = found["model/frames"][..., :-1]
+        return found
