@@ -122,7 +122,9 @@ def build(what: Building, target: Target, progress: Progress, say: Callable[[str
         _script(stage, "export.py")
     made = system.load(stage)
     if made.not_built:
-        raise ConfigError(f"export.py of {made.name} leaves something out: {made.not_built[0]}", "mend its export.py")
+        raise ConfigError(
+            f"export.py of {made.name} leaves out {Path(made.unbuilt[0].path).name}", "mend its export.py"
+        )
     clips = what.goldens / "clips"
     recording = record.Recording(system=made, folder=clips, root=what.goldens, command=what.command)
     _, manifest = record.record(recording, target, progress)

@@ -175,8 +175,7 @@ def _recorded_to(out: Path | None, found: System) -> Path:
     """Where a system's goldens are recorded: as named, the project's, or beside a system.toml outside the project."""
     from parity import system
 
-    inside = found.folder.resolve().parent == (system.root() / "reference_models").resolve()
-    return out or (system.root() if inside else found.folder) / "golden"
+    return out or (system.root() if system.inside(found.folder) else found.folder) / "golden"
 
 
 def _recorded(systems: tuple[str, ...]) -> list[System]:
@@ -377,18 +376,30 @@ def _script(name: str, script: str, arguments: tuple[str, ...]) -> NoReturn:
 
 
 _PASS = {"ignore_unknown_options": True, "help_option_names": []}
+_HELP = ("-h", "--help")
+"""With a system's name before it, its own script answers."""
+
+
+def _help_asked(name: str) -> bool:
+    """Whether help was asked for in a system's place, and given."""
+    if name in _HELP:
+        click.echo(click.get_current_context().get_help())
+    return name in _HELP
 
 
 @models.command(context_settings=_PASS)
 @click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--format", "form", type=click.Choice(["c"]))
-@click.option("--out", type=PATH)
+@click.option("--format", "form", type=click.Choice(["c"]), help="C arrays of the TensorFlow Lite files.")
+@click.option("--out", type=PATH, metavar="DIR", help="Default: the system's folder; with --format c, models-export/.")
 def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | None) -> None:
     """Export a system's trained network to every format it is deployed in (its own export.py).
 
-    With --format c: write its TensorFlow Lite files as C arrays, [--out DIR] by default here.
+    `parity models export SYSTEM --help` is export.py's own. With --format c nothing is exported anew: the TensorFlow
+    Lite files that are there are written as C arrays.
     """
+    if _help_asked(name):
+        return
     if form is None:
         _script(name, "export.py", (*(("--out", str(out)) if out is not None else ()), *arguments))
     if arguments:
@@ -396,7 +407,7 @@ def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | 
     from parity import golden_export, system
 
     (found,) = system.find([name])
-    for path in golden_export.models(found, out or Path()):
+    for path in golden_export.models(found, out or Path("models-export") / found.name):
         click.echo(f"wrote {_shown(path)}")
 
 
@@ -404,7 +415,9 @@ def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | 
 @click.argument("name", metavar="SYSTEM", shell_complete=_complete(_system_names))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(name: str, arguments: tuple[str, ...]) -> None:
-    """Train a system's network: parity models train NAME --data DIR (its own train.py)."""
+    """Train a system's network: parity models train SYSTEM --data DIR (its own train.py, as is SYSTEM --help)."""
+    if _help_asked(name):
+        return
     _script(name, "train.py", arguments)
 
 
@@ -444,21 +457,25 @@ def build_model(name: str, options: tuple[str, ...], data: Path | None, again: b
 
 @cli.command("list")
 @click.argument("what", type=click.Choice(["plugins", "systems"]), default="plugins")
+@click.argument("wanted", nargs=-1, metavar="[NAME|DIR]...", shell_complete=_complete(_system_names))
 @click.option("--format", "form", type=click.Choice(["table", "markdown"]), default="table",
               help="markdown: the table of files in reference_models/README.md.")  # fmt: skip
-def list_all(what: str, form: str) -> None:
+def list_all(what: str, wanted: tuple[str, ...], form: str) -> None:
     """Plugins: installed or not, versions, what to install.
 
-    `list systems`: each system's backends, and by file the runtimes that run it, with the reasons where none does.
+    `list systems [NAME|DIR]...`: each system's backends, and by file the runtimes that run it, with the reasons where
+    none does. Default: all of the project.
     """
     from parity import inventory, matrix, system
 
     if what == "plugins":
         if form != "table":
             raise click.UsageError("--format markdown is for `list systems`")
+        if wanted:
+            raise click.UsageError(f"{wanted[0]!r} goes with `list systems`")
         inventory.show_plugins()
         return
-    systems = system.find(())
+    systems = system.find(wanted)
     if form == "markdown":
         click.echo(matrix.markdown(systems, matrix.absent(system.root() / "reference_models")), nl=False)
         return

@@ -46,9 +46,11 @@ def _checks() -> Iterator[tuple[bool, str, int]]:
 def _system(name: str) -> Iterator[tuple[bool, str, int]]:
     try:
         found = system.load(system.root() / "reference_models" / name)
-        yield True, f"system {name}: {len(found.artifacts)} models", OK
         if not found.artifacts:  # nothing of it can run yet, so nothing of it was recorded
+            command = system.how_to_build(found.folder)
+            yield True, f"system {name}: not built ({command or 'none of its files is there'})", OK
             return
+        yield True, f"system {name}: {len(found.artifacts)} models", OK
         opened = golden.load(system.root() / "golden", found)
         problems = list(opened.verify())
         yield (

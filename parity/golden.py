@@ -327,18 +327,19 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def how_to_record(root: Path, system: System) -> str:
     """The command that records the goldens of a system under `root`, as it can be typed here."""
-    project = systems.root()
-    inside = system.folder.resolve().parent == (project / "reference_models").resolve()
-    named = system.folder.name if inside else str(system.folder)
-    own = root.resolve() == (project / "golden").resolve()
-    where = "" if own else f" --audio DIR --out {shlex.quote(str(root))}"
-    return f"parity golden record --system {shlex.quote(named)}{where}"
+    inside = systems.inside(system.folder)
+    usual = (systems.root() if inside else system.folder) / "golden"
+    where = "" if root.resolve() == usual.resolve() else f" --out {shlex.quote(str(root))}"
+    audio = "" if inside and not where else " --audio DIR"  # only the project's goldens have clips from the beginning
+    return f"parity golden record --system {systems.as_typed(system.folder)}{audio}{where}"
 
 
 def load(root: Path, system: System) -> GoldenSet:
     """The goldens of a system under `root`. GoldenError where there are none, or they were made for another recipe."""
     path = root / system.name / MANIFEST
     again = f"record them: {how_to_record(root, system)}"
+    if not system.artifacts and (command := systems.how_to_build(system.folder)):
+        again = f"build the system, which records them too: {command}"
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:

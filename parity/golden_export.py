@@ -13,6 +13,7 @@ import difflib
 import importlib.util
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from parity.errors import ConfigError, GoldenError, MissingExtra
 from parity.expected import stored
 from parity.golden import GoldenSet
 from parity.protocols import Array, Tap
-from parity.system import System
+from parity.system import System, how_to_build
 from parity.taps import REGENERATED_TAPS
 
 Format = Literal["c", "npy", "mat"]
@@ -142,11 +143,15 @@ def only(goldens: GoldenSet, names: Sequence[str]) -> GoldenSet:
 
 def models(system: System, folder: Path) -> list[Path]:
     """Write every TensorFlow Lite file of a system as C: `<file>_model.h` and `.c`. ConfigError where there is none."""
-    paths = sorted({Path(a.path) for a in system.artifacts if a.format == "tflite"})
+    paths = sorted({Path(a.path) for a in system.files if a.format == "tflite"})
     if not paths:
-        raise ConfigError(f"{system.name} has no TensorFlow Lite file", "see `parity models list`")
+        missing = any(a.format == "tflite" for a in system.unbuilt)
+        raise ConfigError(f"{system.name} has no TensorFlow Lite file" + " yet" * missing,
+                          (missing and how_to_build(system.folder)) or "see `parity models list`")  # fmt: skip
+    # What a file is called ends in `_model` by itself: a plain model.tflite goes by its system.
+    stems = [re.sub(r"[^A-Za-z0-9]*model$", "", p.stem) or system.name for p in paths]
     written = []
-    for name, path in zip(c_source.identifiers([p.stem for p in paths]), paths, strict=True):
+    for name, path in zip(c_source.identifiers(stems), paths, strict=True):
         header, source = c_source.model(path.read_bytes(), name, f"{path.name} of {system.name}")
         for end, text in (("h", header), ("c", source)):
             target = folder / f"{name}_model.{end}"

@@ -14,7 +14,7 @@ from parity import registry
 from parity.golden import GoldenSet
 from parity.protocols import Target, Unsupported
 from parity.report import wording
-from parity.system import System
+from parity.system import System, how_to_build
 
 if TYPE_CHECKING:
     from parity.cost import Cost
@@ -55,9 +55,12 @@ def show_systems(systems: Sequence[System]) -> None:
         table = Table("", "format", "precision", "file", "sha256", box=None, pad_edge=False)
         for a in s.artifacts:
             table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], a.sha256[:12])
-        for reason in s.not_built:
-            table.add_row("", "not built", "", reason, "")
+        command = how_to_build(s.folder)
+        for a in s.unbuilt:
+            table.add_row("", a.format, a.precision, a.path.rpartition("/")[2], "not built" if command else "not there")
         console.print(table, markup=False)
+        if s.unbuilt and command:
+            console.print(f"  to build: {command}", markup=False, soft_wrap=True)
 
 
 def show_matrix(systems: Sequence[System], target: Target) -> None:
@@ -83,7 +86,9 @@ def show_matrix(systems: Sequence[System], target: Target) -> None:
             run = [name for name, answers in runtimes.items() if not isinstance(answers[n], Unsupported)]
             table.add_row("", Path(a.path).name, a.format, a.precision, ", ".join(run) or "none installed")
         for a in s.unbuilt:
-            table.add_row("", Path(a.path).name, a.format, a.precision, "not built")
+            table.add_row(
+                "", Path(a.path).name, a.format, a.precision, "not built" if how_to_build(s.folder) else "not there"
+            )
         console.print(table, markup=False)
     missing = [f"{n} ({p.install})" for kind in _KINDS for n, p in registry.plugins(kind).items() if p.missing]
     if missing:

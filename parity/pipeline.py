@@ -35,21 +35,22 @@ class _Times:
     """Seconds by stage and plugin, added up."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
+        self._sums: dict[tuple[str, str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
 
-    def add(self, stage: str, plugin: str, of: str, clips: int, seconds: float) -> None:
-        entry = self._sums[stage, plugin, of]
+    def add(self, stage: str, plugin: str, of: str, clips: int, seconds: float, precision: str = "") -> None:
+        entry = self._sums[stage, plugin, of, precision]
         entry[0] += clips
         entry[1] += seconds
 
-    def outputs(self, stage: str, plugin: str, of: str, outputs: Outputs) -> None:
+    def outputs(self, stage: str, plugin: str, of: str, outputs: Outputs, precision: str = "") -> None:
         if not isinstance(outputs, Failure):
-            self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs))
+            self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs), precision)
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {"stage": s, "plugin": p, "system": of, "clips": int(n), "seconds": round(t, 6)}
-            for (s, p, of), (n, t) in sorted(self._sums.items())
+            | ({"precision": precision} if precision else {})
+            for (s, p, of, precision), (n, t) in sorted(self._sums.items())
         ]
 
 
@@ -79,8 +80,7 @@ def run(
     plans, skipped, versions = plan.make(selection, target)
     runnable = [p for p in plans if p.pairs]
     if not runnable:
-        reasons = "; ".join(dict.fromkeys(s.reason for s in skipped)) or "no pair was selected"
-        raise NothingCompared(f"nothing to compare: {reasons}", "see `parity list` for what is there")
+        raise _nothing(selection, plans, skipped)
     runnable = sources.recorded(selection, runnable, skipped)
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
     found = {p.system.name: sources.source(p, selection, target) for p in runnable}
@@ -126,6 +126,24 @@ def run(
         raise
 
 
+def _nothing(selection: Selection, plans: Sequence[Plan], skipped: Sequence[Skipped]) -> NothingCompared:
+    """Why a run compares nothing, and what to do about it."""
+    known = {a.precision for p in plans for a in (*p.system.files, *p.system.unbuilt)}
+    if known and selection.precisions and known.isdisjoint(selection.precisions):
+        asked = ", ".join(selection.precisions)
+        of = " in " + ", ".join(p.system.name for p in plans) if selection.systems else ""
+        return NothingCompared(f"nothing to compare: no precision {asked}{of}", f"there are {', '.join(sorted(known))}")
+    reasons = "; ".join(dict.fromkeys(s.reason for s in skipped)) or "no pair was selected"
+    hint = "see `parity list` for what is there"
+    if selection.streaming and not plans:
+        hint = "README, 'Streams', says what [streaming] needs; without it: parity run without --streaming"
+    for p in plans:
+        if not p.system.artifacts:
+            command = system.how_to_build(p.system.folder)
+            hint = f"build it: {command}" if command else "put its files there, or mend `file` in its system.toml"
+    return NothingCompared(f"nothing to compare: {reasons}", hint)
+
+
 def _about(p: Plan, source: Source) -> dict[str, Any]:
     s = p.system
     return {
@@ -165,8 +183,8 @@ def _run_system(
         times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
         for spec, outputs in result.features.items():
             times.outputs("features", spec, p.system.name, outputs)
-        for (_, spec, _), outputs in result.activations.items():
-            times.outputs("model", spec, p.system.name, outputs)
+        for (_, spec, precision), outputs in result.activations.items():
+            times.outputs("model", spec, p.system.name, outputs, precision)
         if tally is not None:
             _tally(tally, p, result)
         done += len(part)
@@ -241,6 +259,13 @@ def _selected(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
     return all(fnmatchcase(v, getattr(gap, k)) for k, v in (column | {"system": system}).items())
 
 
+def _subject(gap: policy.Gap) -> str:
+    """What a gap is of: `mel40-mobilenetv2 · tflite int8 · model/logits`; patterns that match anything are left out."""
+    pair = " → ".join(filter(None, (gap.backend.strip("*"), gap.runtime.strip("*"))))
+    who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"))))
+    return " · ".join(filter(None, (gap.system, who, gap.tap)))
+
+
 def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[str, Source]) -> dict[str, list[str]]:
     """Declared gaps that were met, and those among what was selected that matched nothing.
 
@@ -253,7 +278,7 @@ def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[st
         beside = [] if root is None else [root.resolve(), root.resolve().parent]
         owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
         for i, g in enumerate(known.gaps):
-            text = f"{g.system} {g.tap}: {g.reason}"
+            text = f"{_subject(g)}: {g.reason}"
             if i in known.used_gaps:
                 met.append(text)
             elif owed and any(_selected(g, p.system.name, column) for column in _compared(p)):

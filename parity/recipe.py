@@ -50,7 +50,8 @@ def convert(path: Path, place: str, data: Any, kind: Any) -> Any:
         inner = at.rstrip("`").lstrip(".")
         full = ".".join(filter(None, (place, inner)))
         raise ConfigError(
-            f"{where(path, full)}: {text[0].lower()}{text[1:]}", "see the README, 'system.toml'"
+            f"{where(path, full)}: {text[0].lower()}{text[1:]}",
+            "README: 'The recipe' for [frontend.*], 'All keys of [[artifacts]]' for files",
         ) from None
 
 

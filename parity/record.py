@@ -23,7 +23,7 @@ from parity.expected import features_of
 from parity.plan import Plan
 from parity.protocols import Array, Artifact, Clip, Failure, Job, Taps, Target, Unsupported
 from parity.sources import CHUNK, Progress, chunked
-from parity.system import System
+from parity.system import System, how_to_build
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
 
@@ -126,6 +126,10 @@ def _names(what: Recording, paths: Sequence[Path]) -> dict[Path, str]:
 def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, dict[str, Any]]:
     """Record a set; returns its manifest's path and the manifest. AnchorError where the anchor disagrees."""
     system = what.system
+    if not system.artifacts:
+        why = next(iter(system.not_built), "no artifacts")
+        hint = how_to_build(system.folder) or "put its files there, or mend `file` in system.toml"
+        raise ConfigError(f"{system.name} has nothing to record from: {why}", hint)
     paths = audio.find(what.folder)
     made = _Set(met=list(vectors.reproduce(system)))
     spec, artifact, versions = _recorder(what, target)

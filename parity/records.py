@@ -97,6 +97,8 @@ class TapSummary(msgspec.Struct, kw_only=True):
     near_ties: int
     worst: Verdict
     """The first failure, or what came closest to its bound."""
+    tie: str = ""
+    """The first near tie: its clip, the two labels, and the golden's lead."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -119,7 +121,7 @@ class Run(msgspec.Struct, kw_only=True):
     gaps: dict[str, list[str]] = {}
     """declared, met, unmet."""
     timings: list[dict[str, Any]] = []
-    """stage, plugin, system, clips, seconds."""
+    """stage, plugin, system, of networks precision, clips, seconds."""
     labels: dict[str, Any] = {}
     """With --labels-from: accuracy and confusion by pair, clips whose label differs between pairs."""
     examples: list[dict[str, Any]] = []
@@ -170,6 +172,8 @@ class Recorder:
             summary.worst = v
         summary.counts[v.outcome] = summary.counts.get(v.outcome, 0) + 1
         summary.near_ties += v.near_tie
+        if v.near_tie and not summary.tie:
+            summary.tie = f"{v.clip}: {v.message.removeprefix('near tie: ')}"
 
     def keep_arrays(self, verdict: Verdict, arrays: Mapping[str, Array], most: int = 200) -> None:
         """Keep the arrays of a failing tap (candidate, golden, lo, hi), for the first `most` failures."""

@@ -61,8 +61,10 @@ def golden_root(selection: Selection, of: system.System) -> Path:
     """Where a system's goldens are: --golden, `golden/` beside its system.toml, or the project's."""
     if selection.golden is not None:
         return selection.golden
-    own = of.folder / "golden"
-    return own if (own / of.name / golden.MANIFEST).is_file() else system.root() / "golden"
+    own, project = of.folder / "golden", system.root() / "golden"
+    recorded = [folder for folder in (own, project) if (folder / of.name / golden.MANIFEST).is_file()]
+    # Where there is none yet: where it would be recorded.
+    return recorded[0] if recorded else project if system.inside(of.folder) else own
 
 
 def recorded(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]) -> list[Plan]:

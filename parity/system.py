@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from parity.schema import (
 )  # fmt: skip
 
 FILE = "system.toml"
+WEIGHTS = "weights.safetensors"
+"""What a system's train.py writes."""
 LISTING = "artifacts.json"
 """What an export writes beside the files: sha256, size and what made each."""
 
@@ -133,7 +136,12 @@ def _built(
     """The artifacts whose files are there, the others, and what is to be said of those."""
     there = {a.file: (path.parent / a.file).is_file() for a in wanted}
     made = [(a.file, _artifact(path, file, frontend, a, path.parent / a.file)) for a in wanted]
-    said = tuple(f"{a.format} {a.precision}: {name} is not built" for name, a in made if not there[name])
+    command = how_to_build(path.parent)
+    said = tuple(
+        f"{a.format} {a.precision}: " + (f"{name} is not built ({command})" if command else f"{a.path} isn't there")
+        for name, a in made
+        if not there[name]
+    )
     return tuple(a for name, a in made if there[name]), tuple(a for name, a in made if not there[name]), said
 
 
@@ -186,6 +194,24 @@ def root() -> Path:
     return next((p for p in (here, *here.parents) if (p / "reference_models").is_dir()), here)
 
 
+def inside(folder: Path) -> bool:
+    """Whether a folder lies in the project's `reference_models/`, where systems go by the folder's name."""
+    return folder.resolve().parent == (root() / "reference_models").resolve()
+
+
+def as_typed(folder: Path) -> str:
+    """A system's folder as a command takes it, quoted for a shell."""
+    return shlex.quote(folder.name if inside(folder) else str(folder))
+
+
+def how_to_build(folder: Path) -> str | None:
+    """The command that makes a system's files by its own scripts; None where nothing beside it makes them."""
+    scripts = {name for name in ("train.py", "export.py") if (folder / name).is_file()}
+    if "export.py" in scripts and (folder / WEIGHTS).is_file():
+        return f"parity models export {as_typed(folder)}"
+    return f"parity models build {as_typed(folder)}" if len(scripts) == 2 else None
+
+
 def names() -> list[str]:
     """Systems under `reference_models/`, sorted."""
     return sorted(p.parent.name for p in (root() / "reference_models").glob(f"*/{FILE}"))
@@ -195,7 +221,10 @@ def find(wanted: Sequence[str]) -> list[System]:
     """The systems that were asked for by name or path; all of the project's where none was."""
     if not wanted:
         if not names():
-            raise ConfigError(f"no systems under {root() / 'reference_models'}", "name one: --system DIR")
+            raise ConfigError(
+                f"no systems under {root() / 'reference_models'}",
+                "name the folder of a system.toml: parity run --system DIR, parity list systems DIR",
+            )
         return [load(root() / "reference_models" / name) for name in names()]
     found = []
     for name in wanted:

@@ -61,6 +61,7 @@ def test_what_was_interrupted_is_not_in_place_and_goes_on_where_it_was(project: 
     before = rig.parity("run", "--backend", "numpy", "--runtime", "onnxrt", cwd=project)
     assert before.returncode == 2
     assert "is not built" in before.stderr
+    assert "hint: build it: parity models build commands-cnn" in before.stderr
     stopped = rig.parity(*command, cwd=project)
     rig.refused(stopped, 3, "export.py of commands-cnn ended in 1")
     assert "training on ['--data', 'speech', '--epochs', '1']" in stopped.stdout

@@ -94,7 +94,7 @@ def test_lists() -> None:
 def test_lists_of_what_is_not_built(tmp_path: Path) -> None:
     done = rig.parity("models", "list", "--system", rig.system(tmp_path / "system"))
     assert done.returncode == 0
-    assert "commands-cnn.tflite is not built" in done.stdout
+    assert re.search(r"tflite +float32 +commands-cnn.tflite +not there", done.stdout)
 
 
 def test_doctor() -> None:
@@ -192,7 +192,7 @@ def test_what_cannot_be_asked_for(arguments: list[str], words: list[str], report
 
 
 def test_nothing_to_compare(reports: Path, tmp_path: Path) -> None:
-    rig.refused(run(reports, "--precision", "int4"), 2, "nothing to compare", "no model in int4 that onnxrt can run")
+    rig.refused(run(reports, "--precision", "int4"), 2, "nothing to compare", "no precision int4 in commands-cnn")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no audio here")
     rig.refused(run(reports, "--audio", tmp_path / "empty"), 2, "no audio in", ".wav or .flac")
@@ -486,7 +486,7 @@ def test_a_system_without_models_is_named_and_costs_nothing(tmp_path: Path, repo
     rig.goldens(tmp_path / "golden")
     done = run(reports, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "commands-cnn.onnx is not built" in done.stdout
+    assert "commands-cnn.onnx isn't there" in " ".join(done.stdout.split())
     verified = rig.parity("golden", "verify", cwd=tmp_path)
     assert (verified.returncode, verified.stdout) == (0, "commands-cnn: 3 clips checked\n"), verified.stderr
     rig.refused(rig.parity("golden", "verify", "--system", bare, cwd=tmp_path), 5, "no goldens of bare")
@@ -537,7 +537,12 @@ def test_no_goldens_yet(reports: Path, tmp_path: Path) -> None:
 
 
 def test_outside_any_project(tmp_path: Path) -> None:
-    rig.refused(rig.parity("run", "--report", tmp_path / "reports", cwd=tmp_path), 3, "no systems under", "--system")
+    rig.refused(
+        rig.parity("run", "--report", tmp_path / "reports", cwd=tmp_path),
+        3,
+        "no systems under",
+        "the folder of a system.toml",
+    )
     assert rig.parity("list", cwd=tmp_path).returncode == 0
 
 
@@ -595,3 +600,52 @@ def test_output_that_is_no_terminal_is_plain(golden: Path, reports: Path) -> Non
     ascii_only = run(reports, "--golden", golden, "-v", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert ascii_only.returncode == 0, ascii_only.stderr
     assert io.StringIO(ascii_only.stdout).readline().startswith("PASS")
+
+
+def test_a_system_that_is_not_built_leads_to_the_command_that_builds_it(tmp_path: Path, reports: Path) -> None:
+    bare = ('name = "commands-cnn"', 'name = "bare"')
+    folder = rig.system(tmp_path / "reference_models" / "folder", bare, formats=())
+    for script in ("train.py", "export.py"):
+        (folder / script).touch()
+    command = "parity models build folder"
+    named = ("--system", "folder")
+    rig.refused(
+        run(reports, *named, cwd=tmp_path),
+        2,
+        f"commands-cnn.onnx is not built ({command})",
+        f"hint: build it: {command}",
+    )
+    for words in (("golden", "show", *named), ("golden", "export", "--format", "c", *named)):
+        rig.refused(rig.parity(*words, cwd=tmp_path), 5, "no goldens of bare", command)
+    for words in (("golden", "record", *named), ("models", "export", "folder", "--format", "c")):
+        rig.refused(rig.parity(*words, cwd=tmp_path), 3, f"hint: {command}")
+    assert f"ok    system folder: not built ({command})" in rig.parity("doctor", cwd=tmp_path).stdout
+    (folder / "weights.safetensors").touch()
+    assert "to build: parity models export folder" in rig.parity("models", "list", cwd=tmp_path).stdout
+
+
+def test_help_without_a_system_is_parity_s_own_and_with_one_its_script_s() -> None:
+    for command in ("export", "train"):
+        own = rig.parity("models", command, "--help")
+        assert own.returncode == 0, own.stderr
+        assert f"parity models {command} [OPTIONS] SYSTEM" in own.stdout
+    theirs = rig.parity("models", "train", "commands-cnn", "--help")
+    assert "--held-out-folder" in theirs.stdout
+
+
+def test_systems_to_list_are_named(tmp_path: Path) -> None:
+    folder = rig.system(tmp_path / "system")
+    done = rig.parity("list", "systems", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "commands-cnn.tflite" in done.stdout
+    assert "not there" in done.stdout
+    assert "mfcc-lstm" not in done.stdout
+    rig.refused(rig.parity("list", "systems", cwd=tmp_path), 3, "no systems under", "parity list systems DIR")
+    rig.refused(rig.parity("list", "plugins", folder), 3, "goes with `list systems`")
+
+
+def test_a_precision_or_stream_that_no_system_has_is_told_in_a_line(reports: Path) -> None:
+    rig.refused(
+        run(reports, "--precision", "int9"), 2, "no precision int9 in commands-cnn", "hint: there are dynamic, float16"
+    )
+    rig.refused(run(reports, "--streaming"), 2, "README, 'Streams'")

@@ -270,7 +270,7 @@ def test_a_manifest_that_isnt_one(text: str | None, message: str, kit: tuple[Sys
     path.write_text(text) if text is not None else path.unlink()
     with pytest.raises(GoldenError, match=message) as e:
         golden.load(root, system)
-    assert e.value.hint == f"record them: parity golden record --system {system.folder} --audio DIR --out {root}"
+    assert e.value.hint == f"record them: parity golden record --system {system.folder} --audio DIR"
 
 
 def changed(found: golden.GoldenSet, change: Callable[[dict[str, Any]], Any]) -> golden.GoldenSet:
@@ -394,10 +394,10 @@ def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("reference_models/folder", "golden", "--system folder"),
         ("reference_models/folder", "other", "--system folder --audio DIR --out {}/other"),
         ("reference_models/folder", "two words", "--system folder --audio DIR --out '{}/two words'"),
-        ("mine", "golden", "--system {}/mine"),
-        ("my models", "golden", "--system '{}/my models'"),
-        ("mine", "mine/golden", "--system {0}/mine --audio DIR --out {0}/mine/golden"),
-        ("reference_models/deeper/folder", "golden", "--system {}/reference_models/deeper/folder"),
+        ("mine", "mine/golden", "--system {}/mine --audio DIR"),
+        ("my models", "my models/golden", "--system '{}/my models' --audio DIR"),
+        ("mine", "golden", "--system {0}/mine --audio DIR --out {0}/golden"),
+        ("deeper/mine", "deeper/mine/golden", "--system {}/deeper/mine --audio DIR"),
     ],
 )
 def test_the_command_that_records_can_be_typed_as_it_stands(

@@ -228,6 +228,15 @@ def test_the_commands(tmp_path: Path) -> None:
     rig.refused(rig.parity("models", "export", NAME, "--format", "c", "--out", "/proc/none"), 3, "can't be written")
 
 
+def test_files_of_streams_go_to_firmware_too_and_no_name_says_model_twice(tmp_path: Path) -> None:
+    made = golden_export.models(system.load(rig.MODELS / "logmel-gru"), tmp_path / "gru")
+    assert "logmel_gru_stream_model.h" in {p.name for p in made}
+    folder = rig.system(tmp_path / "mine", ('file = "commands-cnn.tflite"', 'file = "model.tflite"'), formats=())
+    (folder / "model.tflite").write_bytes((rig.SYSTEM / "commands-cnn.tflite").read_bytes())
+    made = golden_export.models(system.load(folder), tmp_path / "c")
+    assert sorted(p.name for p in made) == ["commands_cnn_model.c", "commands_cnn_model.h"]
+
+
 @needs_cc
 def test_the_system_s_model_as_c_is_its_file_byte_for_byte(tmp_path: Path) -> None:
     found = system.load(rig.MODELS / NAME)

@@ -283,7 +283,7 @@ def test_a_file_that_is_not_built_was_asked_for_where_the_system_was_named(
     folder = rig.system(tmp_path / "system")
     done, _ = pipeline.run(selected(golden, systems=(str(folder),), runtimes=()), local, tmp_path / "reports")
     assert done.exit_code == 2
-    assert [s.asked for s in done.skipped if "is not built" in s.reason] == [True] * 4
+    assert [s.asked for s in done.skipped if "isn't there" in s.reason] == [True] * 4
 
 
 def test_a_folder_of_goldens_is_held_to_the_systems_it_holds(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
@@ -302,8 +302,9 @@ def test_what_is_not_built_is_listed(local: LocalTarget, golden: Path, tmp_path:
     done, _ = pipeline.run(selected(golden, systems=(str(folder),)), local, tmp_path / "reports")
     assert done.exit_code == 0
     assert sorted(s.reason for s in done.skipped) == [
-        "tflite float32: commands-cnn.tflite is not built", "torch float32: weights.safetensors is not built",
-        "torch-export float32: commands-cnn.pt2 is not built", "torchscript float32: commands-cnn.pt is not built",
+        f"{what} float32: {folder / file} isn't there"
+        for what, file in (("tflite", "commands-cnn.tflite"), ("torch", "weights.safetensors"),
+                           ("torch-export", "commands-cnn.pt2"), ("torchscript", "commands-cnn.pt"))
     ]  # fmt: skip
 
 
@@ -319,7 +320,7 @@ def test_a_system_named_twice_is_run_once_and_two_of_one_name_are_refused(
 
 
 def test_nothing_selected_is_not_a_pass(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
-    with pytest.raises(NothingCompared, match="no model in int4 that onnxrt can run"):
+    with pytest.raises(NothingCompared, match="no precision int4 in commands-cnn"):
         pipeline.run(selected(golden, precisions=("int4",)), local, tmp_path / "reports")
     with pytest.raises(GoldenError, match="no goldens of commands-cnn"):
         pipeline.run(selected(tmp_path), local, tmp_path / "reports")

@@ -63,7 +63,7 @@ def selected(**more: Any) -> Selection:
 
 def made(selection: Selection, **answers: Answer) -> tuple[list[Plan], list[Skipped]]:
     plans, skipped, _ = plan.make(selection, Told(PLUGINS | answers))
-    return plans, [s for s in skipped if "is not built" not in s.reason]
+    return plans, [s for s in skipped if "isn't there" not in s.reason]
 
 
 @pytest.fixture

@@ -57,6 +57,14 @@ def test_goldens_are_looked_for_from_what_was_named_to_the_projects(of: System, 
     assert sources.golden_root(Selection(golden=tmp_path / "named"), of) == tmp_path / "named"
 
 
+def test_a_system_outside_the_project_has_its_goldens_beside_it_or_in_the_project(tmp_path: Path, of: System) -> None:
+    mine = systems.load(rig.system(tmp_path / "mine"))
+    assert sources.golden_root(Selection(), mine) == tmp_path / "mine" / "golden", "where they would be recorded"
+    (tmp_path / "golden" / mine.name).mkdir(parents=True)
+    (tmp_path / "golden" / mine.name / golden.MANIFEST).write_text("{}", encoding="utf-8")
+    assert sources.golden_root(Selection(), mine) == tmp_path / "golden"
+
+
 # ---- A step ahead ----
 
 

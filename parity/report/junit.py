@@ -11,7 +11,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from parity.localize import NOT_COMPARED, flow, number, place, title_of
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, judgement, outcome_of
+from parity.report.wording import clean, judgement, outcome_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
@@ -20,9 +20,14 @@ def write(folder: Path, run: Run) -> None:
     """Write `folder/junit.xml`: a test case each (system, backend, runtime, precision, path, tap)."""
     xml = JUnitXml("parity")
     suites: dict[str, TestSuite] = {}
+    bare = unanchored(run)
     for summary in _ordered(run):
         name = clean(title_of(summary.worst))
-        suites.setdefault(name, TestSuite(name)).add_testcase(_case(summary))
+        if name not in suites:
+            suites[name] = TestSuite(name)
+            if summary.system in bare:
+                suites[name].add_property("anchor", "none: the goldens were recorded with --unanchored")
+        suites[name].add_testcase(_case(summary))
     for suite in suites.values():
         xml.add_testsuite(suite)
     for name, cases in (("not compared", _skipped(run)), ("run", _whole(run, bool(suites)))):
@@ -85,6 +90,7 @@ def _out(s: TapSummary) -> list[str]:
     lines = ["clips: " + ", ".join(f"{n} {outcome}" for outcome, n in sorted(s.counts.items()))]
     if s.near_ties:
         lines.append(f"near ties: {s.near_ties} (another label, where the golden's lead is within the bound)")
+        lines += [f"first near tie: {clean(s.tie)}"] if s.tie else []
     if s.worst.gap:
         lines.append(f"known gap: {clean(s.worst.gap)}")
     if s.worst.outcome not in ("fail", "missing", "error", *NOT_COMPARED):

@@ -111,16 +111,19 @@ def outcome_of(example: Mapping[str, Any]) -> str:
 def near_ties(run: Run) -> list[str]:
     """A line a model and path: on how many clips it says another label, and on the features of which backends."""
     found: dict[tuple[str, str], dict[str, int]] = {}
+    first: dict[tuple[str, str], str] = {}
     for s in run.summaries:
         if s.near_ties:
             who = f"{s.system} · {s.runtime} {s.precision}" + (f" on {s.target}" if s.target != "local" else "")
             found.setdefault((who, s.path), {})[s.backend] = s.near_ties
+            first.setdefault((who, s.path), s.tie)
     lines = []
     for (who, path), ties in found.items():
         same = len(set(ties.values())) == 1
         number = str(max(ties.values())) if same else ", ".join(f"{b} {n}" for b, n in ties.items())
         fed = f" (on the features of {', '.join(ties)})" if same and any(ties) else ""
-        lines.append(f"{who}, {path}: {number}{fed}")
+        example = first[who, path]
+        lines.append(f"{who}, {path}: {number}{fed}" + (f"; first {example}" if example else ""))
     return lines
 
 
@@ -165,6 +168,12 @@ def judged_by(run: Run) -> list[str]:
     """What stood in for goldens, a line a system that was judged without."""
     anchors = {name: about.get("anchor") for name, about in run.systems.items()}
     return [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
+
+
+def unanchored(run: Run) -> list[str]:
+    """The systems whose goldens were recorded with --unanchored."""
+    anchors = {name: about.get("anchor") for name, about in run.systems.items()}
+    return [name for name, a in anchors.items() if isinstance(a, Mapping) and a.get("backend") == "none"]
 
 
 def published(anchor: Mapping[str, Any]) -> str:

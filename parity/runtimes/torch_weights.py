@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e:  # safetensors and torch raise many types for a damaged or foreign file
         raise ModelError(
-            f"PyTorch can't load {path}: {e}", "save it again: torch.save(network.state_dict(), file)"
+            f"PyTorch can't load {path} as a state dict: {_why(path, e)}",
+            "save it again: torch.save(network.state_dict(), file)",
         ) from None
     if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         inside = f"a dict of {_listed(list(map(str, state)))}" if isinstance(state, Mapping) else type(state).__name__
@@ -87,6 +89,13 @@ def state_of(path: Path) -> dict[str, torch.Tensor]:
             "save that alone, as in torch.save(checkpoint['state_dict'], file)",
         )
     return dict(state)
+
+
+def _why(path: Path, e: Exception) -> str:
+    """Why a file isn't read, in one line: PyTorch's own words for a pickle advise to trust it, or are a bare number."""
+    if isinstance(e, pickle.UnpicklingError | KeyError | EOFError | IndexError) and path.suffix != ".safetensors":
+        return "it isn't one, or holds more than plain tensors, which is not read"
+    return " ".join(str(e).split()) or type(e).__name__
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,6 +1,9 @@
-"""Write commands-cnn as ONNX, TorchScript and TensorFlow Lite, check each against PyTorch, list them in artifacts.json.
+"""Write commands-cnn in every format and precision, check each against PyTorch, list them in artifacts.json.
 
-python export.py [--out DIR]
+python export.py [--data DIR] [--out DIR]
+
+--data, a folder like Speech Commands, calibrates the int8 files ($PARITY_DATA/speech_commands by default); without it
+those that are there are kept.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ def test_near_ties_and_gaps_are_told(tmp_path: Path) -> None:
     tie = summary(verdict("pass", "decision/label"), near_ties=2)
     gap = summary(verdict("gap", "model/relu1", gap="old"))
     root = written(tmp_path, run(summaries=[tie, gap]))
+    assert not list(root.iter("property"))
     assert "near ties: 2" in (case(root, "decision/label").findtext("system-out") or "")
     assert "known gap: old" in (case(root, "model/relu1").findtext("system-out") or "")
 
@@ -95,3 +96,12 @@ def test_the_order_of_summaries_changes_nothing(tmp_path: Path) -> None:
     of.summaries = list(reversed(of.summaries))
     junit.write(tmp_path, of)
     assert (tmp_path / "junit.xml").read_bytes() == before
+
+
+def test_goldens_without_an_anchor_are_told(tmp_path: Path) -> None:
+    of = run(*whole("numpy"))
+    of.systems["commands-cnn"]["anchor"] = {"backend": "none"}
+    root = written(tmp_path, of)
+    assert [p.get("value") for p in root.iter("property")] == [
+        "none: the goldens were recorded with --unanchored"
+    ] * len(root)

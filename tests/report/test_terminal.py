@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
-from parity.records import Run
+from parity.records import Recorder, Run
 from parity.report import terminal
 from parity.report.wording import near_ties
 
@@ -145,3 +147,19 @@ def test_near_ties_are_told_once_for_all_backends() -> None:
     assert alone.endswith("onnxrt int8, isolated: 1")
     done.summaries = [summary(own, 2), summary(other, 1)]
     assert near_ties(done)[0].endswith(", cumulative: numpy 2, librosa 1")
+
+
+def test_a_near_tie_can_be_followed_up(tmp_path: Path) -> None:
+    record = Recorder(tmp_path, "run")
+    text = "'down' where the golden says 'off' by 0.0131, less than the bound 0.02"
+    whole_clip = verdict("pass", "decision/label", runtime="onnxrt", precision="int8")
+    record.add(msgspec.structs.replace(whole_clip, clip="chirp.flac"))
+    for clip in ("noise.flac", "quiet.flac"):
+        tie = msgspec.structs.replace(whole_clip, clip=clip, near_tie=True, message=f"near tie: {text}")
+        record.add(tie)
+    done = run(*whole("numpy"))
+    done.summaries = record.summaries
+    record.abandon()
+    (line,) = near_ties(done)
+    assert line.endswith(f"; first noise.flac: {text}")
+    assert "noise.flac" in shown(done)

@@ -92,6 +92,21 @@ def test_a_pickle_is_not_unpickled(rude: Artifact, tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_a_file_that_is_no_state_dict_is_told_in_plain_words(rude: Artifact, tmp_path: Path) -> None:
+    """PyTorch's own words are a number for a text, and for a pickle the advice to trust it."""
+    text, pickled = tmp_path / "text.pt", tmp_path / "pickled.pt"
+    text.write_text("it isn't a checkpoint")
+    torch.save(Trap(tmp_path / "sprung"), pickled)
+    for path in (text, pickled):
+        wrong = dataclasses.replace(rude, path=str(path))
+        with pytest.raises(ModelError) as e, registry.create("runtime", "torch").open(wrong):
+            pass
+        assert e.value.message == (
+            f"PyTorch can't load {path} as a state dict: it isn't one, or holds more than plain tensors, "
+            "which is not read"
+        )
+
+
 class Trap:
     """Touches a file when it is unpickled."""
 
