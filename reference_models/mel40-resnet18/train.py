@@ -37,7 +37,7 @@ if __name__ == "__main__":
             build=build,
             augment=augmented,
             layout="N1FT",
-            epochs=6,
+            epochs=10,
             copies=3,
         )
     )
