@@ -162,7 +162,7 @@ def test_a_known_gap_that_passes_fails(local: LocalTarget, tmp_path: Path) -> No
     done = rig.run(local, root, tmp_path / "reports")
     assert done.exit_code == 1
     assert rig.failing(done) == []
-    assert done.gaps == {"met": [], "unmet": ["commands-cnn model/relu2: measured on a bad day"]}
+    assert done.gaps == {"met": [], "unmet": ["commands-cnn · isolated · model/relu2: measured on a bad day"]}
 
 
 @pytest.mark.parametrize(
