@@ -24,6 +24,8 @@ class RuntimeConformance:
     """Set `spec` (or override `plugin`), and give an `artifact`."""
 
     spec: str = ""
+    clip: str = ""
+    """Whose rules the drawn features are held to, where rules name clips: drawn ones leave a calibrated range."""
 
     def plugin(self) -> Runtime:
         """The plugin under test."""
@@ -135,7 +137,7 @@ class RuntimeConformance:
                 got = {t: from_output(v, a.taps[t], session.tensors.get(t)) for t, v in self.run(session, x).items()}
             for tap, array in got.items():
                 value = from_output(right[tap], trained.taps[tap], None)
-                rule = rules.require(a.system, self.spec.partition(":")[0], "isolated", a.precision, tap)
+                rule = rules.require(a.system, self.spec.partition(":")[0], "isolated", a.precision, tap, self.clip)
                 bound = policy.interval(rule, value)
                 judged = compare(array, bound.value, bound.lo, bound.hi, a.taps[tap].dtype)
                 assert judged.outcome == "pass", f"{tap}: {judged.message} (ratio {judged.ratio}; {rule.why})"

@@ -34,6 +34,7 @@ def of(engine: str, name: str = "commands-cnn") -> Artifact:
 
 class TestQnnpackConformance(RuntimeConformance):
     spec = "torch-int8"
+    clip = "chirp.flac"
 
     def artifact(self) -> Artifact:
         return of("qnnpack")
