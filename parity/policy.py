@@ -97,7 +97,7 @@ def _matches(r: Rule, key: tuple[str, ...]) -> bool:
 
 
 def _covers_clip(r: Rule, clip: str) -> bool:
-    return any(fnmatchcase(clip, pattern) for pattern in r.clips)
+    return r.clips == ("*",) or any(fnmatchcase(clip, pattern) for pattern in r.clips)
 
 
 @dataclass(frozen=True)
