@@ -27,10 +27,11 @@ bench: $(DEV)/.ready
 proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
 
-# What is too large to be committed, trained on the speech in PARITY_DATA; then everything of it is compared.
+# What is too large to be committed, trained on the speech in PARITY_DATA; then everything of it is compared, and its faults are planted.
 build-models: $(DEV)/.ready
 	$(DEV)/bin/parity models build mel40-resnet18
 	$(DEV)/bin/parity run --system mel40-resnet18
+	$(DEV)/bin/python -m pytest -q tests/faults/test_mel40.py -k resnet18
 
 $(RUN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(RUN)
