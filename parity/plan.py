@@ -184,11 +184,8 @@ def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
         what = f"{artifact.format} {artifact.precision}"
         if stands.setdefault((spec, artifact.precision), artifact.key) != artifact.key:
             # A pair is (backend, runtime, precision): it would be held to the other file's answers.
-            reason, asked = (
-                f"{what} can't be held to {spec}, which another file in {artifact.precision} is held to",
-                True,
-            )
-            skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason, asked=asked))
+            reason = f"{what} can't be held to {spec}, which another file in {artifact.precision} is held to"
+            skipped.append(Skipped(system=plan.system.name, precision=artifact.precision, reason=reason, asked=True))
             continue
         try:
             registry.find("runtime", spec)
