@@ -18,7 +18,7 @@ from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
 from parity.expected import Expected
 from parity.policy import Policy
-from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
+from parity.protocols import Arithmetic, Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
 from parity.records import Verdict
 from parity.system import System
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
@@ -81,10 +81,14 @@ class Judge:
         labels: Sequence[str] | None = None,
         root: Path | None = None,
         own_judge: tuple[str, Artifact] | None = None,
+        arithmetic: Mapping[str, Arithmetic] | None = None,
     ) -> None:
-        """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one."""
+        """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one.
+
+        `arithmetic` is the class of each backend that isn't of float32's.
+        """
         self._system, self._rules, self._target = system, rules, target
-        self._root, self._own_judge = root, own_judge
+        self._root, self._own_judge, self._arithmetic = root, own_judge, arithmetic or {}
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -168,10 +172,11 @@ class Judge:
                 f"the golden of {e.clip.name} has no {tap}",
                 golden.how_to_record(self._root, self._system) if self._root else None,
             )
+        x = e.interval(tap, self._arithmetic.get(backend, "float32"))
         wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap, e.clip.name)
         if wider is None:
-            return e.features[tap], "derived"
-        return policy.widened(wider, e.features[tap]), f"declared: {wider.why}"
+            return x, "derived"
+        return policy.widened(wider, x), f"declared: {wider.why}"
 
     def _compare(
         self,

@@ -166,7 +166,7 @@ def _run_system(
     progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
     amended: Callable[[Verdict], Verdict] = _as_it_is,
 ) -> None:  # fmt: skip
-    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
+    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge, p.arithmetic)
     pending: list[list[Expected]] = []
     done = 0
     progress(p.system.name, 0, source.total)

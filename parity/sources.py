@@ -11,10 +11,10 @@ from typing import Any
 
 from parity import audio, golden, plan, policy, system
 from parity.errors import ConfigError
-from parity.expected import Expected, features_of
+from parity.expected import Expected, bounds_of
 from parity.golden import GoldenSet
 from parity.plan import Plan, Selection
-from parity.protocols import Artifact, Clip, Failure, Job, Tap, Target
+from parity.protocols import Arithmetic, Artifact, Clip, Failure, Job, Tap, Target
 from parity.records import Skipped
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -90,10 +90,10 @@ def rules_for(selection: Selection, of: system.System) -> policy.Policy:
     return policy.load([*named, of.folder / "golden", of.folder, system.root() / "golden"])
 
 
-def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
-    """Clips and arrays as recorded."""
+def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap], rounded: bool = False) -> Source:
+    """Clips and arrays as recorded; `rounded` with bounds of the arithmetic `float64-rounded` as well."""
     entries = goldens.clips
-    chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
+    chunks = ahead([goldens.read(e, regenerate, rounded) for e in part] for part in chunked(entries, CHUNK))
     held = {tap for e in entries for tap in e["model"]["arrays"]}
     unheld = [f"no golden holds {tap}" for tap in goldens.system.taps if tap not in held]
     anchor, labels = dict(goldens.manifest["anchor"]), goldens.manifest["labels"]
@@ -107,7 +107,8 @@ def judged_live(
     spec, artifact = judge
     seen = 0
     for part in chunked(clips, CHUNK):
-        made = [(c, *features_of(c, p.system.frontend)) for c in part]
+        classes: set[Arithmetic] = {"float32", *p.arithmetic.values()}
+        made = [(c, *bounds_of(c, p.system.frontend, classes)) for c in part]
         wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
         job = Job(
             system=p.system.name, frontend=p.system.frontend, clips=part, models=[(spec, artifact)],
@@ -126,7 +127,10 @@ def judged_live(
                 "judge by another: model.reference in system.toml",
             )
         yield [
-            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
+            Expected(
+                clip, features["float32"], reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT},
+                features.get("float64-rounded", {}),
+            )
             for (clip, features, reference), o in zip(made, outputs, strict=True)
         ]
         seen += len(part)
@@ -156,4 +160,5 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         live = judged_live(p, clips, target, selection.layers, judge)
         return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
     regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
-    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)
+    rounded = "float64-rounded" in p.arithmetic.values()
+    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate, rounded)

@@ -22,7 +22,7 @@ from parity import audio, cli, golden, record
 from parity import frontend as fe
 from parity.bounds.features import Interval
 from parity.errors import GoldenError
-from parity.expected import features_of
+from parity.expected import bounds_of, features_of
 from parity.protocols import Array, Artifact, Port
 from parity.schema import Decision
 from parity.signals import Signal, render
@@ -66,8 +66,8 @@ def made(system: System, clips: Path, root: Path, shift: float = 0.0) -> tuple[d
     made = record._Set()
     for i, path in enumerate(audio.find(clips)):
         clip = audio.read(path, audio.name_of(path, clips), system.frontend)
-        intervals, _ = features_of(clip, system.frontend)
-        record._add(made, what, path, clip, intervals, {"model/logits": np.array([i + shift, 2.5])})
+        classes, _ = bounds_of(clip, system.frontend, ("float32", "float64-rounded"))
+        record._add(made, what, path, clip, classes, {"model/logits": np.array([i + shift, 2.5])})
     return record._manifest(what, "torch", ARTIFACT, {"torch": "2"}, {}, made), made.files
 
 
