@@ -230,7 +230,9 @@ OPERATORS: Mapping[str, Operator] = {
     "GRU": gru,
 }
 
-MOVES = frozenset(
-    ["Abs", "ArgMax", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Dropout", "Equal", "Expand", "Flatten", "Gather", "Greater", "Identity", "Less", "Max", "Min", "Neg", "Not", "Pad", "Relu", "Reshape", "Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where", "Range"]
-)
+MOVES = frozenset((
+    "Abs", "ArgMax", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Dropout", "Equal", "Expand", "Flatten",
+    "Gather", "Greater", "Identity", "Less", "Max", "Min", "Neg", "Not", "Pad", "Range", "Relu", "Reshape", "Shape",
+    "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+))  # fmt: skip
 """Operators that only pick, move or clip numbers: nothing is rounded."""
