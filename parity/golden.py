@@ -108,9 +108,7 @@ def _npy(data: bytes) -> Array:
     return np.frombuffer(data, header[1].decode(), offset=header.end()).reshape(shape)
 
 
-def pack_features(
-    intervals: Mapping[Tap, Interval], rounded: Mapping[Tap, Interval] | None = None
-) -> dict[str, Array]:
+def pack_features(intervals: Mapping[Tap, Interval], rounded: Mapping[Tap, Interval] | None = None) -> dict[str, Array]:
     """Value and bound of each stored tap: `tap` float32, `tap:below` and `tap:above` the room on either side.
 
     `rounded` are the bounds of the arithmetic `float64-rounded`: under the same names with that at their end, where
@@ -234,9 +232,7 @@ class GoldenSet:
         clip = audio.read(self.root / entry["clip"]["file"], entry["name"], frontend)
         if clip.sha256 != entry["samples_sha256"]:
             raise GoldenError(f"clip {entry['name']} no longer gives the samples it was recorded from", "record again")
-        kept = unpack(
-            self.file(entry["features"]), self.root / entry["features"]["file"], None if rounded else ROUNDED
-        )
+        kept = unpack(self.file(entry["features"]), self.root / entry["features"]["file"], None if rounded else ROUNDED)
         model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
         if (problem := self._holds(kept, model)) is not None:
             raise GoldenError(f"the golden of {entry['name']} holds {problem}", how_to_record(self.root, self.system))
@@ -249,7 +245,8 @@ class GoldenSet:
             features = bounds(frontend, first) | features
             if rounded and "features/windowed" in first:
                 narrow = bounds(frontend, first, "float64-rounded") | narrow
-        return Expected(clip, features, network_input(features[output].value, frontend), model, narrow)
+        halves = {name: model.pop(name).astype(np.float64) for name in list(model) if ":" in name}
+        return Expected(clip, features, network_input(features[output].value, frontend), model, halves, narrow)
 
     def _rounded(self, clip: Clip, kept: Mapping[str, Array], features: Mapping[Tap, Interval]) -> dict[Tap, Interval]:
         """The bounds of the arithmetic `float64-rounded`: as stored, or worked out where an older golden has none."""
