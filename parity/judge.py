@@ -82,13 +82,16 @@ class Judge:
         root: Path | None = None,
         own_judge: tuple[str, Artifact] | None = None,
         arithmetic: Mapping[str, Arithmetic] | None = None,
+        every: bool = False,
     ) -> None:
         """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one.
 
-        `arithmetic` is the class of each backend that isn't of float32's.
+        `arithmetic` is the class of each backend that isn't of float32's; `every` keeps the arrays of every verdict,
+        not of failures only.
         """
         self._system, self._rules, self._target = system, rules, target
         self._root, self._own_judge, self._arithmetic = root, own_judge, arithmetic or {}
+        self._every = every
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -131,7 +134,7 @@ class Judge:
             outside=c.outside, gap=gap.reason if gap is not None else "",
             **{"message": c.message, "unit": self._units.get(what["tap"], ""), **numbers, **where, **more},
         )  # fmt: skip
-        return Judged(verdict, arrays if outcome == "fail" else None)
+        return Judged(verdict, arrays if outcome == "fail" or self._every else None)
 
     def _failed(
         self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]
@@ -189,7 +192,7 @@ class Judge:
     ) -> Judged:
         judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
         arrays: dict[str, Array] | None = None
-        if judged.outcome == "fail" and candidate is not None:
+        if (judged.outcome == "fail" or self._every) and candidate is not None:
             arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
         if raw is not None:
             more |= {"step": raw.scale, "zero_point": raw.zero_point}

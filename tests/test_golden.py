@@ -447,6 +447,48 @@ def test_an_interval_survives_storage_at_least_as_wide(data: st.DataObject) -> N
     assert np.all(kept.hi >= x.hi)
 
 
+def test_bounds_of_a_rounded_transform_are_stored_where_they_differ() -> None:
+    value = np.array([1.0, 300.0, -np.inf])
+    wide = Interval(value, value - 1e-3, np.array([1.001, 300.001, -20.0]))
+    narrow = Interval(value, value - 1e-5, np.array([1.00001, 300.00001, -30.0]))
+    tap, same = "features/spectrum", "features/filterbank"
+    arrays = golden.pack_features({tap: wide, same: wide}, {tap: narrow, same: wide})
+    assert [n for n in arrays if n.endswith(golden.ROUNDED)] == [f"{tap}:above{golden.ROUNDED}"] or sorted(
+        n for n in arrays if n.endswith(golden.ROUNDED)
+    ) == [f"{tap}:above{golden.ROUNDED}", f"{tap}:below{golden.ROUNDED}"]
+    data = golden.pack(arrays)
+    kept = golden.unpack_features(golden.unpack(data, Path("x")), golden.ROUNDED)
+    assert kept.keys() == {tap}
+    assert np.all(kept[tap].lo <= narrow.lo)
+    assert np.all(kept[tap].hi >= narrow.hi)
+    assert np.all(kept[tap].hi[:2] <= narrow.hi[:2] + 2.5e-5)
+    usual = golden.unpack(data, Path("x"), golden.ROUNDED)
+    assert not any(n.endswith(golden.ROUNDED) for n in usual)
+    assert golden.unpack_features(usual).keys() == {tap, same}
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_golden_gives_bounds_of_a_rounded_transform(older: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    """As recorded; worked out around the recorded values where an older golden has none."""
+    clips = sounds(tmp_path)
+    if older:
+        pack = golden.pack_features
+        monkeypatch.setattr(golden, "pack_features", lambda intervals, rounded=None: pack(intervals))
+    opened = recorded(tiny(tmp_path / "tiny"), clips, tmp_path / "golden")
+    for entry in opened.clips:
+        now, _ = bounds_of(audio.read(clips / entry["name"], entry["name"], FRONTEND), FRONTEND, ("float64-rounded",))
+        assert opened.read(entry).rounded == {}
+        read = opened.read(entry, rounded=True)
+        for tap, right in now["float64-rounded"].items():
+            kept = read.interval(tap, "float64-rounded")
+            np.testing.assert_array_equal(kept.value, read.features[tap].value)
+            if tap in REGENERATED_TAPS:
+                continue
+            assert np.all((kept.lo <= right.lo) & (right.hi <= kept.hi)), tap
+            room = right.hi - right.lo
+            assert np.all(kept.hi - kept.lo <= 1.3 * room + 2.0**-22 * np.abs(right.value) + 1e-44), tap
+
+
 def test_an_array_file_is_read_without_pickle() -> None:
     # pack can't write one either, so this is NumPy's own file of an object.
     buffer = io.BytesIO()

@@ -503,6 +503,9 @@ def init(folder: Path) -> None:
                f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
 
 
+from parity.cli import calibrate as calibrate  # noqa: E402 - registers its command, which needs what is above
+
+
 def main() -> NoReturn:
     """Entry point: every error becomes a line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as tidily as by Ctrl-C
