@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from parity.calibrate import HALVES, Row, Speech, _spread, calibrate, halves, ratios
+from parity.cli.calibrate import _show
 from parity.compare import compare
 from parity.errors import NothingCompared
 from parity.plan import Selection
 from parity.protocols import Array
-from parity.records import Verdict
+from parity.records import Skipped, Verdict
 from tests.plugins_for_tests import rig
 
 NAMES = [f"{word}/{speaker}_nohash_{n}.wav" for word in ("no", "yes") for speaker in "abcdefg" for n in range(3)]
@@ -147,7 +148,22 @@ def test_a_backend_that_is_wrong_is_a_false_alarm_and_exit_1(tmp_path: Path) -> 
     assert told["features/spectrum", "check"]["false_alarms"] == 1
     assert told["features/spectrum", "check"]["largest"] > 100.0
     assert told["features/audio", "check"]["false_alarms"] == 0
-    table = rig.parity("calibrate", *options, "--backend", "numpy").stdout
-    assert "false alarms" in table
-    assert "calibration: " in table
-    assert "with 95 % confidence" in table
+
+
+def test_the_table_has_a_line_a_row_and_says_what_was_never_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(), Row("s", "b", "features", "u", "calibration")]
+    rows[0].elements = 3
+    rows[0].add(verdict("fail"), np.array([0.0, 0.004, 2.5]))
+    for _ in range(300):
+        rows[1].add(verdict(), np.zeros(0))
+    rows[1].elements = 7
+    _show(rows, [Skipped(system="s", runtime="tflm", reason="no such file")])
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert told[2:] == [
+        "b features t check 1 3 1 0.004 2.500",
+        "b features u calibration 300 7 0 exact exact",
+        "not compared: s tflm: no such file",
+        "check: 1 false alarm in 1 comparisons (tap, clip, pair)",
+        "calibration: 0 false alarms in 300 comparisons (tap, clip, pair), so at most 1.0e-02 of them with 95 % "
+        "confidence",
+    ]

@@ -27,6 +27,7 @@ from parity.protocols import Array, Artifact, Port
 from parity.schema import Decision
 from parity.signals import Signal, render
 from parity.system import System
+from parity.taps import REGENERATED_TAPS
 
 FRONTEND = fe.Frontend(
     input=fe.Input(rate=8000, length=800), frame=fe.Frame(length=64, hop=32), window=fe.Window(name="hann"),
@@ -67,7 +68,7 @@ def made(system: System, clips: Path, root: Path, shift: float = 0.0) -> tuple[d
     for i, path in enumerate(audio.find(clips)):
         clip = audio.read(path, audio.name_of(path, clips), system.frontend)
         classes, _ = bounds_of(clip, system.frontend, ("float32", "float64-rounded"))
-        record._add(made, what, path, clip, classes, {"model/logits": np.array([i + shift, 2.5])})
+        record._add(made, what, path, clip, classes, {"model/logits": np.array([i + shift, 2.5])}, {})
     return record._manifest(what, "torch", ARTIFACT, {"torch": "2"}, {}, made), made.files
 
 

@@ -85,8 +85,9 @@ def _show(rows: list[Row], skipped: list[Skipped]) -> None:
     for half in dict.fromkeys(r.half for r in rows):
         judged = sum(r.clips for r in rows if r.half == half)
         wrong = sum(r.false_alarms for r in rows if r.half == half)
-        most = f", so at most {3.0 / judged:.1e} of them with 95 % confidence" if judged and not wrong else ""
-        text = f"{half}: {wrong} false alarms in {judged:,} comparisons (tap, clip, pair){most}"
+        most = f", so at most {3.0 / judged:.1e} of them with 95 % confidence" if judged > 3 and not wrong else ""
+        alarms = "1 false alarm" if wrong == 1 else f"{wrong} false alarms"
+        text = f"{half}: {alarms} in {judged:,} comparisons (tap, clip, pair){most}"
         console.print(text, markup=False, soft_wrap=True)
 
 
