@@ -34,7 +34,7 @@ from parity.protocols import Array, Clip, Tap
 from parity.system import System
 from parity.taps import REGENERATED_TAPS
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 ROUNDED = "@float64-rounded"
 """Ends the names of bounds of that class of arithmetic; those without an end are of float32's."""
