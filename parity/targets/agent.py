@@ -230,11 +230,14 @@ class Agent:
             check_shape(artifact, declared, features[: artifact.frames] if remembers(artifact) else features)
             x = to_input(features, artifact, declared)
             start = time.perf_counter()
-            got = session.run({artifact.input.name: x}, frozenset(wanted) & artifact.taps.keys())
+            asked = frozenset(wanted) & artifact.taps.keys()
+            got = session.run({artifact.input.name: x}, asked)
             seconds = time.perf_counter() - start
             out: dict[Tap, Array] = {}
             raw: dict[Tap, dict[str, Any]] = {}
             for tap, value in got.items():
+                if tap not in asked:
+                    continue  # by its exact name or not at all: what nobody asked for isn't compared
                 port, tensor = artifact.taps[tap], tensors.get(tap)
                 try:
                     out[tap] = from_output(np.asarray(value), port, tensor)
