@@ -335,7 +335,8 @@ NETWORKS: tuple[Mutant, ...] = (
     # Structure.
     _mutant("SAME in pool1", COMMANDS, "network.padding", "model/relu2", _instead("pool1", lambda _: SamePool())),
     _mutant("SAME in the stem", MEL40, "network.padding", "model/stem", _instead("stem.conv", SameConv), "torch"),
-    _mutant("no residual in block3", MEL40, "network.residual-missing", "model/block3", _no_residual("block3"), "torch"),
+    _mutant("no residual in block3", MEL40, "network.residual-missing", "model/block3",
+            _no_residual("block3"), "torch"),
     _mutant("channels flattened last", COMMANDS, "network.flatten-order", "model/logits", _flattened_last),
     _mutant("softmax added", COMMANDS, "network.softmax-added", "model/logits", SOFTMAX),
     _mutant("no softmax", TINY, "network.softmax-missing", "model/probabilities",
