@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -168,6 +169,7 @@ def _frames(x: Array, s: Settings) -> Array:
     return out[1 if s.lose_first else 0 : -1 if s.lose_last else None]
 
 
+@lru_cache(maxsize=256)
 def _window(s: Settings, dtype: Any) -> Array:
     n = s.window_length or s.frame
     name = {"rectangular": "boxcar"}.get(s.window, s.window)
@@ -204,6 +206,7 @@ def _hz_of(m: Any, scale: str) -> Any:
     return 700.0 * np.expm1(m / (2595.0 / np.log(10.0) if scale == "htk" else 1127.0))
 
 
+@lru_cache(maxsize=256)
 def bank(s: Settings, bins: int) -> Array:
     """The filter bank, float64 `[bands, bins]`."""
     if s.pool:
