@@ -1,7 +1,4 @@
-"""`make proof`: a line for each figure that the project claims and no test holds: requirement, figure, met or not.
-
-Everything is measured when it is printed. Needs speech in PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
-"""
+"""A line for each figure that the project claims and no test holds: requirement, figure, met or not."""
 
 from __future__ import annotations
 
@@ -13,29 +10,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.proof.tables import Line
+
+ROOT = Path(__file__).resolve().parents[2]
 ONE = "--system=commands-cnn"
 PAIRS = [f"--backend={b}" for b in ("librosa", "numpy", "tf_signal")] + [
     f"--runtime={r}" for r in ("torch", "onnxrt", "tflite")
 ]
 PAIRS.append("--precision=float32")
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure: what is asked for, what was measured, whether it is met (None: not measured here)."""
-
-    requirement: str
-    figure: str
-    met: bool | None
 
 
 def parity(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -226,18 +213,3 @@ def lines() -> Iterator[Line]:
         yield recorded(speech, work)
         yield from held_out(speech, work)
         yield bounds_and_defects(speech)
-
-
-def main() -> None:
-    """Print the table; exit 1 when a figure isn't met."""
-    table = Table("requirement", "figure", "met", box=None, pad_edge=False)
-    missed = 0
-    for line in lines():
-        missed += line.met is False
-        table.add_row(line.requirement, line.figure, {True: "yes", False: "NO", None: "not measured"}[line.met])
-    Console(width=140).print(table, markup=False)
-    sys.exit(1 if missed else 0)
-
-
-if __name__ == "__main__":
-    main()
