@@ -12,6 +12,7 @@ from typing import Any
 
 from parity import errors, plan, policy, provenance, sources, system
 from parity import frontend as fe
+from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
 from parity.expected import Expected
 from parity.judge import Judge
@@ -68,22 +69,23 @@ def _unheard(_detection: Detection) -> None:
 
 def run(
     selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
-    heard: Callable[[Detection], None] = _unheard,
+    heard: Callable[[Detection], None] = _unheard, dump: DumpTarget | None = None,
 ) -> tuple[Run, Path]:  # fmt: skip
     """Compare everything selected; returns the run and its folder under `reports`.
 
-    `heard` is told what a stream detects, as it is detected.
+    `heard` is told what a stream detects, as it is detected. A `dump` stands in the place of the plugins selected.
 
     Raises a ParityError for what must be mended first; nothing is written then.
     """
     begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    plans, skipped, versions = plan.make(selection, target)
-    runnable = [p for p in plans if p.pairs]
+    plans, skipped, versions = plan.make(selection, target) if dump is None else dump.plan()
+    runnable = [p for p in plans if p.pairs or dump is not None]
     if not runnable:
         raise _nothing(selection, plans, skipped)
     runnable = sources.recorded(selection, runnable, skipped)
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
-    found = {p.system.name: sources.source(p, selection, target) for p in runnable}
+    found = {p.system.name: sources.source(p, selection, target) if dump is None
+             else dump.source(p, selection, skipped) for p in runnable}  # fmt: skip
     summary = Run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
@@ -103,8 +105,9 @@ def run(
                 _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
                                bool(selection.systems))  # fmt: skip
             else:
-                _run_system(p, source, target, rules[p.system.name], record, times, progress,
-                            tally if selection.labels_from_folders else None)  # fmt: skip
+                _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
+                            tally if selection.labels_from_folders else None,
+                            amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
                 skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
@@ -116,6 +119,8 @@ def run(
             skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
         summary.labels = tally.summary() if selection.labels_from_folders else {}
         summary.gaps = _gaps(rules, runnable, found)
+        if dump is not None:
+            summary.gaps["unmet"] = []  # of plugins, not of what a device computed
         summary.timings = times.rows() + list(getattr(target, "timings", []))
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries

@@ -19,6 +19,7 @@ from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, NOTHING, ParityErr
 
 if TYPE_CHECKING:
     from parity.golden_export import Format
+    from parity.records import Run
     from parity.system import System
     from parity.targets.local import LocalTarget
 
@@ -107,12 +108,11 @@ def cli() -> None:
 @_local
 def run(**options: Any) -> None:
     """Compare backends and runtimes with the goldens, tap by tap."""
-    import msgspec
     from rich.console import Console
 
     from parity import pipeline, progress, system
     from parity.plan import Selection
-    from parity.report import streaming, terminal
+    from parity.report import streaming
 
     _combination(options)
     selection = Selection(
@@ -125,12 +125,22 @@ def run(**options: Any) -> None:
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
         heard = streaming.hearing(Console(highlight=False)) if options["form"] == "table" else lambda _: None
         done, folder = pipeline.run(selection, target, reports, _command(), step, heard)
+    show_run(done, folder, options["form"], options["verbose"])
+
+
+def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
+    """Print a run as a table or JSON, and end with its exit code."""
+    import msgspec
+    from rich.console import Console
+
+    from parity.report import terminal
+
     try:
-        if options["form"] == "json":
+        if form == "json":
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
         else:
             console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-            terminal.show(done, console, options["verbose"])
+            terminal.show(done, console, verbose)
             console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
@@ -501,6 +511,16 @@ def init(folder: Path) -> None:
         click.echo(f"wrote {_shown(path)}")
     click.echo("fill in what is marked TODO, then: parity golden record --system "
                f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
+
+
+def _more() -> None:
+    """Commands in modules of their own."""
+    from parity.cli import compare
+
+    cli.add_command(compare.compare)
+
+
+_more()
 
 
 def main() -> NoReturn:
