@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from parity import audio, golden, plan, sources
+from parity import audio, golden, plan, registry, sources
 from parity.dumps.dump import Dump, Expected, of_stage
 from parity.errors import ConfigError, NothingCompared
 from parity.expected import Expected as Right
@@ -24,10 +24,14 @@ from parity.protocols import Array, Artifact, ClipOutput, Description, Job, JobR
 from parity.records import Skipped, Verdict
 from parity.sources import Source
 from parity.system import System
-from parity.taps import DECISION_TAPS, MODEL_INPUT, REGENERATED_TAPS, is_feature
+from parity.taps import DECISION_TAPS, LABEL, MODEL_INPUT, REGENERATED_TAPS, is_feature
 
 NAME = "recorded"
 """What stands in verdicts in a backend's and in a runtime's place."""
+
+
+_BESIDE = frozenset({MODEL_INPUT, LABEL})
+"""Taps of the network that no file maps: a label is told by its index."""
 
 
 class DumpTarget:
@@ -40,7 +44,7 @@ class DumpTarget:
         self.name = said.device or "local"
         self._features = dump.taps & frozenset(found.frontend.taps)
         self._model = frozenset(t for t in dump.taps if not is_feature(t))
-        known = {*found.frontend.taps, MODEL_INPUT, *found.taps}
+        known = {*found.frontend.taps, *_BESIDE, *found.taps}
         if strange := sorted(dump.taps - known):
             close = difflib.get_close_matches(strange[0], sorted(known), n=1)
             raise ConfigError(
@@ -77,7 +81,7 @@ class DumpTarget:
         absent = None
         if v.tap == MODEL_INPUT and v.outcome == "missing" and MODEL_INPUT not in self._model:
             absent = "not in the dump; taken to be " + ("the device's own" if self._own else "the golden's features")
-        if v.tap in DECISION_TAPS and self._system.decision.source not in self._model:
+        if v.tap in DECISION_TAPS and not {v.tap, self._system.decision.source} & self._model:
             absent = f"the dump holds no {self._system.decision.source}, which decides"
         if absent is not None:
             return msgspec.structs.replace(v, outcome="unavailable", message=absent)
@@ -117,7 +121,7 @@ class DumpTarget:
         self._tell(names, [e["name"] for e in held], "golden", skipped)
         kept = dataclasses.replace(whole, manifest={**whole.manifest, "clips": held})
         found = sources.from_goldens(kept, REGENERATED_TAPS & self._features)
-        bare = sorted({t for e in held for t in self._model - e["model"]["arrays"].keys() - {MODEL_INPUT}})
+        bare = sorted({t for e in held for t in self._model - e["model"]["arrays"].keys() - _BESIDE})
         found.unheld = [f"not every golden holds {tap}: compared where it does" for tap in bare]
         return found
 
@@ -178,6 +182,11 @@ class DumpTarget:
                 arrays[tap] = got[0]
                 if got[1] is not None:
                     raw[tap] = got[1]
+                if tap == LABEL and not 0 <= got[0].item() < len(self._system.labels):
+                    raise ConfigError(
+                        f"the dump's label of {clip} is number {got[0].item()}, of {len(self._system.labels)} labels",
+                        "the first of `labels` in system.toml is 0",
+                    )
         return ClipOutput(arrays, 0.0, raw=raw)
 
     def _stage(self, tap: Tap) -> Expected:
@@ -189,9 +198,22 @@ class DumpTarget:
             return self._stage(tap)
         if tap == MODEL_INPUT:
             return self._stage(self._system.frontend.output)
+        if tap == LABEL:
+            return Expected("", "int64")
         assert self._artifact is not None
         port = self._artifact.taps[tap]
         return Expected("".join(a for a in "TFC" if a in port.layout), port.dtype)
+
+
+def left_over(p: Plan, clips: Sequence[tuple[str, str]]) -> Iterator[Skipped]:
+    """What the dumps among a plan's backends hold beyond the clips (name, sha256) that were judged."""
+    for spec in p.backends:
+        name, options = registry.parse(spec)
+        if name == NAME:
+            extra = Dump(Path(options["path"]), None, p.system.frontend.taps).extra(clips)
+            if extra:
+                reason = f"the dump has what no clip of this run goes by: {_some(extra)}"
+                yield Skipped(system=p.system.name, backend=spec, reason=reason)
 
 
 def _fed(output: ClipOutput, tap: Tap) -> ClipOutput:
@@ -209,7 +231,7 @@ def _artifact(found: System, precision: str | None, form: str | None, taps: froz
         there = ", ".join(dict.fromkeys(f"{a.format} {a.precision}" for a in every)) or "none"
         asked = " ".join(filter(None, (form, precision)))
         raise ConfigError(f"{found.name} has no {asked or 'model'} file", f"its files: {there}")
-    wanted = taps - {MODEL_INPUT}
+    wanted = taps - _BESIDE
     best = max(fits, key=lambda a: len(wanted & a.taps.keys()))
     if absent := sorted(wanted - best.taps.keys()):
         raise ConfigError(f"the {best.format} {best.precision} file of {found.name} maps no {absent[0]}",

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import errors, plan, policy, provenance, sources, system
+from parity import dumped, errors, plan, policy, provenance, sources, system
 from parity import frontend as fe
 from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
@@ -105,9 +105,10 @@ def run(
                 _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
                                bool(selection.systems))  # fmt: skip
             else:
-                _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
-                            tally if selection.labels_from_folders else None,
-                            amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
+                seen = _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
+                                       tally if selection.labels_from_folders else None,
+                                       amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
+                skipped += dumped.left_over(p, seen) if dump is None else []
                 skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
@@ -170,10 +171,11 @@ def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
     progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
     amended: Callable[[Verdict], Verdict] = _as_it_is,
-) -> None:  # fmt: skip
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Judge a system's clips as their results come; returns their names and sha256."""
     judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
     pending: list[list[Expected]] = []
-    done = 0
+    clips: list[tuple[str, str]] = []
     progress(p.system.name, 0, source.total)
     for result in target.run(_jobs(p, source.chunks, pending)):
         part = pending.pop(0)
@@ -192,8 +194,9 @@ def _run_system(
             times.outputs("model", spec, p.system.name, outputs, precision)
         if tally is not None:
             _tally(tally, p, result)
-        done += len(part)
-        progress(p.system.name, done, source.total)
+        clips += [(e.clip.name, e.clip.sha256) for e in part]
+        progress(p.system.name, len(clips), source.total)
+    return clips
 
 
 def _stream_system(

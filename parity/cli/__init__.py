@@ -164,6 +164,9 @@ def _combination(options: dict[str, Any]) -> None:
         raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
     if options["streaming"] and (options["labels_from"] or options["examples"]):
         raise click.UsageError("--streaming compares frames with whole clips': take --labels-from and --examples away")
+    for backend in options["backends"]:
+        if backend.startswith("recorded:") and (options["examples"] or options["streaming"]):
+            raise click.UsageError("a dump knows no drawn clips or chunks: take --examples and --streaming away")
     if given("seed") and not options["examples"]:
         raise click.UsageError("--seed needs --examples")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -207,11 +206,3 @@ def changed(d: Description, options: Mapping[str, Any], array: Mapping[str, Any]
         raise ConfigError(f"--{option} is of an array, but none is named", "name it: --tap features/compressed")
     plain = [{k: v for k, v in vars(e).items() if v is not None} | dict(array) for e in arrays]
     return checked(dataclasses.replace(d, arrays=tuple(entry("options", "", p) for p in plain), **options), "options")
-
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def is_sha256(text: str) -> bool:
-    """Whether a clip is named by its samples."""
-    return _SHA256.fullmatch(text) is not None

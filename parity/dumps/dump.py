@@ -18,14 +18,14 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from parity import layout
 from parity.c_source import identifiers
 from parity.dumps import files
-from parity.dumps.description import FILE, Description, Entry, is_sha256, read
+from parity.dumps.description import FILE, Description, Entry, read
 from parity.errors import ConfigError
 from parity.frontend import Frontend, Mel
 from parity.protocols import Array, Raw, Tap
@@ -59,8 +59,7 @@ def identifier(name: str) -> str:
 
 def stem(clip: str) -> str:
     """A clip's name without its ending; folders stay."""
-    head, dot, _ = clip.rpartition(".")
-    return head if dot and "/" not in clip[len(head) :] else clip
+    return PurePosixPath(clip).with_suffix("").as_posix()
 
 
 @functools.lru_cache(maxsize=4)
@@ -225,8 +224,7 @@ class Dump:
         for key, wanted in self.said.named.items():
             if wanted in (clip, sha256) and key in known:
                 return key
-        if self.said.named and any(is_sha256(v) or v == clip for v in self.said.named.values()):
-            known -= set(self.said.named)
+        known -= self.said.named.keys()  # those belong to whom they are said to
         return next((k for k in (clip, stem(clip), identifier(stem(clip))) if k in known), None)
 
     def extra(self, clips: Iterable[tuple[str, str]]) -> list[str]:
@@ -281,21 +279,20 @@ class Dump:
             return self._of_one(e, self.root / e.file) if (self.root / e.file).is_file() else {}
         if self.path.is_file():
             return self._of_one(e, self.path)
+        mine = [n for n in self._files if Path(n).stem == identifier(e.tap)]
+        if any("/" not in n for n in mine):
+            return self._of_one(e, self.root / mine[0])  # one stack a tap
+        # A file of its own in a folder a clip; else a file a clip, which holds several arrays, or this one alone.
+        usual = {n: Path(n).parent for n in mine} or {
+            n: Path(n).with_suffix("") for n in self._files if alone or Path(n).suffix.lower() in files.SEVERAL
+        }
         found: dict[str, Place] = {}
-        for name in self._files:
-            below = Path(name)
-            holds = below.suffix.lower() in files.SEVERAL
-            if below.stem == identifier(e.tap):
-                key = below.parent.as_posix()
-                if key == ".":
-                    return self._of_one(e, self.root / name)  # one stack a tap
-            elif alone or holds:
-                key = below.with_suffix("").as_posix()
-            else:
-                continue
+        for name, key in ((n, k.as_posix()) for n, k in usual.items()):
             if key in found:
-                raise ConfigError(f"{self.path} has two arrays of {e.tap} for {key}: {found[key].path.name} and "
-                                  f"{below.name}", "say which: `file` in its [[arrays]]")  # fmt: skip
+                raise ConfigError(
+                    f"{self.path} has two arrays of {e.tap} for {key}: {found[key].path.name} and {Path(name).name}",
+                    "say which: `file` in its [[arrays]]",
+                )
             found[key] = Place(e, self.root / name, _variable_of(e, key))
         return found
 
