@@ -331,8 +331,7 @@ class Judge:
         """The label that the logits decide, against that of the `right` ones."""
         decision, path = self._system.decision, what["path"]
         source = decision.source
-        gold, logits = compare.decide(decision.logits(right), tuple(labels)), output.taps.get(source)
-        chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
+        gold, chosen = compare.decide(decision.logits(right), tuple(labels)), self._chosen(output)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
@@ -344,6 +343,15 @@ class Judge:
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
         return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
+
+    def _chosen(self, output: ClipOutput) -> compare.Choice | None:
+        """What a candidate decides: the label that it told (a dump, by its index), else what its logits decide."""
+        if (told := output.taps.get(LABEL)) is not None:
+            index = int(told.item())
+            return compare.Choice(self._system.labels[index], index, np.inf)
+        decision = self._system.decision
+        logits = output.taps.get(decision.source)
+        return None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
 
     def _decision(
         self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]

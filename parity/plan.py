@@ -137,7 +137,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         _refuse_unread(plan.system, runtimes)
-        _add_kernels(plan, target, skipped)
+        add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
@@ -176,7 +176,7 @@ def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
             )
 
 
-def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
+def add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
     """The runtimes that say what a plan's files compute; what can't be held to them is told.
 
     ConfigError where system.toml names one that can't run the file.

@@ -19,6 +19,7 @@ from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, NOTHING, ParityErr
 
 if TYPE_CHECKING:
     from parity.golden_export import Format
+    from parity.records import Run
     from parity.system import System
     from parity.targets.local import LocalTarget
 
@@ -107,12 +108,11 @@ def cli() -> None:
 @_local
 def run(**options: Any) -> None:
     """Compare backends and runtimes with the goldens, tap by tap."""
-    import msgspec
     from rich.console import Console
 
     from parity import pipeline, progress, system
     from parity.plan import Selection
-    from parity.report import streaming, terminal
+    from parity.report import streaming
 
     _combination(options)
     selection = Selection(
@@ -125,12 +125,22 @@ def run(**options: Any) -> None:
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
         heard = streaming.hearing(Console(highlight=False)) if options["form"] == "table" else lambda _: None
         done, folder = pipeline.run(selection, target, reports, _command(), step, heard)
+    show_run(done, folder, options["form"], options["verbose"])
+
+
+def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
+    """Print a run as a table or JSON, and end with its exit code."""
+    import msgspec
+    from rich.console import Console
+
+    from parity.report import terminal
+
     try:
-        if options["form"] == "json":
+        if form == "json":
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
         else:
             console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-            terminal.show(done, console, options["verbose"])
+            terminal.show(done, console, verbose)
             console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
@@ -154,6 +164,9 @@ def _combination(options: dict[str, Any]) -> None:
         raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
     if options["streaming"] and (options["labels_from"] or options["examples"]):
         raise click.UsageError("--streaming compares frames with whole clips': take --labels-from and --examples away")
+    for backend in options["backends"]:
+        if backend.startswith("recorded:") and (options["examples"] or options["streaming"]):
+            raise click.UsageError("a dump knows no drawn clips or chunks: take --examples and --streaming away")
     if given("seed") and not options["examples"]:
         raise click.UsageError("--seed needs --examples")
 
@@ -503,7 +516,8 @@ def init(folder: Path) -> None:
                f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
 
 
-from parity.cli import calibrate as calibrate  # noqa: E402 - registers its command, which needs what is above
+from parity.cli import calibrate as calibrate  # noqa: E402 - each registers its command, which needs what is above
+from parity.cli import compare as compare  # noqa: E402
 
 
 def main() -> NoReturn:
