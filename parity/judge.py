@@ -63,6 +63,12 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
     return where
 
 
+def _derived(e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
+    """The derived bound of an activation before a policy widened it, where there is one."""
+    half = networks.half_of(e.halves, tap, artifact.precision, path)
+    return None if half is None else networks.interval(value, half)
+
+
 def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
@@ -170,7 +176,8 @@ class Judge:
                     continue
                 x, rule = self._feature(tap, e, backend)
                 dtype = self._system.frontend.dtype(tap)
-                found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=e.features[tap], rule=rule))
+                derived = x if rule == "derived" else e.features[tap]
+                found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=derived, rule=rule))
             yield from self._by_themselves(found, e, output)
 
     def _by_themselves(self, found: Sequence[Judged], e: Expected, output: ClipOutput) -> Sequence[Judged]:
@@ -251,7 +258,10 @@ class Judge:
                     x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
-                derived = e.features[self._system.frontend.output] if tap == MODEL_INPUT and backend else None
+                if tap == MODEL_INPUT:
+                    derived = e.features[self._system.frontend.output] if backend else None
+                else:
+                    derived = x if rule == "derived" else _derived(e, tap, e.model[tap], artifact, path)
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
@@ -290,6 +300,7 @@ class Judge:
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
+                    x if rule == "derived" else _derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:

@@ -134,6 +134,8 @@ def run(**options: Any) -> None:
             console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
             terminal.show(done, console, options["verbose"])
             console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+            if done.evidence and "explain" in cli.commands:
+                console.print(f"why: parity explain {shlex.quote(_shown(folder))}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.

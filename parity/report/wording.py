@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, follows_from, number, pairs, place, title
+from parity.localize import FAILED, NOT_COMPARED, Pair, erring, flow, follows_from, number, pairs, place, since, title
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary, Verdict
+from parity.taps import is_feature
 
 WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
 
@@ -145,6 +146,51 @@ def against(summary: TapSummary | None) -> str:
     if summary is None or summary.worst.error is None:
         return "–"
     return f"{number(summary.worst.error)}/{number(summary.worst.bound)}"
+
+
+def own(summary: TapSummary | None) -> str:
+    """`error/bound` of a stage by itself, where a clip failed; a dash where there is nothing to be said."""
+    if summary is None or summary.own is None or summary.own.own_error is None:
+        return "–"
+    return f"{number(summary.own.own_error)}/{number(summary.own.own_bound)}"
+
+
+def made(run: Run, verdict: Verdict) -> str:
+    """Whether the error of a first failing tap was made there or came in; nothing where that can't be told."""
+    v = verdict
+    if v.path == "features":
+        return _made_by_a_stage(run, v)
+    known = since(run, v)
+    if known is None or not known.tap or v.outcome != "fail":
+        return ""
+    if not known.between:
+        return f"made here: what comes before it, up to {known.tap}, is within bounds"
+    return f"made after {known.tap}, which is within bounds: on the clips that fail no layer between was compared"
+
+
+def _made_by_a_stage(run: Run, v: Verdict) -> str:
+    if not v.own_outcome:
+        return ""
+    unit = f" {v.unit}" if v.unit not in ("", "1") else ""
+    bound = "none allowed" if v.own_bound == 0.0 else f"bound {number(v.own_bound)}{unit}"
+    numbers = f"own error {number(v.own_error)}{unit}, {bound}" if v.own_error is not None else ""
+    if v.own_outcome == "pass":
+        start = f"what {v.own_from} gave it" if v.own_from else "the samples"
+        return f"came in: on {start} it is within bounds by itself ({numbers})"
+    flow_of = [tap for tap in flow(run, v.system) if is_feature(tap)]
+    at = flow_of.index(v.tap)
+    skipped = flow_of[flow_of.index(v.own_from) + 1 if v.own_from in flow_of else 0 : at]
+    here = f"made here or in {', '.join(stage(t) for t in skipped)}, which it doesn't show" if skipped else "made here"
+    also = [tap for tap in erring(run, v) if flow_of.index(tap) > at]
+    rest = "" if at == len(flow_of) - 1 else "; the stages after it hand it on"
+    if also:
+        rest = f"; by itself {', '.join(stage(t) for t in also)} errs as well"
+    return here + (f" ({numbers})" if numbers else "") + rest
+
+
+def stage(tap: str) -> str:
+    """A stage's short name: `windowed`."""
+    return tap.partition("/")[2]
 
 
 def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
