@@ -69,7 +69,7 @@ def _derived(e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str)
     return None if half is None else networks.interval(value, half)
 
 
-def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
+def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
@@ -119,6 +119,18 @@ class Judge:
                 outputs = result.activations["", runtime, artifact.precision]
                 yield from self._deployment(runtime, artifact, outputs, kernels, expected)
 
+    def column(
+        self, path: str, outputs: Outputs, expected: Sequence[Expected], *, backend: str = "", runtime: str = "",
+        artifact: Artifact | None = None, declared: frozenset[Tap] = frozenset(), kernels: Outputs = (),
+    ) -> Iterator[Judged]:  # fmt: skip
+        """Verdicts of one path alone: a backend's features with the taps `declared`, or a network of `artifact`."""
+        if artifact is None:
+            yield from self._features(backend, outputs, expected, declared)
+        elif path == "deployment":
+            yield from self._deployment(runtime, artifact, outputs, kernels, expected)
+        else:
+            yield from self._network(backend, runtime, artifact, outputs, expected)
+
     def _verdict(self, comparison: Comparison, what: dict[str, Any], arrays: Mapping[str, Array] | None = None,
                  **more: Any) -> Judged:  # fmt: skip
         c = comparison
@@ -131,7 +143,7 @@ class Judge:
         outcome = c.outcome
         keys = ("system", "backend", "runtime", "precision", "path", "tap", "clip")
         gap = self._rules.gap(**{k: what[k] for k in keys})
-        if gap is not None and _covers(gap, c, what["tap"]):
+        if gap is not None and covers(gap, c, what["tap"]):
             self._rules.met(gap)
             outcome = "gap"
         else:

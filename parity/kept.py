@@ -1,7 +1,9 @@
 """Which arrays of a run are kept, and what can be told from them again.
 
-`arrays/` has a file a judged tap: the candidate's array, the golden's, how far it might move, and that before a policy
-widened it; enough to judge it again under another policy (see `parity.recheck`). `evidence/` has everything that was
+`arrays/` has a file a judged tap: `candidate`, `golden`, the ends `lo` and `hi` that it was held to, those that were
+derived, before a policy widened them (`derived_lo`, `derived_hi`; just `derived` where nothing did; none of them where
+nothing could be derived), of a quantized tensor `integers`, `scale` and `zero_point`; and `what` it is of. It is enough
+to judge it again under another policy (see `parity.recheck`). `evidence/` has everything that was
 computed for a few failing clips (see `parity.evidence`).
 """
 
@@ -34,9 +36,9 @@ def _who(j: Judged) -> tuple[str, ...]:
 
 def _stored(j: Judged) -> dict[str, Array]:
     arrays = dict(j.arrays or {})
-    if arrays.get("derived_lo") is arrays.get("lo"):  # nothing widened it: once is enough
-        arrays.pop("derived_lo", None)
-        arrays.pop("derived_hi", None)
+    if "lo" in arrays and arrays.get("derived_lo") is arrays["lo"]:  # nothing widened it: once is enough
+        del arrays["derived_lo"], arrays["derived_hi"]
+        arrays["derived"] = np.array(True)
     return arrays
 
 

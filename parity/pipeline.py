@@ -172,7 +172,8 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
 
 
 def _runs(runtime: str, artifact: Artifact) -> dict[str, str]:
-    return {"runtime": runtime, "artifact": artifact.key}
+    what = {"format": artifact.format, "precision": artifact.precision, "file": Path(artifact.path).name}
+    return {"runtime": runtime} | what
 
 
 def _run_system(
@@ -270,11 +271,12 @@ def _compared(p: Plan) -> Iterator[dict[str, str]]:
             yield what | {"backend": "", "path": "deployment"}
 
 
-def _selected(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+def covers(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+    """Whether a gap may cover something of a column of the report."""
     return all(fnmatchcase(v, getattr(gap, k)) for k, v in (column | {"system": system}).items())
 
 
-def _subject(gap: policy.Gap) -> str:
+def subject(gap: policy.Gap) -> str:
     """What a gap is of: `mel40-mobilenetv2 · tflite int8 · model/logits`; patterns that match anything are left out."""
     pair = " → ".join(filter(None, (gap.backend.strip("*"), gap.runtime.strip("*"))))
     who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"))))
@@ -293,10 +295,10 @@ def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[st
         beside = [] if root is None else [root.resolve(), root.resolve().parent]
         owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
         for i, g in enumerate(known.gaps):
-            text = f"{_subject(g)}: {g.reason}"
+            text = f"{subject(g)}: {g.reason}"
             if i in known.used_gaps:
                 met.append(text)
-            elif owed and any(_selected(g, p.system.name, column) for column in _compared(p)):
+            elif owed and any(covers(g, p.system.name, column) for column in _compared(p)):
                 unmet.append(text)
     return {"met": met, "unmet": unmet}
 

@@ -203,9 +203,15 @@ class _Applied(msgspec.Struct):
 
     policies: list[tuple[list[Rule], list[Gap]]]
     systems: dict[str, int]
+    files: dict[str, tuple[str | None, str | None]]
+    """By system where they were read from: the file of rules, the folder of gaps."""
 
 
 APPLIED = "policy.json"
+
+
+def _full(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def writer(rules: Mapping[str, Policy]) -> Callable[[Path, object], None]:
@@ -219,7 +225,8 @@ def writer(rules: Mapping[str, Policy]) -> Callable[[Path, object], None]:
             if pair not in sets:
                 sets.append(pair)
             systems[name] = sets.index(pair)
-        (folder / APPLIED).write_bytes(msgspec.json.encode(_Applied(sets, systems)) + b"\n")
+        files = {name: (_full(p.path), _full(p.gaps_from)) for name, p in rules.items()}
+        (folder / APPLIED).write_bytes(msgspec.json.encode(_Applied(sets, systems, files), order="sorted") + b"\n")
 
     return write
 
@@ -228,8 +235,12 @@ def applied(run: Path) -> dict[str, Policy]:
     """System -> the policy that a run judged it by. ConfigError where the run doesn't say."""
     try:
         found = msgspec.json.decode((run / APPLIED).read_bytes(), type=_Applied)
-        return {name: Policy(*found.policies[i], path=run / APPLIED) for name, i in found.systems.items()}
-    except (OSError, IndexError, msgspec.DecodeError) as e:
+        out = {}
+        for name, i in found.systems.items():
+            (rules, gaps), (path, folder) = found.policies[i], found.files[name]
+            out[name] = Policy(rules, gaps, Path(path) if path else None, Path(folder) if folder else None)
+        return out
+    except (OSError, IndexError, KeyError, msgspec.DecodeError) as e:
         raise ConfigError(
             f"{run} doesn't say which policy it was judged by: {e}", "it is of an older parity: make the run again"
         ) from None

@@ -155,8 +155,9 @@ class Run(msgspec.Struct, kw_only=True):
     """What `evidence/` holds: file, candidate (system, backend, runtime, precision, path) and clip."""
     keep: str = "failing"
     """Whose arrays are in `arrays/`: failing, all or none."""
-    recheck_of: str = ""
-    """The run whose arrays were judged again."""
+    recheck: dict[str, Any] = {}
+    """Where the arrays of another run were judged again: `of`, and how many verdicts were `judged`, `stand` as they
+    were, or are `open`."""
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:

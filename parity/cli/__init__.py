@@ -507,6 +507,16 @@ def init(folder: Path) -> None:
                f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
 
 
+def _register() -> None:
+    """Commands with a file of their own."""
+    from parity.cli.recheck import recheck
+
+    cli.add_command(recheck)
+
+
+_register()
+
+
 def main() -> NoReturn:
     """Entry point: every error becomes a line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as tidily as by Ctrl-C

@@ -211,9 +211,19 @@ def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
 
 
 def judged_by(run: Run) -> list[str]:
-    """What stood in for goldens, a line a system that was judged without."""
+    """What was judged again, and what stood in for goldens, a line a system that was judged without."""
     anchors = {name: about.get("anchor") for name, about in run.systems.items()}
-    return [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
+    live = [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
+    return _again(run) + live
+
+
+def _again(run: Run) -> list[str]:
+    if not run.recheck:
+        return []
+    n = {how: run.recheck.get(how, 0) for how in ("judged", "stand", "open")}
+    words = f"recheck of {run.recheck['of']}, nothing was run: {count(n['judged'], 'verdict')} judged again"
+    words += f", {n['stand']} stand as they were" if n["stand"] else ""
+    return [words + (f", {n['open']} can't be judged" if n["open"] else "")]
 
 
 def unanchored(run: Run) -> list[str]:
