@@ -13,7 +13,7 @@ import click
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--tolerances", type=click.Path(path_type=Path), metavar="FILE", help="Rules to judge by.")
 @click.option("--golden", type=click.Path(path_type=Path), metavar="DIR",
-              help="Its tolerances.toml and known_gaps.toml to judge by. Default: the files that RUN took.")  # fmt: skip
+              help="Its tolerances.toml and known_gaps.toml to judge by. Default: those of RUN.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), metavar="DIR",
               help="Where the new run's folder goes. Default: beside RUN.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")

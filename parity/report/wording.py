@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, erring, flow, follows_from, number, pairs, place, since, title
+from parity.localize import (
+    FAILED,
+    NOT_COMPARED,
+    Pair,
+    erring,
+    flow,
+    follows_from,
+    number,
+    pairs,
+    passes_alone,
+    place,
+    since,
+    title,
+)
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary, Verdict
 from parity.taps import is_feature
@@ -163,6 +176,8 @@ def made(run: Run, verdict: Verdict) -> str:
     known = since(run, v)
     if known is None or not known.tap or v.outcome != "fail":
         return ""
+    if v.path == "cumulative" and passes_alone(run, v):
+        return "came in: it passes on the golden's features, so that it follows from features that are within bounds"
     if not known.between:
         return f"made here: what comes before it, up to {known.tap}, is within bounds"
     return f"made after {known.tap}, which is within bounds: on the clips that fail no layer between was compared"
@@ -175,8 +190,8 @@ def _made_by_a_stage(run: Run, v: Verdict) -> str:
     bound = "none allowed" if v.own_bound == 0.0 else f"bound {number(v.own_bound)}{unit}"
     numbers = f"own error {number(v.own_error)}{unit}, {bound}" if v.own_error is not None else ""
     if v.own_outcome == "pass":
-        start = f"what {v.own_from} gave it" if v.own_from else "the samples"
-        return f"came in: on {start} it is within bounds by itself ({numbers})"
+        start = v.own_from or "the samples"
+        return f"came in: with the input that it had, from {start}, it is within bounds ({numbers})"
     flow_of = [tap for tap in flow(run, v.system) if is_feature(tap)]
     at = flow_of.index(v.tap)
     skipped = flow_of[flow_of.index(v.own_from) + 1 if v.own_from in flow_of else 0 : at]
