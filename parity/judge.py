@@ -63,12 +63,6 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
     return where
 
 
-def _derived(e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
-    """The derived bound of an activation before a policy widened it, where there is one."""
-    half = networks.half_of(e.halves, tap, artifact.precision, path)
-    return None if half is None else networks.interval(value, half)
-
-
 def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
@@ -273,7 +267,7 @@ class Judge:
                 if tap == MODEL_INPUT:
                     derived = e.features[self._system.frontend.output] if backend else None
                 else:
-                    derived = x if rule == "derived" else _derived(e, tap, e.model[tap], artifact, path)
+                    derived = x if rule == "derived" else self._derived(e, tap, e.model[tap], artifact, path)
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
@@ -312,7 +306,7 @@ class Judge:
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
-                    x if rule == "derived" else _derived(e, tap, right.taps[tap], artifact, "deployment"),
+                    x if rule == "derived" else self._derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:
@@ -336,12 +330,21 @@ class Judge:
         rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
+    def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
+        """How far arithmetic lets an activation move, where that can be derived."""
+        return networks.half_of(e.halves, tap, artifact.precision, path)
+
+    def _derived(self, e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
+        """The derived bound of an activation before a policy widened it, where there is one."""
+        half = self.half_width(e, tap, artifact, path)
+        return None if half is None else networks.interval(value, half)
+
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
         """The derived bound of an activation, widened where a rule declares more; where none is derived, the rule's."""
         which = (self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name)
-        half = networks.half_of(e.halves, tap, artifact.precision, path)
+        half = self.half_width(e, tap, artifact, path)
         rule = self._rules.require(*which) if half is None else self._rules.rule(*which)
         raw = output.raw.get(tap)
         if rule is None:
