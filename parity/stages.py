@@ -62,19 +62,23 @@ def isolated(frontend: fe.Frontend, clip: Clip, taps: Mapping[Tap, Array]) -> di
         if right is not None:
             judged = compare.compare(taps[tap], right.value, right.lo, right.hi, frontend.dtype(tap))
             out[tap] = Own(since, right, judged)
-        since, start = tap, np.asarray(taps[tap], np.float64)
+        if taps[tap].dtype.kind in "biuf":  # of what isn't a number nothing follows
+            with np.errstate(invalid="ignore"):  # a signalling NaN, as bytes in the wrong order have it
+                since, start = tap, taps[tap].astype(np.float64)
     return out
 
 
 def _applied(frontend: fe.Frontend, since: Tap, start: Array, between: tuple[Tap, ...]) -> Interval | None:
     """The oracle's stages on an array at the tap `since`, and their bound; None where they don't take it."""
     x, arrays = start, {since: start} if since else {}
+    if start.ndim != (1 if since in (SAMPLES, "features/audio") else 2):
+        return None
     try:
         with np.errstate(all="ignore"):  # what it holds is the candidate's: negative powers, NaN
             for tap in between:
                 x = arrays[tap] = reference.stage(frontend, tap, x)
             return bounds.bounds(frontend, arrays, since or None)[between[-1]]
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, TypeError, ArithmeticError):
         return None
 
 
