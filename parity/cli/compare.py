@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from parity import cli
+from parity.cli.group import (
+    PATH,
+    cli,
+    complete,
+    local_options,
+    local_target,
+    show_run,
+    system_names,
+    typed,
+)
 
 _ARRAY = ("tap", "variable", "axes", "dtype", "written", "shape", "scale", "zero_point", "delimiter", "header")
 
@@ -21,11 +30,11 @@ def _shape(_context: click.Context, _parameter: click.Parameter, text: str | Non
     return tuple(int(p) for p in parts)
 
 
-@click.command()
-@click.argument("dump", type=cli.PATH, metavar="DUMP")
+@cli.command()
+@click.argument("dump", type=PATH, metavar="DUMP")
 @click.option("--system", "system", required=True, metavar="NAME|DIR",
-              shell_complete=cli._complete(cli._system_names), help="The system that computed it.")  # fmt: skip
-@click.option("--layout", type=cli.PATH, metavar="FILE", help="What the dump is. Default: dump.toml beside it.")
+              shell_complete=complete(system_names), help="The system that computed it.")  # fmt: skip
+@click.option("--layout", type=PATH, metavar="FILE", help="What the dump is. Default: dump.toml beside it.")
 @click.option("--tap", metavar="TAP", help="Which tap the arrays are: features/compressed, model/logits, ...")
 @click.option("--clip", "clips", multiple=True, metavar="NAME",
               help="A clip, as goldens (or --audio) name it. Repeat it in a stack's order.")  # fmt: skip
@@ -47,12 +56,12 @@ def _shape(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--precision", metavar="NAME", help="Of the model file that the device runs. Default: float32.")
 @click.option("--runtime", metavar="NAME", help="Judge activations by this runtime's rules. Default: recorded.")
 @click.option("--device", metavar="NAME", help="What reports call the place where it was computed.")
-@click.option("--audio", type=cli.PATH, metavar="DIR", help="The wavs that it was computed from. Default: goldens.")
-@click.option("--golden", type=cli.PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
-@click.option("--report", type=cli.PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
+@click.option("--audio", type=PATH, metavar="DIR", help="The wavs that it was computed from. Default: goldens.")
+@click.option("--golden", type=PATH, metavar="DIR", help="Goldens to compare with. Default: the project's golden/.")
+@click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
 @click.option("--verbose", "-v", is_flag=True, help="Every tap of every pair, not the worst only.")
-@cli._local
+@local_options
 def compare(dump: Path, **options: Any) -> None:
     """Judge features or activations that a device, C code or MATLAB wrote: .npy, .npz, .csv, .mat or raw bytes.
 
@@ -71,10 +80,10 @@ def compare(dump: Path, **options: Any) -> None:
     taps = (*found.frontend.taps, "model/input", *found.taps)
     selection = plans.Selection(systems=(options["system"],), audio=options["audio"], golden=options["golden"])
     reports = options["report"] or system.root() / "reports"
-    with cli._target(options["jobs"], options["limit"]) as target, progress.shown() as step:
+    with local_target(options["jobs"], options["limit"]) as target, progress.shown() as step:
         recorded = DumpTarget(target, found, Dump(dump, said, taps))
-        done, folder = pipeline.run(selection, target, reports, cli._command(), step, dump=recorded)
-    cli.show_run(done, folder, options["form"], options["verbose"])
+        done, folder = pipeline.run(selection, target, reports, typed(), step, dump=recorded)
+    show_run(done, folder, options["form"], options["verbose"])
 
 
 def _said(dump: Path, options: dict[str, Any]) -> Any:
