@@ -507,6 +507,12 @@ def test_compare_as_it_is_typed(dumped: Path, golden: Path, tmp_path: Path) -> N
         ((dumped / "good", "--audio", tmp_path), 3, ("take --golden away",)),
     ):  # fmt: skip
         rig.refused(rig.parity(*common, *more), code, *words)
+    np.zeros(11, np.int8).tofile(tmp_path / f"{STEMS[0]}.raw")
+    raw = ("--tap", "model/logits", "--written", "int8", "--scale", "0.17", "--precision", "int8")
+    rig.refused(rig.parity(*common, tmp_path / f"{STEMS[0]}.raw", *raw), 3, "no rule says", "--runtime tflm")
+    done = rig.parity(*common, tmp_path / f"{STEMS[0]}.raw", *raw, "--runtime", "tflm", "--report", tmp_path / "int8")
+    assert done.returncode == 1, done.stderr
+    assert "tflm:recorded int8" in done.stdout
     assert len(rig.left_over(tmp_path / "r")) == 3  # what was refused left nothing behind
 
 
