@@ -112,6 +112,7 @@ def test_a_fault_is_placed_among_the_taps_that_were_dumped(
     done, _ = compared(local, tmp_path / "dump", tmp_path / "r", golden)
     assert rig.failing(done) == [("features/filterbank", "fail"), (LOGMEL, "fail")]
     assert outcomes(done)["features/spectrum"] == "unavailable"
+    assert rig.messages(done, "unavailable").splitlines() == ["not in the dump"] * 3
 
 
 @pytest.mark.parametrize(
