@@ -1,6 +1,6 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, panel, detection. Needs speech in PARITY_DATA (see CONTRIBUTING.md);
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection. Needs speech in PARITY_DATA (see CONTRIBUTING.md);
 without it, lines say so.
 """
 
@@ -19,6 +19,12 @@ def _figures() -> Iterator[Line]:
     return figures.lines()
 
 
+def _alarms() -> Iterator[Line]:
+    from tests.proof import alarms
+
+    return alarms.lines()
+
+
 def _panel() -> Iterator[Line]:
     from tests.proof import corruptions
 
@@ -31,7 +37,9 @@ def _detection() -> Iterator[Line]:
     return mutants.lines()
 
 
-PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {"figures": _figures, "panel": _panel, "detection": _detection}
+PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
+    "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -1,0 +1,106 @@
+"""False alarms: every legitimate pair on sounds that set no constant, through the command itself.
+
+The sounds are speech of held-out speakers, as it was recorded and down to -80 dBFS, silence, tones and noise. A
+comparison is one clip under one column of the report: a backend's features; a runtime's activations on the golden's
+features (isolated) or on a backend's (cumulative). It is a false alarm where any of its taps fails.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from tests.proof import figures, speech
+from tests.proof.tables import Line, show
+
+SYSTEMS = (
+    "commands-cnn",
+    "logmel-gru",
+    "mel40-mobilenetv2",
+    "mel40-shufflenetv2",
+    "mfcc-lstm",
+    "micro-speech",
+    "tiny-conv",
+)
+PRECISIONS = ("float32", "float16")
+"""Those whose bounds are all derived."""
+SPOKEN = 60
+LEVELS = (None, -40.0, None, -60.0, None, -80.0)
+"""dBFS of the largest sample, in turn; None: as it was recorded."""
+LAYERS = 20
+"""Clips whose inner layers are compared too; the first of them are speech."""
+COMPARISONS = 10_000
+
+Column = tuple[str, str, str, str]
+FAILED = ("fail", "missing", "error")
+
+
+def sounds(folder: Path) -> int:
+    """Write them as 32-bit floats, which know no smallest step; how many there are."""
+    spoken = [speech.clip(path) for path in speech.held_out()[:SPOKEN]]
+    levels = [LEVELS[i % len(LEVELS)] for i in range(len(spoken))]
+    clips = [c if dbfs is None else speech.at_peak(c, dbfs) for c, dbfs in zip(spoken, levels, strict=True)]
+    folder.mkdir(parents=True)
+    clips += speech.designed()
+    for i, clip in enumerate(clips):
+        soundfile.write(folder / f"{i:03}-{clip.name}.wav", clip.samples, clip.rate, subtype="FLOAT")
+    return len(clips)
+
+
+def compared(record: Mapping[str, Any]) -> dict[Column, tuple[int, int, float]]:
+    """By column: clips that were judged, verdicts that fail, and the largest error over its bound."""
+    judged: dict[Column, int] = defaultdict(int)
+    failed: dict[Column, int] = defaultdict(int)
+    worst: dict[Column, float] = defaultdict(float)
+    for s in record["summaries"]:
+        column = (s["backend"], s["runtime"], s["precision"], s["path"])
+        failing = sum(s["counts"].get(o, 0) for o in FAILED)
+        judged[column] = max(judged[column], failing + sum(s["counts"].get(o, 0) for o in ("pass", "gap")))
+        failed[column] += failing
+        worst[column] = max(worst[column], s["worst"].get("ratio") or 0.0)
+    return {c: (judged[c], failed[c], worst[c]) for c in judged}
+
+
+def failing(record: Mapping[str, Any]) -> Iterator[str]:
+    """Each tap of each column that fails somewhere, with its worst clip."""
+    for s in record["summaries"]:
+        if (n := sum(s["counts"].get(o, 0) for o in FAILED)) and (w := s["worst"]):
+            who = " ".join(filter(None, (s["system"], s["backend"], s["runtime"], s["precision"], s["path"])))
+            yield f"{who} {s['tap']}: {n} clips, worst {w['clip']} at {w.get('ratio')} of its bound"
+
+
+def lines(systems: Sequence[str] = SYSTEMS) -> Iterator[Line]:
+    """Every pair of every system; a table of the columns by runtime."""
+    if speech.folder() is None:
+        yield Line("false alarms on real speech", "PARITY_DATA is not set", None)
+        return
+    total = alarms = 0
+    rows, told = [], []
+    with tempfile.TemporaryDirectory() as name:
+        clips = Path(name) / "clips"
+        count = sounds(clips)
+        for system in systems:
+            options = [f"--system={system}", f"--audio={clips}", f"--layers={LAYERS}", "--jobs=1"]
+            record = figures.run(*options, *(f"--precision={p}" for p in PRECISIONS), reports=Path(name) / "reports")
+            columns = compared(record)
+            told += failing(record)
+            for kind in ("features", "isolated", "cumulative", "deployment"):
+                mine = {c: v for c, v in columns.items() if c[3] == kind}
+                if not mine:
+                    continue
+                who = sorted({c[0] if kind == "features" else c[1] for c in mine})
+                judged, wrong = sum(v[0] for v in mine.values()), sum(v[1] for v in mine.values())
+                total, alarms = total + judged, alarms + wrong
+                largest = max(v[2] for v in mine.values())
+                rows.append((system, kind, " ".join(who), str(len(mine)), str(judged), str(wrong), f"{largest:.2f}"))
+    show(("system", "path", "who", "pairs", "clips x pairs", "alarms", "largest error/bound"), rows)
+    for line in told:
+        yield Line("a false alarm", line, False)
+    figure = f"{alarms} of {total} over {count} sounds; 95 % upper limit {3.0 / max(total, 1):.1e}"
+    met = alarms == 0 and total >= COMPARISONS
+    yield Line(f"no false alarm in {COMPARISONS:,} (clip, pair) comparisons", figure, met)
