@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -41,7 +41,7 @@ def _runs(stack: ExitStack, spec: str, artifact: Artifact) -> Run:
 
 
 class Trained:
-    """A system's network: the truth, parity's bound and the correct implementations. Sessions live as long as `stack`."""
+    """A system's network: the truth, parity's bound and the right implementations, for as long as `stack` lives."""
 
     def __init__(self, of: str, stack: ExitStack) -> None:
         self.of, self.system = of, networks.system_of(of)
@@ -67,7 +67,7 @@ class Trained:
 
 
 class Judged:
-    """A network on a clip: what is right, how far parity lets it move, and how far correct implementations lie apart."""
+    """A network on a clip: what is right, how far parity lets it move, and how far right implementations lie apart."""
 
     def __init__(
         self,
@@ -114,7 +114,9 @@ def activations(played: Sequence[Played]) -> tuple[list[Right], list[Case]]:
     for of, mutants in by_system.items():
         with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
             trained = Trained(of, stack)
-            wrong = [(m, *_both(m, stack, Path(folder))) for m in mutants]
+            wrong: list[tuple[Mutant, Run, Run]] = [
+                (m, stack.enter_context(m.candidate(Path(folder))), stack.enter_context(m.exact())) for m in mutants
+            ]
             for i, clip in enumerate(clips):
                 asked = tuple(n for n in others.OTHERS if n not in others.SLOW or i % SLOWLY == 0)
                 judged = trained.on(clip)
@@ -124,11 +126,6 @@ def activations(played: Sequence[Played]) -> tuple[list[Right], list[Case]]:
                     starts = judged.starts(run_exactly(judged.fed))
                     cases.append(Case(m.name, of, clip.name, starts, *_found(judged, run(judged.fed), asked), asked))
     return right, cases
-
-
-def _both(mutant: Mutant, stack: ExitStack, folder: Path) -> Iterator[Run]:
-    yield stack.enter_context(mutant.candidate(folder))
-    yield stack.enter_context(mutant.exact())
 
 
 def _found(

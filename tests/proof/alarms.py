@@ -80,7 +80,8 @@ def lines(systems: Sequence[str] = SYSTEMS) -> Iterator[Line]:
         yield Line("false alarms on real speech", "PARITY_DATA is not set", None)
         return
     total = alarms = 0
-    rows, told = [], []
+    rows: list[tuple[str, ...]] = []
+    told: list[str] = []
     with tempfile.TemporaryDirectory() as name:
         clips = Path(name) / "clips"
         count = sounds(clips)
