@@ -58,7 +58,7 @@ def conv(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     x, w, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
     groups, kernel = a.get("group", 1), w.shape[2:]
     stored = arithmetic.weights(w, 0)
-    seen = _windows(arithmetic.operand(x), kernel, a, 0.0)
+    seen = _windows(arithmetic.operand(x, w), kernel, a, 0.0)
     n, out = len(x), seen.shape[2 : 2 + len(kernel)]
     per = w.shape[1]
     if per == 1 and groups == x.shape[1] and w.shape[0] == groups:  # depthwise
@@ -70,7 +70,7 @@ def conv(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
         y = np.matmul(stored.reshape(len(stored), groups, w.shape[0] // groups, -1), flat)
     y = y.reshape(n, w.shape[0], *out)
     if bias is not None:
-        y = y + bias.reshape(1, -1, *[1] * len(out))
+        y = y + arithmetic.weights(bias, None).reshape(-1, len(bias), *[1] * len(out))
     return [arithmetic.rounded(y, per * int(np.prod(kernel)))]
 
 
@@ -108,9 +108,9 @@ def gemm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
         raise ModelError("Gemm that transposes its first input isn't derived", "declare its bound")
     w = w if a.get("transB") else w.T  # [out, in]
     stored = arithmetic.weights(w, 0)
-    y = np.matmul(arithmetic.operand(x)[:, None, :], np.swapaxes(stored, 1, 2))[:, 0] * a.get("alpha", 1.0)
+    y = np.matmul(arithmetic.operand(x, w)[:, None, :], np.swapaxes(stored, 1, 2))[:, 0] * a.get("alpha", 1.0)
     if len(inputs) > 2 and inputs[2] is not None:
-        y = y + a.get("beta", 1.0) * inputs[2]
+        y = y + a.get("beta", 1.0) * arithmetic.weights(inputs[2], None).reshape(-1, inputs[2].size)
     return [arithmetic.rounded(y, w.shape[1])]
 
 
@@ -119,7 +119,7 @@ def constant_matmul(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic
     x, w = inputs
     stored = arithmetic.weights(w, w.ndim - 1)
     stored = stored.reshape(len(stored), *[1] * (x.ndim - 1 - w.ndim), *w.shape) if x.ndim > w.ndim + 1 else stored
-    return [arithmetic.rounded(np.matmul(arithmetic.operand(x), stored), w.shape[-2])]
+    return [arithmetic.rounded(np.matmul(arithmetic.operand(x, w), stored), w.shape[-2])]
 
 
 def softmax(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
@@ -175,11 +175,12 @@ def lstm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     last_h, last_c = [], []
     for d, step in enumerate(order):
         ww, rr = (np.swapaxes(arithmetic.weights(m[d], 0), 1, 2) for m in (w, r))
-        bias = 0.0 if b is None else b[d][: 4 * hidden] + b[d][4 * hidden :]
+        stored = np.zeros((1, 8 * hidden)) if b is None else arithmetic.weights(b[d], None)
+        bias = stored[:, : 4 * hidden] + stored[:, 4 * hidden :]
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         c = np.zeros((n, hidden)) if c0 is None else c0[d]
         for t in range(time)[::step]:
-            taken, kept = arithmetic.operand(x[t]), arithmetic.operand(h)
+            taken, kept = arithmetic.operand(x[t], w[d]), arithmetic.operand(h, r[d])
             gates = np.matmul(taken[:, None], ww)[:, 0] + np.matmul(kept[:, None], rr)[:, 0] + bias
             gates = arithmetic.rounded(gates, x.shape[2] + hidden)
             i, o, f = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates[:, : 3 * hidden], 3, axis=1))
@@ -200,15 +201,16 @@ def gru(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequenc
     last = []
     for d, step in enumerate(order):
         ww, rr = (np.swapaxes(arithmetic.weights(m[d], 0), 1, 2) for m in (w, r))
-        bw, br = (0.0, np.zeros(3 * hidden)) if b is None else (b[d][: 3 * hidden], b[d][3 * hidden :])
+        stored = np.zeros((1, 6 * hidden)) if b is None else arithmetic.weights(b[d], None)
+        bw, br = stored[:, : 3 * hidden], stored[:, 3 * hidden :]
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         for t in range(time)[::step]:
-            taken = np.matmul(arithmetic.operand(x[t])[:, None], ww)[:, 0] + bw
-            kept = np.matmul(arithmetic.operand(h)[:, None], rr[..., : 2 * hidden])[:, 0] + br[: 2 * hidden]
+            taken = np.matmul(arithmetic.operand(x[t], w[d])[:, None], ww)[:, 0] + bw
+            kept = np.matmul(arithmetic.operand(h, r[d])[:, None], rr[..., : 2 * hidden])[:, 0] + br[:, : 2 * hidden]
             gates = arithmetic.rounded(taken[:, : 2 * hidden] + kept, x.shape[2] + hidden)
             z, reset = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates, 2, axis=1))
             before = h if a.get("linear_before_reset") else reset * h
-            inner = np.matmul(arithmetic.operand(before)[:, None], rr[..., 2 * hidden :])[:, 0] + br[2 * hidden :]
+            inner = np.matmul(arithmetic.operand(before, r[d])[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
             inner = arithmetic.rounded(inner, hidden)
             inner = reset * inner if a.get("linear_before_reset") else inner
             new = arithmetic.rounded(taken[:, 2 * hidden :] + inner, x.shape[2] + 1)
