@@ -107,6 +107,8 @@ class Artifact:
     """Values of the frame before that a file of raw audio wants in front of each frame; zeros before the first."""
     constants: Mapping[str, int | float] = field(default_factory=dict)
     """More inputs, by name: the same number for every piece."""
+    ranges: str | None = None
+    """What each tensor of a float network ranged over while its files of integers were calibrated: a ranges.json."""
     reset: str | None = None
     """Method by which a file that keeps its memory to itself forgets (TorchScript)."""
 
@@ -227,6 +229,8 @@ class Job:
     kernels: Sequence[tuple[str, Artifact]] = ()
     """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
+    moved: Sequence[Array] = ()
+    """How far each value of `references` may move, for the runtime that derives bounds."""
     taps: Sequence[frozenset[Tap]] = ()
     state: Mapping[tuple[str, str, str], Mapping[str, Array]] | None = None
     """Of a stream, whose clips are chunks of one sound, in order: by backend, runtime and precision the state to go on

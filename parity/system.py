@@ -179,12 +179,14 @@ def _artifact(path: Path, file: File, frontend: fe.Frontend, a: ArtifactTable, m
         # A file beside this one, or a module on the path.
         network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
+    ranges = path.parent / file.model.ranges if file.model.ranges is not None and a.precision == "float32" else None
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(model), input=a.input,
         sha256=_sha256(model) if model.is_file() else "",
         taps={t: a.taps[t] for t in [*file.model.taps, *(s.tap for s in a.state)] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
         state=a.state, context=a.context, constants=dict(a.constants), reset=a.reset,
+        ranges=str(ranges) if ranges is not None and ranges.is_file() else None,
     )  # fmt: skip
 
 

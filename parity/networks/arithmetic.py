@@ -5,12 +5,13 @@ at every time step) each copy but the first gets another draw of what that opera
 copies spread around the first says how far a faithful implementation may be.
 
 An operation that sums n products is off by about u·sqrt(n) times the size of what it sums (Higham 2002, 3.1, and
-Higham & Mary 2019 for the root): the element's own size and the tensor's root mean square in the clip stand for that.
+Higham & Mary 2019 for the root): the element's own size, the tensor's root mean square in the clip, and the root of the
+sum of the squared products stand for that; the last counts where large products cancel, as they do in silence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -25,15 +26,19 @@ FLOAT32, FLOAT16, BFLOAT16 = 2.0**-24, 2.0**-11, 2.0**-8
 class Arithmetic(Protocol):
     """What happens to numbers on their way through a graph. Axis 0 of every tensor is the batch of copies."""
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
-        """An operation's output, each element the sum of `fan_in` terms; `relative`: it rounds by its own size only."""
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
+        """An operation's output, each element the sum of `fan_in` terms; `relative`: it rounds by its own size only.
+
+        `terms` gives the sum of the squared terms, `[1, ...]`, of the first copy.
+        """
+        ...
+
+    def bias(self, b: Array) -> Array:
+        """What is added to a sum of products as the file stores it, `[1 or copies, ...]`."""
         ...
 
     def weights(self, w: Array, axis: int | None) -> Array:
-        """Weights as the file stores them, `[1 or copies, ...]`; `axis` (of `w`) counts output channels.
-
-        None: a bias, which files of integers keep in 32 bits.
-        """
+        """Weights as the file stores them, `[1 or copies, ...]`; `axis` (of `w`) counts output channels."""
         ...
 
     def operand(self, x: Array, w: Array) -> Array:
@@ -48,8 +53,11 @@ class Arithmetic(Protocol):
 class Exact:
     """float64 as it is."""
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
         return x
+
+    def bias(self, b: Array) -> Array:
+        return b[None]
 
     def weights(self, w: Array, axis: int | None) -> Array:
         return w[None]
@@ -62,11 +70,19 @@ class Exact:
 
 
 class Held(NamedTuple):
-    """What a tensor of integers can hold: numbers from `low` to `high`, rounded to twice `half`."""
+    """What a tensor of integers can hold, in steps of twice `half`.
 
-    low: float
-    high: float
+    It is cut off at its own range, or at that of all tensors that share its scale, as the format has it: from one to
+    the other of `low`, and of `high`.
+    """
+
+    low: tuple[float, float]
+    high: tuple[float, float]
     half: float
+    rounds: bool = True
+    """Whether what comes in is rounded to the steps; else it was, before an activation, and is only cut off."""
+    cuts: bool = True
+    """Whether it is cut off at the ends."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ class Precision:
     operations: float = FLOAT32
     """Unit roundoff of each operation's output; 0: integers are summed exactly."""
     stored: float = 0.0
-    """Unit roundoff of the stored weights; 0: float32, as trained."""
+    """Unit roundoff of the stored weights and biases; 0: float32, as trained."""
     weight_levels: float = 0.0
     """Steps from 0 to the largest weight, where weights are integers; 0: they aren't."""
     per_tensor: bool = False
@@ -87,12 +103,17 @@ class Precision:
     """What meets the weights is quantized as it comes, a scale a tensor of a clip (dynamic range)."""
     levels: int = 0
     """Steps from the least to the largest number of a tensor between operations; 0: tensors aren't quantized."""
+    spare: int = 0
+    """Steps that the integers have above the range: what they hold, where only the scale leaves a bit unused."""
     fuses: tuple[str, ...] = ("Relu", "Clip")
     """Operators whose input is never stored where they alone take it: the operator before them gives their output."""
+    quantizes_again: tuple[str, ...] = ()
+    """Operators that only move numbers, and whose output has a range of its own all the same."""
     keeps_scale: tuple[str, ...] = ()
     """Operators, beside those that only move numbers, whose output has their input's scale."""
 
 
+_PARTS = ("Slice", "Split")
 _MEANS = ("ReduceMean", "GlobalAveragePool", "AveragePool")
 
 PRECISIONS = {
@@ -102,17 +123,21 @@ PRECISIONS = {
     "dynamic": Precision(weight_levels=127.0, fewest=1024, operand_steps=True),
     "int8": Precision(operations=0.0, weight_levels=127.0, levels=255, keeps_scale=("AveragePool",)),
     "uint8": Precision(operations=0.0, weight_levels=127.0, levels=255, keeps_scale=("AveragePool",)),
-    "qnnpack-int8": Precision(operations=0.0, weight_levels=127.5, per_tensor=True, levels=255, keeps_scale=_MEANS),
+    "qnnpack-int8": Precision(
+        operations=0.0, weight_levels=127.5, per_tensor=True, levels=255, quantizes_again=_PARTS, keeps_scale=_MEANS
+    ),
     "x86-int8": Precision(
-        operations=0.0, weight_levels=127.5, levels=127, fuses=("Relu",), keeps_scale=(*_MEANS, "Clip")
+        operations=0.0, weight_levels=127.5, levels=127, spare=128, fuses=("Relu",), quantizes_again=_PARTS,
+        keeps_scale=_MEANS,
     ),
 }
 """Weights in 16 bits are multiplied in float32, as TensorFlow Lite's files and ONNX Runtime's on a CPU are.
 
 TensorFlow Lite and ONNX Runtime: a scale an output channel, from -127 to 127 (TensorFlow Lite's int8 specification);
 dynamic range leaves weights of fewer than 1,024 elements alone (`minimum_elements_for_weights` of its quantizer).
-PyTorch: `default_weight_observer` of qnnpack has one scale a tensor, from -128 to 127, `reduce_range` of x86 leaves
-activations 7 bits; its means keep their input's scale, and x86 clamps what it has stored.
+PyTorch: `default_weight_observer` of qnnpack has one scale a tensor, from -128 to 127; `reduce_range` of x86 makes
+scales as for 7 bits, in integers of 8, and its clamps are of what is stored already. Its means keep their input's
+scale, and the parts that a tensor is split into have ranges of their own.
 """
 
 INTEGERS = tuple(name for name, p in PRECISIONS.items() if p.levels)
@@ -129,48 +154,74 @@ class Noise:
         self._precision, self._copies, self._held = precision, copies, held or {}
         self._draws = np.random.default_rng(seed)
 
-    def _drawn(self, shape: tuple[int, ...]) -> Array:
+    def drawn(self, shape: tuple[int, ...]) -> Array:
         """float64 in ±1, uniform; zeros for the first copy."""
         draw = self._draws.random(shape, np.float32)
         draw *= 2.0
         draw -= 1.0
-        draw[0] = 0.0
+        np.moveaxis(draw, self._axis(shape), 0)[0] = 0.0
         return draw.astype(np.float64)
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
         if not self._precision.operations:
             return x
         size = np.abs(x)
         if not relative:
             size += np.sqrt(np.square(x).mean(axis=tuple(range(1, x.ndim)), keepdims=True))
+        if terms is not None:
+            size += np.sqrt(terms())
         size *= self._precision.operations * np.sqrt(fan_in)
-        size *= self._drawn(x.shape)
+        size *= self.drawn(x.shape)
         size += x
         return size
+
+    def bias(self, b: Array) -> Array:
+        if not self._precision.stored:
+            return b[None]
+        return b[None] + self._stored(b) * self.drawn((self._copies, *b.shape))
 
     def weights(self, w: Array, axis: int | None) -> Array:
         p = self._precision
         if p.stored:
-            # Below the smallest normal number of 16 bits, the spacing stays what it is there.
-            room = np.maximum(p.stored * np.abs(w), 2.0**-25 if p.stored == FLOAT16 else 0.0)
-        elif p.weight_levels and axis is not None and w.size >= p.fewest:
+            room = self._stored(w)
+        elif p.weight_levels and w.size >= p.fewest:
             others = None if p.per_tensor else tuple(i for i in range(w.ndim) if i != axis)
             room = 0.5 * np.abs(w).max(axis=others, keepdims=True) / p.weight_levels
         else:
             return w[None]
-        return w[None] + room * self._drawn((self._copies, *w.shape))
+        return w[None] + room * self.drawn((self._copies, *w.shape))
+
+    def _stored(self, w: Array) -> Array:
+        # Below the smallest normal number of 16 bits, the spacing stays what it is there.
+        return np.maximum(self._precision.stored * np.abs(w), 2.0**-25 if self._precision.stored == FLOAT16 else 0.0)
 
     def operand(self, x: Array, w: Array) -> Array:
         if not self._precision.operand_steps or w.size < self._precision.fewest:
             return x
-        return self._on_a_grid(x, np.abs(x).max(axis=tuple(range(1, x.ndim)), keepdims=True) / 254.0)
+        others = tuple(i for i in range(x.ndim) if i != self._axis(x.shape))
+        return self._on_a_grid(x, np.abs(x).max(axis=others, keepdims=True) / 254.0)
 
     def tensor(self, name: str, x: Array) -> Array:
         if (held := self._held.get(name)) is None:
             return x
-        y = self._on_a_grid(x, np.asarray(held.half))
-        np.clip(y[1:], held.low, held.high, out=y[1:])
+        y = self._on_a_grid(x, np.asarray(held.half)) if held.rounds else x
+        if not held.cuts:
+            return y
+        # Zero is held exactly, so the steps, and with them the ends, lie up to half a step off.
+        axis = self._axis(x.shape)
+        one = tuple(n if i == axis else 1 for i, n in enumerate(x.shape))
+
+        def end(own: float, widest: float) -> Array:
+            between = 0.5 * (own + widest) + 0.5 * (own - widest) * self.drawn(one)
+            return between + (held.half if own else 0.0) * self.drawn(one)
+
+        y = np.clip(y, end(*held.low), end(*held.high))
+        np.moveaxis(y, axis, 0)[0] = np.moveaxis(x, axis, 0)[0]
         return y
+
+    def _axis(self, shape: tuple[int, ...]) -> int:
+        """The axis of the copies: a recurrent network's sequences have time first, and the copies behind it."""
+        return 0 if shape[0] == self._copies else shape.index(self._copies)
 
     def _on_a_grid(self, x: Array, half: Array) -> Array:
         """Rounded to steps of twice `half`, each copy but the first on a grid that starts elsewhere.
@@ -178,12 +229,13 @@ class Noise:
         Each number is off by up to half a step, evenly drawn, and equal numbers are equally off: a channel that is
         constant, as in silence, is moved as a whole, and what sums it up is moved by as many halves as it has elements.
         """
+        axis = self._axis(x.shape)
         step = np.where(half > 0.0, 2.0 * half, 1.0)
-        start = 0.5 * self._drawn((len(x), *[1] * (x.ndim - 1)))
+        start = 0.5 * self.drawn(tuple(n if i == axis else 1 for i, n in enumerate(x.shape)))
         y = x / step
         y += start
         np.rint(y, out=y)
         y -= start
         y *= step
-        y[0] = x[0]
+        np.moveaxis(y, axis, 0)[0] = np.moveaxis(x, axis, 0)[0]
         return y

@@ -22,11 +22,10 @@ import onnx
 from parity.errors import ConfigError
 from parity.networks.arithmetic import Held, Precision
 from parity.networks.graph import Graph
-from parity.networks.operators import MOVES
-from parity.protocols import Array
+from parity.networks.operators import CUTS, MOVES
+from parity.protocols import Array, Artifact
 
-_ACTIVATIONS = ("Relu", "Clip")
-_KEEPS = (MOVES | {"MaxPool"}) - {*_ACTIVATIONS, "Abs", "Neg", "Max", "Min", "Where"}
+_KEEPS = (MOVES | {"MaxPool"}) - {*CUTS, "Abs", "Neg", "Max", "Min", "Where"}
 """Operators whose output is one of their inputs' numbers, in their scale."""
 _TAKES_ACTIVATION = ("Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "BatchNormalization")
 BATCH = 4
@@ -42,18 +41,24 @@ class Ranges:
     sha256: str
 
 
-def measured(model: onnx.ModelProto, inputs: Iterable[Array], sha256: str) -> Ranges:
-    """The ranges of a float graph over native inputs, each a batch of one."""
+def measured(model: onnx.ModelProto, inputs: Iterable[Array], sha256: str, exact_input: bool = False) -> Ranges:
+    """The ranges of a float graph over native inputs, each a batch of one.
+
+    `exact_input`: the recipe ends in integers, which files of integers take as they are; its range isn't kept.
+    """
     graph = Graph(model)
     (name,) = graph.inputs
     found: dict[str, tuple[float, float]] = {}
     waiting: list[Array] = []
     clips = 0
 
+    def given(batch: Array) -> dict[str, Array]:
+        return {} if exact_input else {name: batch}
+
     def take() -> None:
         batch = np.concatenate(waiting).astype(np.float64)
         waiting.clear()
-        for tensor, x in {name: batch, **graph.run({name: batch}, graph.tensors)}.items():
+        for tensor, x in {**given(batch), **graph.run({name: batch}, graph.tensors)}.items():
             if isinstance(x, np.ndarray) and x.dtype == np.float64 and x.shape[:1] == batch.shape[:1] and x.size:
                 low, high = found.get(tensor, (np.inf, -np.inf))
                 found[tensor] = min(low, float(x.min())), max(high, float(x.max()))
@@ -97,6 +102,17 @@ def read(path: Path) -> Ranges:
     return found
 
 
+def of(artifact: Artifact) -> Ranges:
+    """The ranges beside a float file. ConfigError where there are none, or they are of another file."""
+    hint = f"take them again: parity models ranges {artifact.system}"
+    if artifact.ranges is None:
+        raise ConfigError(f"{artifact.system} has no ranges that its files of integers were calibrated to", hint)
+    found = read(Path(artifact.ranges))
+    if found.sha256 != artifact.sha256:
+        raise ConfigError(f"{artifact.ranges} has the ranges of another file than {Path(artifact.path).name}", hint)
+    return found
+
+
 class _Groups:
     """Tensors that have one scale."""
 
@@ -112,13 +128,12 @@ class _Groups:
         self._parent[self.of(a)] = self.of(b)
 
 
-def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision, exact_input: bool = False) -> dict[str, Held]:
+def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision) -> dict[str, Held]:
     """What the tensors can hold that a file of a precision stores, by the graph's names; none where it stores floats.
 
-    `exact_input`: the recipe ends in integers, which the file takes as they are.
-
-    A tensor is clamped to its own range, and rounded to the step of the widest that shares its scale: a format that
-    gives each its own is finer, and one that shares them clamps later.
+    A tensor is rounded to the step of the widest that shares its scale: a format that gives each its own is finer.
+    Where a convolution or a sum stores what its
+    activation gives, it is rounded before that (what a ReLU cuts off is exact, as it is in the file) and clamped after.
     """
     if not precision.levels:
         return {}
@@ -128,45 +143,50 @@ def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision, exact_inp
         for name in node.input:
             takers.setdefault(name, []).append(node)
     outputs = {o.name for o in model.graph.output}
-    groups, made, through = _Groups(), [], {}
+    groups, rounded, cut, again, given = _Groups(), [], [], [], {}
     for node in nodes:
         y = node.output[0] if node.output else ""
         if y not in known:
             continue
-        taken = takers.get(y, [])
-        after = taken[0] if len(taken) == 1 and y not in outputs else None
+        after = takers[y][0] if len(takers.get(y, [])) == 1 and y not in outputs else None
         if (
             after is not None
             and node.op_type in _TAKES_ACTIVATION
             and after.op_type in precision.fuses
             and after.output[0] in known
         ):
-            # Rounded before its activation: what that cuts off is exact, as it is in the file.
-            through[y] = after.output[0]
-            made.append(y)
-        elif node.op_type in _KEEPS or node.op_type in precision.keeps_scale or node.op_type in _ACTIVATIONS:
+            given[y] = after.output[0]
+        elif node.op_type in (*_KEEPS, *CUTS, *precision.keeps_scale):
             for x in node.input:
-                if x in known and x not in through:
+                if x in known and x not in given and node.op_type not in precision.quantizes_again:
                     groups.join(y, x)
-            if node.op_type not in _KEEPS and node.op_type not in _ACTIVATIONS:
-                made.append(y)  # a mean is rounded anew, to its input's step
+            if node.op_type in CUTS and node.input[0] not in given:
+                cut.append(y)  # its ends are numbers that the tensor can hold
+            elif node.op_type in precision.quantizes_again:
+                again.append(y)
+            elif node.op_type in precision.keeps_scale:
+                rounded.append(y)  # a mean is rounded anew, to its input's step
         else:
-            made.append(y)
+            rounded.append(y)
     widest: dict[str, tuple[float, float]] = {}
     for name, (low, high) in known.items():
-        before = widest.get(groups.of(name), (0.0, 0.0))  # zero is always held exactly
-        widest[groups.of(name)] = min(before[0], low), max(before[1], high)
+        if name not in given:
+            before = widest.get(groups.of(name), (0.0, 0.0))  # zero is always held exactly
+            widest[groups.of(name)] = min(before[0], low), max(before[1], high)
     kinds = {n.output[0]: n.op_type for n in nodes if n.output}
-    inputs = [i.name for i in model.graph.input if i.name in known]
     found = {}
-    for name in [*([] if exact_input else inputs), *made]:
-        stored = through.get(name, name)
-        low, high = known[stored]
+    for name in [*(i.name for i in model.graph.input if i.name in known), *rounded, *cut, *again, *given]:
+        stored = given.get(name, name)
         bottom, top = widest[groups.of(stored)]
         half = 0.5 * (top - bottom) / precision.levels
-        if kinds.get(stored) == "Softmax":
-            found[name] = Held(0.0, 1.0 - 1.0 / 256.0, 1.0 / 512.0)
+        own, above = (min(0.0, known[stored][0]), max(0.0, known[stored][1])), 2.0 * half * precision.spare
+        low, high = (own[0], bottom), (own[1] + above, top + above)
+        if name in cut:
+            found[name] = Held(own[:1] * 2, own[1:] * 2, half, rounds=False)
+        elif name in given:
+            found[name], found[stored] = Held(low, high, half, cuts=False), Held(low, high, half, rounds=False)
+        elif kinds.get(name) == "Softmax":
+            found[name] = Held((0.0, 0.0), (1.0 - 1.0 / 256.0,) * 2, 1.0 / 512.0)
         else:
-            # What an activation cuts off below is its own to cut.
-            found[name] = Held(-np.inf if name in through else min(0.0, low), max(0.0, high), half)
+            found[name] = Held(low, high, half)
     return found
