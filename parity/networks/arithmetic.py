@@ -127,7 +127,12 @@ PRECISIONS = {
         operations=0.0, weight_levels=127.5, per_tensor=True, levels=255, quantizes_again=_PARTS, keeps_scale=_MEANS
     ),
     "x86-int8": Precision(
-        operations=0.0, weight_levels=127.5, levels=127, spare=128, fuses=("Relu",), quantizes_again=_PARTS,
+        operations=0.0,
+        weight_levels=127.5,
+        levels=127,
+        spare=128,
+        fuses=("Relu",),
+        quantizes_again=_PARTS,
         keeps_scale=_MEANS,
     ),
 }
@@ -147,9 +152,7 @@ INTEGERS = tuple(name for name, p in PRECISIONS.items() if p.levels)
 class Noise:
     """Another draw of what a precision rounds, for each copy but the first, which stays exact."""
 
-    def __init__(
-        self, precision: Precision, copies: int, seed: int, held: Mapping[str, Held] | None = None
-    ) -> None:
+    def __init__(self, precision: Precision, copies: int, seed: int, held: Mapping[str, Held] | None = None) -> None:
         """`held`: what each tensor that is stored as integers can hold, by its name in the graph."""
         self._precision, self._copies, self._held = precision, copies, held or {}
         self._draws = np.random.default_rng(seed)

@@ -227,7 +227,9 @@ def gru(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequenc
             gates = arithmetic.rounded(taken[:, : 2 * hidden] + kept, x.shape[2] + hidden, terms=terms)
             z, reset = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates, 2, axis=1))
             before = h if a.get("linear_before_reset") else reset * h
-            inner = np.matmul(arithmetic.operand(before, r[d])[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
+            inner = (
+                np.matmul(arithmetic.operand(before, r[d])[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
+            )
             inner = arithmetic.rounded(inner, hidden)
             inner = reset * inner if a.get("linear_before_reset") else inner
             terms = functools.partial(_squares, x[t], w[d][2 * hidden :])
