@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from parity import registry, system
 from parity.errors import ConfigError, MissingExtra
-from parity.protocols import Artifact, Description, Tap, Target, Unsupported
+from parity.protocols import Arithmetic, Artifact, Description, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.system import System
 
@@ -34,6 +34,8 @@ class Selection:
     """In chunks, with the state carried over: the files that `[streaming]` in system.toml names."""
     layers: int = 3
     """Clips without a golden whose inner layers are compared too; the logits are compared for all."""
+    keep: Literal["failing", "all", "none"] = "failing"
+    """Whose arrays are kept."""
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Plan:
     models: list[tuple[str, Artifact]] = field(default_factory=list)
     kernels: list[tuple[str, Artifact]] = field(default_factory=list)
     """Runtimes that say what a file of `models` computes, where system.toml names one."""
+    arithmetic: dict[str, Arithmetic] = field(default_factory=dict)
+    """Backend -> the class of arithmetic whose bounds it is held to; float32 where it isn't said."""
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -96,12 +100,14 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
         if told is None:
             continue
         versions[spec] = told.versions
-        for plan, answer in zip(plans, told.answers, strict=True):
+        classes = told.arithmetic or ["float32"] * len(plans)
+        for plan, answer, arithmetic in zip(plans, told.answers, classes, strict=True):
             if isinstance(answer, Unsupported):
                 asked = by_name and bool(selection.backends)
                 skipped.append(Skipped(system=plan.system.name, backend=spec, reason=answer.reason, asked=asked))
             else:
                 plan.backends[spec] = _complete(spec, plan, answer)
+                plan.arithmetic[spec] = arithmetic
     files = {p.system.name: _files(p.system, selection.streaming) for p in plans}
     artifacts = [(p, a) for p in plans for a in files[p.system.name][0] if _wanted(a, selection.precisions)]
     for spec in runtimes:
@@ -133,7 +139,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         _refuse_unread(plan.system, runtimes)
-        _add_kernels(plan, target, skipped)
+        add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
@@ -172,7 +178,7 @@ def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
             )
 
 
-def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
+def add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
     """The runtimes that say what a plan's files compute; what can't be held to them is told.
 
     ConfigError where system.toml names one that can't run the file.

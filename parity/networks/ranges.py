@@ -179,14 +179,15 @@ def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision) -> dict[s
         stored = given.get(name, name)
         bottom, top = widest[groups.of(stored)]
         half = 0.5 * (top - bottom) / precision.levels
-        own, above = (min(0.0, known[stored][0]), max(0.0, known[stored][1])), 2.0 * half * precision.spare
-        low, high = (own[0], bottom), (own[1] + above, top + above)
+        least, most = min(0.0, known[stored][0]), max(0.0, known[stored][1])
+        spare = 2.0 * half * precision.spare
+        low, high = (least, bottom), (most + spare, top + spare)
         if name in cut:
-            found[name] = Held(own[:1] * 2, own[1:] * 2, half, rounds=False)
+            found[name] = Held((least, least), (most, most), half, rounds=False)
         elif name in given:
             found[name], found[stored] = Held(low, high, half, cuts=False), Held(low, high, half, rounds=False)
         elif kinds.get(name) == "Softmax":
-            found[name] = Held((0.0, 0.0), (1.0 - 1.0 / 256.0,) * 2, 1.0 / 512.0)
+            found[name] = Held((0.0, 0.0), (1.0 - 1.0 / 256.0, 1.0 - 1.0 / 256.0), 1.0 / 512.0)
         else:
             found[name] = Held(low, high, half)
     return found

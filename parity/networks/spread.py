@@ -42,8 +42,11 @@ class Moved:
         return np.where(error > 0.0, np.nan_to_num(np.maximum(needed, 0.0), nan=np.inf, posinf=np.inf), 0.0)
 
 
-def _moved(exact: Array, copies: Array, axes: str, relative: bool) -> tuple[Array, Array, Array]:
-    """By how much the copies are moved alike, their spread about that, and its floor: half the channel's."""
+def _moved(exact: Array, copies: Array, axes: str, relative: bool, least: float) -> tuple[Array, Array, Array]:
+    """By how much the copies are moved alike, their spread about that, and its floor: half the channel's.
+
+    A channel's is at least `least` of the whole tensor's.
+    """
     names = layout.plain(axes)
     first = names.index("N")
     base = np.take(copies, [0], axis=first)
@@ -63,6 +66,7 @@ def _moved(exact: Array, copies: Array, axes: str, relative: bool) -> tuple[Arra
         if not positions or np.prod([exact.shape[i] for i in positions]) < 2:
             positions = tuple(range(exact.ndim))
         floor = np.sqrt(np.square(own).mean(axis=positions, keepdims=True))
+        floor = np.maximum(floor, least * np.sqrt(np.square(own).mean()))
     return by, own, 0.5 * floor
 
 
@@ -74,16 +78,17 @@ def moved(
 
     `exact` is a tensor of one clip in the layout `axes` (see `parity.layout`), `copies` the same with several along
     the axis `N`, the first unmoved. The spread of few copies is itself uncertain: its root mean square over the
-    channel is the floor. What a Softmax gives in floats rounds by its own size, so there the floor is relative.
+    channel is the floor, and a tenth of the whole tensor's, where no copy woke a channel that is off. What a Softmax
+    gives in floats rounds by its own size, so there the floor is relative.
 
     `before`: both of what a Relu or a Clip made it from. An element that it cut off has no spread of its own, however
     near the edge it was; its spread before tells.
     ModelError where the first copy isn't what was computed alone: the axes are others than the layout says.
     """
-    by, own, floor = _moved(exact, copies, axes, operator == "Softmax" and not PRECISIONS[precision].levels)
+    by, own, floor = _moved(exact, copies, axes, operator == "Softmax" and not PRECISIONS[precision].levels, 0.1)
     if before is None:
         return [Moved(by, np.maximum(own, floor))]
-    by_before, own_before, floor_before = _moved(*before, axes, False)
+    by_before, own_before, floor_before = _moved(*before, axes, False, 0.0)
     reach = np.abs(before[0] - exact)
     return [Moved(by_before, np.maximum(own_before, floor_before), reach), Moved(by, own)]
 
