@@ -74,7 +74,7 @@ def measured(model: onnx.ModelProto, inputs: Iterable[Array], sha256: str, exact
     return Ranges(found, clips, sha256)
 
 
-def write(ranges: Ranges, path: Path) -> bytes:
+def written(ranges: Ranges) -> bytes:
     """The bytes of a ranges.json, the same for the same ranges; numbers rounded to float32, as files have them."""
     plain = {
         "clips": ranges.clips,
@@ -132,8 +132,8 @@ def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision) -> dict[s
     """What the tensors can hold that a file of a precision stores, by the graph's names; none where it stores floats.
 
     A tensor is rounded to the step of the widest that shares its scale: a format that gives each its own is finer.
-    Where a convolution or a sum stores what its
-    activation gives, it is rounded before that (what a ReLU cuts off is exact, as it is in the file) and clamped after.
+    Where a convolution or a sum stores what its activation gives, it is rounded before that (what a ReLU cuts off is
+    exact, as it is in the file) and clamped after.
     """
     if not precision.levels:
         return {}
@@ -169,10 +169,10 @@ def held(model: onnx.ModelProto, ranges: Ranges, precision: Precision) -> dict[s
         else:
             rounded.append(y)
     widest: dict[str, tuple[float, float]] = {}
-    for name, (low, high) in known.items():
+    for name, ends in known.items():
         if name not in given:
             before = widest.get(groups.of(name), (0.0, 0.0))  # zero is always held exactly
-            widest[groups.of(name)] = min(before[0], low), max(before[1], high)
+            widest[groups.of(name)] = min(before[0], ends[0]), max(before[1], ends[1])
     kinds = {n.output[0]: n.op_type for n in nodes if n.output}
     found = {}
     for name in [*(i.name for i in model.graph.input if i.name in known), *rounded, *cut, *again, *given]:
