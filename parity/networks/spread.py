@@ -12,8 +12,14 @@ from parity.errors import ModelError
 from parity.networks.arithmetic import PRECISIONS
 from parity.protocols import Array
 
-SPREADS: dict[str, float] = {"float32": 8.0, "float16": 8.0, "bfloat16": 8.0, "dynamic": 8.0}
-"""Half-width of the bound in spreads, by precision: twice the largest error seen (CONTRIBUTING.md, "Bounds")."""
+_FLOATS, _INTEGERS = (8.0, 8.0), (16.0, 12.0)
+SPREADS: dict[str, tuple[float, float]] = {
+    "float32": _FLOATS, "float16": _FLOATS, "bfloat16": _FLOATS, "dynamic": (10.0, 10.0),
+    "int8": _INTEGERS, "uint8": _INTEGERS, "qnnpack-int8": _INTEGERS, "x86-int8": _INTEGERS,
+}  # fmt: skip
+"""Half-width of the bound in spreads, by precision, of a tensor with positions (time, frequency) and of one without:
+twice the largest error seen (CONTRIBUTING.md, "Bounds"). It is seen among many more numbers in the one than in the
+other, and so further out."""
 
 TINY = 2.0**-126
 """The smallest normal number: what is below may be flushed to zero."""
@@ -42,6 +48,12 @@ class Moved:
         return np.where(error > 0.0, np.nan_to_num(np.maximum(needed, 0.0), nan=np.inf, posinf=np.inf), 0.0)
 
 
+def _positions(names: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes of time and frequency, where there is more than one position."""
+    found = tuple(i for i, letter in enumerate(names) if letter in "TF")
+    return found if np.prod([shape[i] for i in found]) >= 2 else ()
+
+
 def _moved(exact: Array, copies: Array, axes: str, relative: bool, least: float) -> tuple[Array, Array, Array]:
     """By how much the copies are moved alike, their spread about that, and its floor: half the channel's.
 
@@ -62,9 +74,7 @@ def _moved(exact: Array, copies: Array, axes: str, relative: bool, least: float)
         size = np.maximum(np.abs(exact), TINY)
         floor = size * np.sqrt(np.square(own / size).mean())
     else:
-        positions = tuple(i for i, letter in enumerate(names) if letter in "TF")
-        if not positions or np.prod([exact.shape[i] for i in positions]) < 2:
-            positions = tuple(range(exact.ndim))
+        positions = _positions(names, exact.shape) or tuple(range(exact.ndim))
         floor = np.sqrt(np.square(own).mean(axis=positions, keepdims=True))
         floor = np.maximum(floor, least * np.sqrt(np.square(own).mean()))
     return by, own, 0.5 * floor
@@ -93,6 +103,7 @@ def moved(
     return [Moved(by_before, np.maximum(own_before, floor_before), reach), Moved(by, own)]
 
 
-def half_width(parts: Sequence[Moved], precision: str) -> Array:
+def half_width(parts: Sequence[Moved], axes: str, precision: str) -> Array:
     """How far each element may move, float64: the widest of what moves it."""
-    return np.asarray(np.maximum.reduce([p.half_width(SPREADS[precision]) for p in parts]) + TINY)
+    factor = SPREADS[precision][0 if _positions(layout.plain(axes), parts[0].by.shape) else 1]
+    return np.asarray(np.maximum.reduce([p.half_width(factor) for p in parts]) + TINY)

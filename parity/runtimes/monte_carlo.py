@@ -96,5 +96,5 @@ class _Session:
                 at, axes = ports[tap].name, ports[tap].layout
                 fed = (exact[before[at]], seen[before[at]]) if at in before else None
                 parts = spread.moved(exact[at], seen[at], axes, self._graph.operators[at], precision, fed)
-                out[tap] = spread.half_width(parts, precision)
+                out[tap] = spread.half_width(parts, axes, precision)
         return out
