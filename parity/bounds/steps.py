@@ -19,7 +19,7 @@ def rounded(x: Interval, raw: Raw) -> Interval:
 
 
 def saturated(value: Array, raw: Raw) -> float:
-    """Share of the elements (0 to 1) whose right value is beyond what the tensor's integers can hold, by half a step."""
+    """Share of the elements (0 to 1) whose right value is half a step beyond what the tensor's integers can hold."""
     held = np.iinfo(raw.integers.dtype)
     low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
     v = np.asarray(value, np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def expected(name: str) -> Iterator[Expected]:
+def expected(name: str) -> Expected:
     """Of each clip the features, and the activations with their half-widths."""
     found, source, file = _files(name)
     goldens = golden.load(ROOT / "golden", found)
@@ -51,7 +51,7 @@ def expected(name: str) -> Iterator[Expected]:
             got = session.run(given, taps)
             out.append((x, {t: layout.time_major(np.asarray(a), bounded.taps[t].layout) for t, a in got.items()}))
     assert len(out) == len(CLIPS)
-    yield out
+    return out
 
 
 def ratios(file: Artifact, model: onnx.ModelProto, expected: Expected) -> dict[Tap, float]:

@@ -57,7 +57,9 @@ def test_no_clips_no_ranges() -> None:
 
 
 def test_ranges_of_another_file_are_refused() -> None:
-    (artifact,) = [a for a in system.load(MODELS / "tiny-conv").artifacts if (a.format, a.precision) == ("onnx", "float32")]
+    (artifact,) = [
+        a for a in system.load(MODELS / "tiny-conv").artifacts if (a.format, a.precision) == ("onnx", "float32")
+    ]
     assert ranges.of(artifact).clips == 320
     with pytest.raises(ConfigError, match="of another file than"):
         ranges.of(dataclasses.replace(artifact, sha256="0" * 64))
