@@ -85,6 +85,8 @@ class DumpTarget:
             absent = f"the dump holds no {self._system.decision.source}, which decides"
         if absent is not None:
             return msgspec.structs.replace(v, outcome="unavailable", message=absent)
+        if v.outcome == "unavailable" and (v.message.endswith("maps no such tensor") or not v.runtime):
+            return msgspec.structs.replace(v, message="not in the dump")
         if v.outcome == "missing":
             return msgspec.structs.replace(v, message="the dump has it of other clips, not of this one")
         if v.message.startswith("dtype is "):

@@ -70,8 +70,9 @@ def compare(dump: Path, **options: Any) -> None:
     """
     from parity import pipeline, progress, system
     from parity import plan as plans
-    from parity.dumped import DumpTarget
+    from parity.dumped import NAME, DumpTarget
     from parity.dumps.dump import Dump
+    from parity.errors import ConfigError
 
     if options["golden"] is not None and options["audio"] is not None:
         raise click.UsageError("--audio judges without goldens: take --golden away")
@@ -82,7 +83,12 @@ def compare(dump: Path, **options: Any) -> None:
     reports = options["report"] or system.root() / "reports"
     with local_target(options["jobs"], options["limit"]) as target, progress.shown() as step:
         recorded = DumpTarget(target, found, Dump(dump, said, taps))
-        done, folder = pipeline.run(selection, target, reports, typed(), step, dump=recorded)
+        try:
+            done, folder = pipeline.run(selection, target, reports, typed(), step, dump=recorded)
+        except ConfigError as e:
+            if e.message.startswith("no rule says") and e.message.endswith(f" on {NAME}"):
+                e.hint = "name the runtime that the device has, whose rules it is judged by: --runtime tflm"
+            raise
     show_run(done, folder, options["form"], options["verbose"])
 
 

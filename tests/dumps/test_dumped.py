@@ -112,6 +112,7 @@ def test_a_fault_is_placed_among_the_taps_that_were_dumped(
     done, _ = compared(local, tmp_path / "dump", tmp_path / "r", golden)
     assert rig.failing(done) == [("features/filterbank", "fail"), (LOGMEL, "fail")]
     assert outcomes(done)["features/spectrum"] == "unavailable"
+    assert rig.messages(done, "unavailable").splitlines() == ["not in the dump"] * 3
 
 
 @pytest.mark.parametrize(
@@ -507,6 +508,12 @@ def test_compare_as_it_is_typed(dumped: Path, golden: Path, tmp_path: Path) -> N
         ((dumped / "good", "--audio", tmp_path), 3, ("take --golden away",)),
     ):  # fmt: skip
         rig.refused(rig.parity(*common, *more), code, *words)
+    np.zeros(11, np.int8).tofile(tmp_path / f"{STEMS[0]}.raw")
+    raw = ("--tap", "model/logits", "--written", "int8", "--scale", "0.17", "--precision", "int8")
+    rig.refused(rig.parity(*common, tmp_path / f"{STEMS[0]}.raw", *raw), 3, "no rule says", "--runtime tflm")
+    done = rig.parity(*common, tmp_path / f"{STEMS[0]}.raw", *raw, "--runtime", "tflm", "--report", tmp_path / "int8")
+    assert done.returncode == 1, done.stderr
+    assert "tflm:recorded int8" in done.stdout
     assert len(rig.left_over(tmp_path / "r")) == 3  # what was refused left nothing behind
 
 
