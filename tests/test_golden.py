@@ -260,7 +260,7 @@ def test_another_recipe_names_the_setting(
     ("text", "message"),
     [
         (None, "no goldens of tiny"), ("", "can't be read"), ("[]", "can't be read"), ("{}", "can't be read"),
-        ('{"format": 99}', "has format 99, this parity reads 1"), ("[" * 100_000, "can't be read"),
+        ('{"format": 99}', "has format 99, this parity reads 2"), ("[" * 100_000, "can't be read"),
         ('{"format": 1, "clips": [{"name": "a"}]}', "can't be read"),
     ],
 )  # fmt: skip
