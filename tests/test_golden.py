@@ -261,7 +261,7 @@ def test_another_recipe_names_the_setting(
     [
         (None, "no goldens of tiny"), ("", "can't be read"), ("[]", "can't be read"), ("{}", "can't be read"),
         ('{"format": 99}', "has format 99, this parity reads 2"), ("[" * 100_000, "can't be read"),
-        ('{"format": 1, "clips": [{"name": "a"}]}', "can't be read"),
+        ('{"format": 2, "clips": [{"name": "a"}]}', "can't be read"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_isnt_one(text: str | None, message: str, kit: tuple[System, Path, Path]) -> None:
