@@ -153,7 +153,7 @@ def _judged(p: Plan, clips: Iterator[Clip], selection: Selection, target: Target
     """The verdicts of each job, with the arrays that they were made from."""
     own_judge = plan.reference(p, plan.asking(target))
     rules = sources.rules_for(selection, p.system)
-    judge = Judge(p.system, rules, target.name, own_judge=own_judge, arithmetic=p.arithmetic, every=True)
+    judge = Judge(p.system, rules, target.name, own_judge=own_judge, arithmetic=p.arithmetic, alone=False)
     pending: list[list[Expected]] = []
 
     def jobs() -> Iterator[Job]:
@@ -173,7 +173,7 @@ def _count(rows: dict[tuple[str, ...], Row], half: str, judged: Judged) -> None:
     key = (v.system, pair, v.path, v.tap, half)
     row = rows.setdefault(key, Row(*key))
     moved = np.zeros(0)
-    if arrays is not None and arrays["candidate"].shape == arrays["golden"].shape:
+    if arrays is not None and "candidate" in arrays and arrays["candidate"].shape == arrays["golden"].shape:
         row.elements += arrays["candidate"].size
         moved = ratios(arrays["candidate"], arrays["golden"], arrays["lo"], arrays["hi"])
     elif v.ratio is not None:  # the margin of a decision: one number

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parity import compare, golden, policy
+from parity import compare, golden, policy, stages
 from parity import frontend as fe
 from parity.backends import fixed_point, reference
 from parity.bounds import networks, steps
@@ -26,7 +26,11 @@ from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict, and the arrays it was made from where they should be kept."""
+    """A verdict, and the arrays it was made from, where a tap was compared.
+
+    `golden`, `lo`, `hi` float64; `candidate` as it came, where it did; `derived_lo`, `derived_hi` where the bound was
+    derived: before a policy widened it; `integers`, `scale`, `zero_point` of a quantized tensor.
+    """
 
     verdict: Verdict
     arrays: Mapping[str, Array] | None = None
@@ -59,7 +63,7 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
     return where
 
 
-def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
+def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
@@ -82,16 +86,16 @@ class Judge:
         root: Path | None = None,
         own_judge: tuple[str, Artifact] | None = None,
         arithmetic: Mapping[str, Arithmetic] | None = None,
-        every: bool = False,
+        alone: bool = True,
     ) -> None:
         """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one.
 
-        `arithmetic` is the class of each backend that isn't of float32's; `every` keeps the arrays of every verdict,
-        not of failures only.
+        `arithmetic` is the class of each backend that isn't of float32's; `alone`: the stages of features that fail are
+        judged by themselves as well.
         """
         self._system, self._rules, self._target = system, rules, target
         self._root, self._own_judge, self._arithmetic = root, own_judge, arithmetic or {}
-        self._every = every
+        self._alone = alone
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -112,6 +116,18 @@ class Judge:
                 outputs = result.activations["", runtime, artifact.precision]
                 yield from self._deployment(runtime, artifact, outputs, kernels, expected)
 
+    def column(
+        self, path: str, outputs: Outputs, expected: Sequence[Expected], *, backend: str = "", runtime: str = "",
+        artifact: Artifact | None = None, declared: frozenset[Tap] = frozenset(), kernels: Outputs = (),
+    ) -> Iterator[Judged]:  # fmt: skip
+        """Verdicts of one path alone: a backend's features with the taps `declared`, or a network of `artifact`."""
+        if artifact is None:
+            yield from self._features(backend, outputs, expected, declared)
+        elif path == "deployment":
+            yield from self._deployment(runtime, artifact, outputs, kernels, expected)
+        else:
+            yield from self._network(backend, runtime, artifact, outputs, expected)
+
     def _verdict(self, comparison: Comparison, what: dict[str, Any], arrays: Mapping[str, Array] | None = None,
                  **more: Any) -> Judged:  # fmt: skip
         c = comparison
@@ -124,7 +140,7 @@ class Judge:
         outcome = c.outcome
         keys = ("system", "backend", "runtime", "precision", "path", "tap", "clip")
         gap = self._rules.gap(**{k: what[k] for k in keys})
-        if gap is not None and _covers(gap, c, what["tap"]):
+        if gap is not None and covers(gap, c, what["tap"]):
             self._rules.met(gap)
             outcome = "gap"
         else:
@@ -132,9 +148,10 @@ class Judge:
         verdict = Verdict(
             **what, target=self._target, outcome=outcome, ratio=ratio, error=c.error, bound=bound, index=c.index,
             outside=c.outside, gap=gap.reason if gap is not None else "",
+            covered=c.outcome if gap is not None else "",
             **{"message": c.message, "unit": self._units.get(what["tap"], ""), **numbers, **where, **more},
         )  # fmt: skip
-        return Judged(verdict, arrays if outcome == "fail" or self._every else None)
+        return Judged(verdict, arrays)
 
     def _failed(
         self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]
@@ -160,13 +177,26 @@ class Judge:
             yield from self._failed(outputs, what, [t for t in taps if t in declared], expected)
             return
         for e, output in zip(expected, outputs, strict=True):
+            found = []
             for tap in taps:
                 here = what | {"tap": tap, "clip": e.clip.name}
                 if tap not in declared:
-                    yield self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here)
-                else:
-                    x, rule = self._feature(tap, e, backend)
-                    yield self._compare(output.taps.get(tap), x, self._system.frontend.dtype(tap), here, rule=rule)
+                    found.append(self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here))
+                    continue
+                x, rule = self._feature(tap, e, backend)
+                dtype = self._system.frontend.dtype(tap)
+                derived = x if rule == "derived" else e.interval(tap, self._arithmetic.get(backend, "float32"))
+                found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=derived, rule=rule))
+            yield from self._by_themselves(found, e, output, self._arithmetic.get(backend, "float32"))
+
+    def _by_themselves(
+        self, found: Sequence[Judged], e: Expected, output: ClipOutput, arithmetic: Arithmetic
+    ) -> Sequence[Judged]:
+        """The verdicts of a clip's features; where one fails, with each stage's isolated error."""
+        if not self._alone or not any(j.verdict.outcome in ("fail", "missing") for j in found):
+            return found
+        own = stages.isolated(self._system.frontend, e.clip, output.taps, arithmetic)
+        return [Judged(stages.told(j.verdict, own.get(j.verdict.tap)), j.arrays) for j in found]
 
     def _feature(self, tap: Tap, e: Expected, backend: str) -> tuple[Interval, str]:
         """The derived bound of a feature tap, widened where a rule declares more for this backend."""
@@ -188,22 +218,24 @@ class Judge:
         dtype: str,
         what: dict[str, Any],
         raw: Raw | None = None,
+        derived: Interval | None = None,
         **more: Any,
     ) -> Judged:
         judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
-        arrays: dict[str, Array] | None = None
-        if (judged.outcome == "fail" or self._every) and candidate is not None:
-            arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
+        arrays = {"golden": x.value, "lo": x.lo, "hi": x.hi}
+        if candidate is not None:
+            arrays["candidate"] = candidate
+        if derived is not None:
+            arrays |= {"derived_lo": derived.lo, "derived_hi": derived.hi}
         if raw is not None:
             more |= {"step": raw.scale, "zero_point": raw.zero_point}
             if judged.index is not None and judged.index != ():
                 more |= {"integer": int(raw.integers[judged.index])}
-            if arrays is not None:
-                arrays |= {
-                    "integers": raw.integers,
-                    "scale": np.array(raw.scale),
-                    "zero_point": np.array(raw.zero_point),
-                }
+            arrays |= {
+                "integers": raw.integers,
+                "scale": np.array(raw.scale),
+                "zero_point": np.array(raw.zero_point),
+            }
         return self._verdict(judged, what, arrays, **more)
 
     def _network(
@@ -238,7 +270,11 @@ class Judge:
                     x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
-                yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), rule=rule)
+                if tap == MODEL_INPUT:
+                    derived = e.features[self._system.frontend.output] if backend else None
+                else:
+                    derived = x if rule == "derived" else self._derived(e, tap, e.model[tap], artifact, path)
+                yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
 
@@ -276,6 +312,7 @@ class Judge:
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
+                    x if rule == "derived" else self._derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:
@@ -299,12 +336,21 @@ class Judge:
         rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
+    def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
+        """How far arithmetic lets an activation move, where that can be derived."""
+        return networks.half_of(e.halves, tap, artifact.precision, path)
+
+    def _derived(self, e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
+        """The derived bound of an activation before a policy widened it, where there is one."""
+        half = self.half_width(e, tap, artifact, path)
+        return None if half is None else networks.interval(value, half)
+
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
         """The derived bound of an activation, widened where a rule declares more; where none is derived, the rule's."""
         which = (self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name)
-        half = networks.half_of(e.halves, tap, artifact.precision, path)
+        half = self.half_width(e, tap, artifact, path)
         rule = self._rules.require(*which) if half is None else self._rules.rule(*which)
         raw = output.raw.get(tap)
         if rule is None:
@@ -331,8 +377,7 @@ class Judge:
         """The label that the logits decide, against that of the `right` ones."""
         decision, path = self._system.decision, what["path"]
         source = decision.source
-        gold, logits = compare.decide(decision.logits(right), tuple(labels)), output.taps.get(source)
-        chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
+        gold, chosen = compare.decide(decision.logits(right), tuple(labels)), self._chosen(output)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
@@ -344,6 +389,15 @@ class Judge:
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
         return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
+
+    def _chosen(self, output: ClipOutput) -> compare.Choice | None:
+        """What a candidate decides: the label that it told (a dump, by its index), else what its logits decide."""
+        if (told := output.taps.get(LABEL)) is not None:
+            index = int(told.item())
+            return compare.Choice(self._system.labels[index], index, np.inf)
+        decision = self._system.decision
+        logits = output.taps.get(decision.source)
+        return None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
 
     def _decision(
         self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]

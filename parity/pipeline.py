@@ -6,18 +6,21 @@ import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import errors, plan, policy, provenance, sources, system
+from parity import dumped, errors, plan, policy, provenance, sources, system
 from parity import frontend as fe
+from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
 from parity.expected import Expected
 from parity.judge import Judge
+from parity.kept import Keep, Keeping
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
-from parity.protocols import Failure, Job, JobResult, Outputs, Tap, Target
+from parity.protocols import Artifact, Failure, Job, JobResult, Outputs, Tap, Target
 from parity.records import Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
@@ -68,27 +71,29 @@ def _unheard(_detection: Detection) -> None:
 
 def run(
     selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
-    heard: Callable[[Detection], None] = _unheard,
+    heard: Callable[[Detection], None] = _unheard, dump: DumpTarget | None = None,
 ) -> tuple[Run, Path]:  # fmt: skip
     """Compare everything selected; returns the run and its folder under `reports`.
 
-    `heard` is told what a stream detects, as it is detected.
+    `heard` is told what a stream detects, as it is detected. A `dump` stands in the place of the plugins selected.
 
     Raises a ParityError for what must be mended first; nothing is written then.
     """
     begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    plans, skipped, versions = plan.make(selection, target)
-    runnable = [p for p in plans if p.pairs]
+    plans, skipped, versions = plan.make(selection, target) if dump is None else dump.plan()
+    runnable = [p for p in plans if p.pairs or dump is not None]
     if not runnable:
         raise _nothing(selection, plans, skipped)
     runnable = sources.recorded(selection, runnable, skipped)
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
-    found = {p.system.name: sources.source(p, selection, target) for p in runnable}
+    found = {p.system.name: sources.source(p, selection, target) if dump is None
+             else dump.source(p, selection, skipped) for p in runnable}  # fmt: skip
     summary = Run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
         changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
+        keep=selection.keep,
     )  # fmt: skip
     for p in runnable:
         skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
@@ -101,10 +106,12 @@ def run(
             summary.systems[p.system.name] = _about(p, source)
             if selection.streaming:
                 _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
-                               bool(selection.systems))  # fmt: skip
+                               bool(selection.systems), selection.keep)  # fmt: skip
             else:
-                _run_system(p, source, target, rules[p.system.name], record, times, progress,
-                            tally if selection.labels_from_folders else None)  # fmt: skip
+                seen = _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
+                                   tally if selection.labels_from_folders else None, selection.keep,
+                                   amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
+                skipped += dumped.left_over(p, seen) if dump is None else []
                 skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
@@ -116,11 +123,14 @@ def run(
             skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
         summary.labels = tally.summary() if selection.labels_from_folders else {}
         summary.gaps = _gaps(rules, runnable, found)
+        if dump is not None:
+            summary.gaps["unmet"] = []  # of plugins, not of what a device computed
         summary.timings = times.rows() + list(getattr(target, "timings", []))
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
         summary.exit_code = exit_code(summary)
-        return summary, record.finish(summary, (junit.write, html.write))
+        applied = policy.writer(rules)
+        return summary, record.finish(summary, (applied, junit.write, html.write))
     except BaseException:
         record.abandon()
         raise
@@ -158,28 +168,41 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
             for a in s.artifacts
         ],
         "anchor": source.anchor,
+        "folder": str(s.folder.resolve()),
+        "golden": None if source.root is None else str(source.root.resolve()),
+        "golden_labels": list(s.labels if source.labels is None else source.labels),
+        "models": [_runs(*model) for model in p.models],
+        "kernels": [_runs(*model) for model in p.kernels],
+        "judge": None if source.own_judge is None else _runs(*source.own_judge),
     }
+
+
+def _runs(runtime: str, artifact: Artifact) -> dict[str, str]:
+    what = {"format": artifact.format, "precision": artifact.precision, "file": Path(artifact.path).name}
+    return {"runtime": runtime} | what
 
 
 def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
+    progress: Progress, tally: LabelTally | None, keep: Keep = "failing", left_out: frozenset[Tap] = frozenset(),
     amended: Callable[[Verdict], Verdict] = _as_it_is,
-) -> None:  # fmt: skip
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Judge a system's clips as their results come; returns their names and sha256."""
     judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge, p.arithmetic)
+    keeping = Keeping(record, keep, p.system.decision.source)
     pending: list[list[Expected]] = []
-    done = 0
+    clips: list[tuple[str, str]] = []
     progress(p.system.name, 0, source.total)
     for result in target.run(_jobs(p, source.chunks, pending)):
         part = pending.pop(0)
         start = time.perf_counter()
-        for judged in judge.judge(result, part, p.backends):
-            if judged.verdict.tap in left_out:
-                continue
-            verdict = amended(judged.verdict)
+        found = (
+            replace(judged, verdict=amended(judged.verdict))
+            for judged in judge.judge(result, part, p.backends)
+            if judged.verdict.tap not in left_out
+        )
+        for verdict in keeping.job(found, result):
             record.add(verdict)
-            if judged.arrays is not None:
-                record.keep_arrays(verdict, judged.arrays)
         times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
         for spec, outputs in result.features.items():
             times.outputs("features", spec, p.system.name, outputs)
@@ -187,13 +210,14 @@ def _run_system(
             times.outputs("model", spec, p.system.name, outputs, precision)
         if tally is not None:
             _tally(tally, p, result)
-        done += len(part)
-        progress(p.system.name, done, source.total)
+        clips += [(e.clip.name, e.clip.sha256) for e in part]
+        progress(p.system.name, len(clips), source.total)
+    return clips
 
 
 def _stream_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool,
+    progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool, keep: Keep,
 ) -> None:  # fmt: skip
     """The same in chunks: every clip once a size, judged by the whole clip's goldens."""
     detections = summary.streaming.setdefault("detections", [])
@@ -208,7 +232,7 @@ def _stream_system(
     source.total *= len(p.system.streaming.chunks)
     p.backends = {backend: taps - {AUDIO} for backend, taps in p.backends.items()}
     # Chunks share samples, so that theirs don't make the clip's: it is their frames that are compared.
-    _run_system(p, source, stream, rules, record, times, progress, None, frozenset({AUDIO}), stream.amended)
+    _run_system(p, source, stream, rules, record, times, progress, None, keep, frozenset({AUDIO}), stream.amended)
     summary.streaming.setdefault("times", []).extend(stream.rows())
     summary.skipped += stream.unproved(asked)
 
@@ -255,11 +279,12 @@ def _compared(p: Plan) -> Iterator[dict[str, str]]:
             yield what | {"backend": "", "path": "deployment"}
 
 
-def _selected(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+def covers(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+    """Whether a gap may cover something of a column of the report."""
     return all(fnmatchcase(v, getattr(gap, k)) for k, v in (column | {"system": system}).items())
 
 
-def _subject(gap: policy.Gap) -> str:
+def subject(gap: policy.Gap) -> str:
     """What a gap is of: `mel40-mobilenetv2 · tflite int8 · model/logits`; patterns that match anything are left out."""
     pair = " → ".join(filter(None, (gap.backend.strip("*"), gap.runtime.strip("*"))))
     who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"))))
@@ -278,10 +303,10 @@ def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[st
         beside = [] if root is None else [root.resolve(), root.resolve().parent]
         owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
         for i, g in enumerate(known.gaps):
-            text = f"{_subject(g)}: {g.reason}"
+            text = f"{subject(g)}: {g.reason}"
             if i in known.used_gaps:
                 met.append(text)
-            elif owed and any(_selected(g, p.system.name, column) for column in _compared(p)):
+            elif owed and any(covers(g, p.system.name, column) for column in _compared(p)):
                 unmet.append(text)
     return {"met": met, "unmet": unmet}
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,6 +34,8 @@ class Selection:
     """In chunks, with the state carried over: the files that `[streaming]` in system.toml names."""
     layers: int = 3
     """Clips without a golden whose inner layers are compared too; the logits are compared for all."""
+    keep: Literal["failing", "all", "none"] = "failing"
+    """Whose arrays are kept."""
 
 
 @dataclass
@@ -137,7 +139,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         _refuse_unread(plan.system, runtimes)
-        _add_kernels(plan, target, skipped)
+        add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
@@ -176,7 +178,7 @@ def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
             )
 
 
-def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
+def add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
     """The runtimes that say what a plan's files compute; what can't be held to them is told.
 
     ConfigError where system.toml names one that can't run the file.

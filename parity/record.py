@@ -168,9 +168,6 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
             moved=[networks.moved(system.frontend, x["float32"][system.frontend.output]) for x, _ in oracle],
         )  # fmt: skip
         (result,) = target.run([job])
-        halves = halves_of(result, bounder)
-        if bounder is not None:
-            _same_network(bounder, result, spec, artifact)
         if what.anchor is not None:
             _agree(what.anchor, anchor_taps, arithmetic, system, clips, oracle, result.features[what.anchor], made)
         outputs = result.activations["", spec, artifact.precision]
@@ -182,6 +179,9 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
                     f"{spec} can't record {clip.name}: the {artifact.format} file {output.unsupported}",
                     "record from another: --runtime",
                 )
+        halves = halves_of(result, bounder)
+        if bounder is not None:
+            _same_network(bounder, result, spec, artifact)
         for (_, path), clip, (intervals, _), output, half in zip(part, clips, oracle, outputs, halves, strict=True):
             inner_taps = {t: output.taps[t] for t in system.taps if t in output.taps and t != system.decision.source}
             if (tap := _first_nan(inner_taps)) is not None:
@@ -236,8 +236,8 @@ def _same_network(bounder: Artifact, result: JobResult, spec: str, artifact: Art
     for clip, right, output in zip(result.job.clips, recorded, graph, strict=True):
         for tap, value in right.taps.items():
             half = output.taps.get(networks.name(tap, "float32", "isolated"))
-            if half is None:
-                continue
+            if half is None or not np.isfinite(value).all():
+                continue  # nothing is recorded, or it is an infinity that the network means
             x = networks.interval(value, networks.stored(value, half))
             judged = compare.compare(output.taps.get(tap), x.value, x.lo, x.hi, "float64")
             if judged.outcome != "pass":

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity import audio, cli, golden, record
+from parity import audio, golden, record
 from parity import frontend as fe
 from parity.bounds.features import Interval
+from parity.cli.golden import golden as golden_commands
 from parity.errors import GoldenError
 from parity.expected import bounds_of, features_of
 from parity.protocols import Array, Artifact, Port
@@ -407,7 +408,7 @@ def test_the_command_that_records_can_be_typed_as_it_stands(
     """A system's name may be another than its folder's, which is what --system takes."""
     said = golden.how_to_record(project_folder / root, tiny(project_folder / system))
     assert said == f"parity golden record {command.format(project_folder)}"
-    options = cli.golden.commands["record"].make_context("record", shlex.split(said)[3:]).params
+    options = golden_commands.commands["record"].make_context("record", shlex.split(said)[3:]).params
     assert options["systems"] == (shlex.split(command.format(project_folder))[1],)
     assert options["out"] == (project_folder / root if "--out" in command else None)
 

@@ -138,22 +138,6 @@ def test_a_backend_is_held_to_the_bounds_of_its_class_also_in_what_the_network_i
     assert without["features", "", tap].outcome == "pass", "a golden without bounds of that class has float32's"
 
 
-def test_arrays_are_kept_of_failures_or_of_every_verdict() -> None:
-    result = JobResult(
-        job=Job(system="kws", frontend=FRONTEND, clips=[CLIP], backends=["numpy"]),
-        features={"numpy": [ClipOutput({**FEATURES, FRONTEND.output: off(INPUT, 9.0)}, 0.0)]},
-    )
-    for every in (False, True):
-        found = Judge(SYSTEM, Policy([ANY], ()), "local", every=every)
-        kept = {
-            j.verdict.tap: j.arrays
-            for j in found.judge(result, [EXPECTED], {"numpy": frozenset(FRONTEND.taps)})
-            if j.arrays is not None
-        }
-        assert set(kept) == (set(FRONTEND.taps) if every else {FRONTEND.output})
-        assert all(a.keys() == {"candidate", "golden", "lo", "hi"} for a in kept.values())
-
-
 # ---- Declared rules for what is fed to the network ----
 
 OUTPUT = FRONTEND.output

@@ -48,14 +48,24 @@ SUM = 2.0
 
 
 def bounds(
-    frontend: fe.Frontend, oracle: Mapping[Tap, Array], arithmetic: Arithmetic = "float32"
+    frontend: fe.Frontend, oracle: Mapping[Tap, Array], arithmetic: Arithmetic = "float32", start: Tap | None = None
 ) -> dict[Tap, Interval]:
-    """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go."""
+    """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go.
+
+    With `start` the array at that tap is a candidate's own and the later ones are the oracle's stages applied to it:
+    how far the stages after it may be by themselves. It is known as well as a tap is: rounded to float32.
+    """
     out: dict[Tap, Interval] = {}
     error: Array | None = None  # of the samples, framed, windowed: absolute, per sample; None where all are exact
     drift = half = np.zeros((0, 1))  # of the window, per frame; of the spectrum, then of the bank, on either side
     last = around(half, None)
-    for tap, stage in frontend.stages().items():
+    stages = frontend.stages()
+    if start is not None:
+        value = np.asarray(oracle[start], np.float64)
+        half = U * np.abs(value) if frontend.dtype(start).startswith("float") else np.zeros(value.shape)
+        error, drift, last = half, np.zeros((len(value), 1)), around(value, half)
+        stages = dict(list(stages.items())[frontend.taps.index(start) + 1 :])
+    for tap, stage in stages.items():
         if tap not in oracle:
             break
         value = np.asarray(oracle[tap], np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from parity.cli import PATH, _complete, _local, _plugin_names, _systems, _target, cli
+from parity.cli.group import PATH, cli, complete, local_options, local_target, plugin_names, systems_option
 from parity.errors import MISMATCH, NOTHING
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @cli.command()
-@_systems
+@systems_option
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Repeatable; default: all installed.",
-              shell_complete=_complete(_plugin_names("backend")))  # fmt: skip
+              shell_complete=complete(plugin_names("backend")))  # fmt: skip
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Repeatable; default: all installed.",
-              shell_complete=_complete(_plugin_names("runtime")))  # fmt: skip
+              shell_complete=complete(plugin_names("runtime")))  # fmt: skip
 @click.option("--precision", "precisions", multiple=True, metavar="NAME", help="float32, int8, ... Repeatable.")
 @click.option("--audio", type=PATH, required=True, metavar="DIR",
               help="Speech; a speaker is what stands before _nohash_ in a file's name.")  # fmt: skip
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="Clips of each half whose inner layers are compared too.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
-@_local
+@local_options
 def calibrate(systems: tuple[str, ...], backends: tuple[str, ...], runtimes: tuple[str, ...],
               precisions: tuple[str, ...], audio: Path, clips: int, levels: tuple[float, ...], layers: int,
               form: str, jobs: int | None, limit: float) -> None:  # fmt: skip
@@ -51,7 +51,7 @@ def calibrate(systems: tuple[str, ...], backends: tuple[str, ...], runtimes: tup
         systems=systems, backends=backends, runtimes=runtimes, precisions=precisions, audio=audio, layers=layers
     )
     speech = calibration.Speech(folder=audio, clips=clips, levels=levels or (0.0,))
-    with _target(jobs, limit) as target, progress.shown() as step:
+    with local_target(jobs, limit) as target, progress.shown() as step:
         rows, skipped = calibration.calibrate(selection, speech, target, step)
     if form == "json":
         click.echo(msgspec.json.format(msgspec.json.encode([r.plain() for r in rows]), indent=1).decode())
