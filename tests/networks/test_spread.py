@@ -8,8 +8,14 @@ import pytest
 from parity.errors import ModelError
 from parity.networks import spread
 
-C = spread.SPREADS["float32"]
+C, PLAIN = spread.SPREADS["float32"]
+SIGNS = np.resize([1.0, -1.0], 2000)
+"""Copies moved either way by as much: their spread is what they are moved by."""
 DRAWS = np.random.default_rng(0)
+
+
+def half_width(exact: np.ndarray, copies: np.ndarray, axes: str, operator: str) -> np.ndarray:
+    return spread.half_width(spread.moved(exact, copies, axes, operator, "float32"), axes, "float32")
 
 
 def copies_of(exact: np.ndarray, moved: np.ndarray) -> np.ndarray:
@@ -20,49 +26,62 @@ def copies_of(exact: np.ndarray, moved: np.ndarray) -> np.ndarray:
 def test_a_half_width_is_so_many_spreads_of_an_element() -> None:
     exact = np.zeros((1, 4, 2))
     moved = DRAWS.standard_normal((10_000, 4, 2)) * [1.0, 1.0]
-    half = spread.half_width(exact, copies_of(exact, moved), "NTC", "Conv", "float32")
+    half = half_width(exact, copies_of(exact, moved), "NTC", "Conv")
     np.testing.assert_allclose(half, C, rtol=0.05)
 
 
 def test_half_the_spread_of_its_channel_is_the_least() -> None:
     exact = np.zeros((1, 4, 1))
-    moved = np.zeros((8, 4, 1))
-    moved[:, 0] = 2.0  # one element of four moves: the channel's root mean square is 1
-    half = spread.half_width(exact, copies_of(exact, moved), "NTC", "Conv", "float32")
-    np.testing.assert_allclose(half.ravel(), [2 * C, C / 2, C / 2, C / 2])
+    moved = np.zeros((2000, 4, 1))
+    moved[:, 0, 0] = 2.0 * SIGNS  # one element of four moves: the channel's root mean square is 1
+    half = half_width(exact, copies_of(exact, moved), "NTC", "Conv")
+    np.testing.assert_allclose(half.ravel(), [2 * C, C / 2, C / 2, C / 2], rtol=1e-3)
 
 
 def test_a_channel_that_is_off_keeps_a_twentieth_of_the_tensors() -> None:
     exact = np.zeros((1, 2, 2))
-    moved = np.zeros((8, 2, 2))
-    moved[..., 0] = np.sqrt(2.0)  # the tensor's root mean square is 1
-    half = spread.half_width(exact, copies_of(exact, moved), "NTC", "Conv", "float32")
-    np.testing.assert_allclose(half[..., 1], 0.05 * C)
+    moved = np.zeros((2000, 2, 2))
+    moved[..., 0] = np.sqrt(2.0) * SIGNS[:, None]  # the tensor's root mean square is 1
+    half = half_width(exact, copies_of(exact, moved), "NTC", "Conv")
+    np.testing.assert_allclose(half[..., 1], 0.05 * C, rtol=1e-3)
 
 
 def test_probabilities_keep_a_relative_floor() -> None:
     exact = np.array([[0.9, 0.1, 1e-12]])
-    moved = exact * np.array([[1e-6], [-1e-6]])
-    half = spread.half_width(exact, copies_of(exact, moved), "NC", "Softmax", "float32")
-    np.testing.assert_allclose(half / exact, C * 1e-6, rtol=1e-6)
+    moved = exact * 1e-6 * SIGNS[:, None]
+    half = half_width(exact, copies_of(exact, moved), "NC", "Softmax")
+    np.testing.assert_allclose(half / exact, PLAIN * 1e-6, rtol=1e-3)
 
 
 def test_what_may_be_flushed_is_within() -> None:
     exact = np.zeros((1, 3))
-    half = spread.half_width(exact, np.zeros((4, 3)), "NC", "Gemm", "float32")
+    half = half_width(exact, np.zeros((4, 3)), "NC", "Gemm")
     assert (half == 2.0**-126).all()
 
 
 def test_copies_behind_another_axis() -> None:
     exact = np.zeros((3, 1, 2))
-    moved = np.zeros((3, 5, 2))
-    moved[:, 1:] = 1.0
-    half = spread.half_width(exact, moved, "TNC", "LSTM", "float32")
+    moved = np.zeros((3, 2001, 2))
+    moved[:, 1:] = SIGNS[:, None]
+    half = half_width(exact, moved, "TNC", "LSTM")
     assert half.shape == exact.shape
-    np.testing.assert_allclose(half, C)
+    np.testing.assert_allclose(half, C, rtol=1e-3)
+
+
+def test_what_moves_all_copies_alike_counts_once() -> None:
+    exact = np.zeros((1, 3, 1))
+    half = half_width(exact, copies_of(exact, np.full((50, 3, 1), -2.0)), "NTC", "Conv")
+    np.testing.assert_allclose(half, 2.0)
+
+
+def test_what_is_judged_by_few_numbers_has_the_smaller_factor() -> None:
+    assert PLAIN < C
+    exact = np.zeros((1, 3))
+    half = half_width(exact, copies_of(exact, SIGNS[:, None] * np.ones(3)), "NC", "Gemm")
+    np.testing.assert_allclose(half, PLAIN, rtol=1e-3)
 
 
 def test_clips_of_a_batch_that_dont_stand_apart_are_told() -> None:
     exact = np.ones((1, 3))
     with pytest.raises(ModelError, match="don't stand apart"):
-        spread.half_width(exact, np.zeros((4, 3)), "NC", "Gemm", "float32")
+        half_width(exact, np.zeros((4, 3)), "NC", "Gemm")
