@@ -9,6 +9,7 @@ It is a false alarm where any of its taps fails. A known gap is a divergence tha
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +36,9 @@ LEVELS = (None, -40.0, None, -60.0, None, -80.0)
 """dBFS of the largest sample, in turn; None: as it was recorded."""
 LAYERS = 20
 """Clips whose inner layers are compared too; the first of them are speech."""
-COMPARISONS = 10_000
+KINDS = {"floats": 10_000, "fewer bits": 0}
+"""Kind of pair -> the comparisons that it takes at least; front ends are with the floats."""
+FLOATS = ("", "float32", "float16", "bfloat16")
 
 Column = tuple[str, str, str, str]
 FAILED = ("fail", "missing", "error")
@@ -51,6 +54,11 @@ def sounds(folder: Path) -> int:
     for i, clip in enumerate(clips):
         soundfile.write(folder / f"{i:03}-{clip.name}.wav", clip.samples, clip.rate, subtype="FLOAT")
     return len(clips)
+
+
+def kind_of(column: Column) -> str:
+    """Of which kind a column is."""
+    return "floats" if column[2] in FLOATS else "fewer bits"
 
 
 @dataclass
@@ -89,7 +97,8 @@ def lines(systems: Sequence[str] = SYSTEMS) -> Iterator[Line]:
     if speech.folder() is None:
         yield Line("false alarms on real speech", "PARITY_DATA is not set", None)
         return
-    total = alarms = 0
+    total: dict[str, int] = dict.fromkeys(KINDS, 0)
+    alarms = dict(total)
     rows: list[tuple[str, ...]] = []
     told: list[str] = []
     with tempfile.TemporaryDirectory() as name:
@@ -101,20 +110,22 @@ def lines(systems: Sequence[str] = SYSTEMS) -> Iterator[Line]:
             )  # fmt: skip
             columns = compared(record)
             told += failing(record)
-            for path in ("features", "isolated", "cumulative", "deployment"):
-                mine = {c: v for c, v in columns.items() if c[3] == path and v.judged}
+            for kind, path in itertools.product(KINDS, ("features", "isolated", "cumulative", "deployment")):
+                mine = {c: v for c, v in columns.items() if (kind_of(c), c[3]) == (kind, path) and v.judged}
                 if not mine:
                     continue
                 who = sorted({c[0] if path == "features" else c[1] for c in mine})
                 judged, wrong = sum(v.judged for v in mine.values()), sum(v.failed for v in mine.values())
-                total, alarms = total + judged, alarms + wrong
+                total[kind], alarms[kind] = total[kind] + judged, alarms[kind] + wrong
                 gaps, worst = sum(v.gaps for v in mine.values()), max(v.worst for v in mine.values())
-                rows.append(
-                    (system, path, " ".join(who), *(str(n) for n in (len(mine), judged, wrong, gaps)), f"{worst:.2f}")
-                )
-    show(("system", "path", "who", "pairs", "clips x pairs", "alarms", "gaps", "largest error/bound"), rows)
+                numbers = (str(n) for n in (len(mine), judged, wrong, gaps))
+                rows.append((system, kind, path, " ".join(who), *numbers, f"{worst:.2f}"))
+    show(("system", "kind", "path", "who", "pairs", "clips x pairs", "alarms", "gaps", "largest error/bound"), rows)
     for line in told:
         yield Line("a false alarm", line, False)
-    figure = f"{alarms} of {total} over {count} sounds; 95 % upper limit {3.0 / max(total, 1):.1e}"
-    met = alarms == 0 and total >= COMPARISONS
-    yield Line(f"no false alarm in {COMPARISONS:,} (clip, pair) comparisons", figure, met)
+    for kind, least in KINDS.items():
+        figure = f"{alarms[kind]} of {total[kind]} over {count} sounds"
+        if total[kind] and not alarms[kind]:
+            figure += f"; 95 % upper limit {3.0 / total[kind]:.1e}"
+        what = f"{least:,} (clip, pair) comparisons, {kind}" if least else f"(clip, pair) comparisons, {kind}"
+        yield Line(f"no false alarm in {what}", figure, alarms[kind] == 0 and total[kind] >= least)
