@@ -1,0 +1,141 @@
+"""An ONNX graph in float64, an operation at a time.
+
+What rounds is in `parity.networks.operators`; everything else is run by the onnx package's reference implementation,
+whose results, where they aren't moved numbers, are rounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from parity.errors import ModelError
+from parity.networks.arithmetic import Arithmetic, Exact
+from parity.networks.operators import MOVES, OPERATORS, constant_matmul
+from parity.protocols import Array
+
+_FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+
+
+def load(path: str | Path) -> onnx.ModelProto:
+    """The model of a file. ModelError where it can't be read."""
+    try:
+        model = onnx.load(Path(path), format="protobuf")
+        onnx.checker.check_model(model)
+    except OSError as e:
+        raise ModelError(f"{path} can't be read: {e.strerror}", "export it again") from None
+    except Exception as e:  # protobuf and the checker raise types of their own
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise ModelError(f"{path} is not an ONNX model: {reason}", "export it again") from None
+    return model
+
+
+def in_double(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose weights, constants and casts are float64 instead of float32."""
+    double = onnx.ModelProto()
+    double.CopyFrom(model)
+    for i, tensor in enumerate(double.graph.initializer):
+        double.graph.initializer[i].CopyFrom(_widened(tensor))
+    for node in double.graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.CopyFrom(_widened(attribute.t))
+            elif attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                raise ModelError(f"a bound isn't derived through {node.op_type}", "unroll it, or declare the bounds")
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == _FLOAT:
+                attribute.i = _DOUBLE
+    return double
+
+
+def _widened(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    if tensor.data_type != _FLOAT:
+        return tensor
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+
+
+class Graph:
+    """A network that runs in float64 on `[copies, ...]` inputs; `inputs` are its names, in the file's order."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        double = in_double(model)
+        try:
+            self._evaluator = ReferenceEvaluator(double)
+        except RuntimeError as e:  # an operator that the reference implementation lacks
+            raise ModelError(f"a bound isn't derived: {e}", "declare the bounds") from None
+        self._attributes = [
+            {a.name: _plain(onnx.helper.get_attribute_value(a)) for a in n.attribute} for n in double.graph.node
+        ]
+        self._last_use: dict[str, int] = {}
+        for i, node in enumerate(double.graph.node):
+            self._last_use |= dict.fromkeys(node.input, i)
+        weights = {w.name for w in double.graph.initializer}
+        self.inputs = [i.name for i in double.graph.input if i.name not in weights]
+        self.tensors = {name for n in double.graph.node for name in n.output}
+        self.constants: set[str] = set(self._evaluator.rt_inits_)
+        self.operators = {name: n.op_type for n in double.graph.node for name in n.output}
+
+    def run(
+        self, feed: Mapping[str, Array], wanted: Iterable[str], arithmetic: Arithmetic | None = None
+    ) -> dict[str, Array]:
+        """The wanted tensors by name, float64 `[copies, ...]`. ModelError where an operator can't be run."""
+        how = arithmetic or Exact()
+        kept, out = set(wanted), {}
+        values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
+        known = set(self.constants)
+        for name, x in feed.items():
+            values[name] = how.tensor(name, np.asarray(x, np.float64)) if np.issubdtype(x.dtype, np.floating) else x
+        for i, node in enumerate(self._evaluator.rt_nodes_):
+            inputs = [values[name] for name in node.input]
+            try:
+                results = self._results(i, node, inputs, known, how)
+            except ModelError:
+                raise
+            except Exception as e:  # shapes that don't fit, an attribute that isn't known
+                raise ModelError(f"{node.op_type} can't be run in float64: {e}", "declare the bounds") from None
+            if all(name in known for name in node.input if name):
+                known |= set(node.output)
+            for name, value in zip(node.output, results, strict=False):
+                if isinstance(value, np.ndarray) and value.dtype == np.float64 and name not in known:
+                    value = how.tensor(name, value)
+                values[name] = value
+                if name in kept:
+                    out[name] = value
+            for name in set(node.input):
+                if self._last_use.get(name) == i and name not in self.constants:
+                    values.pop(name, None)
+        return out
+
+    def _results(self, i: int, node: Any, inputs: Sequence[Any], known: set[str], how: Arithmetic) -> Sequence[Any]:
+        kind = node.op_type
+        if kind == "MatMul" and node.input[1] in known and node.input[0] not in known:
+            return constant_matmul(inputs, self._attributes[i], how)
+        if kind in OPERATORS:
+            return OPERATORS[kind](inputs, self._attributes[i], how)
+        results: Sequence[Any] = node.run(*inputs)
+        if kind in MOVES or all(name in known for name in node.input if name):
+            return results
+        return [
+            how.rounded(y, _fan_in(kind, inputs, y)) if isinstance(y, np.ndarray) and y.dtype == np.float64 else y
+            for y in results
+        ]
+
+
+def _plain(value: Any) -> Any:
+    return (
+        value.decode() if isinstance(value, bytes) else [_plain(v) for v in value] if isinstance(value, list) else value
+    )
+
+
+def _fan_in(kind: str, inputs: Sequence[Any], y: Array) -> int:
+    """Terms that an element of an operator's output sums."""
+    if kind == "MatMul":
+        return int(inputs[0].shape[-1])
+    if kind.startswith(("Reduce", "Global", "LayerNorm", "InstanceNorm", "LpNorm", "Sum", "Mean")):
+        return max(1, inputs[0].size // max(1, y.size))
+    return 2
