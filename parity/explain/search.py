@@ -15,7 +15,7 @@ from parity.explain import catalogue
 from parity.explain.cases import Case, Fit, halves, measure, total
 from parity.explain.definition import Definition
 from parity.explain.estimate import Build, Model, best_starts, cost, refine, simpler
-from parity.explain.settings import GENERIC, Knob, Setting
+from parity.explain.settings import GENERIC, USUAL, Knob, Setting
 from parity.protocols import Tap
 
 _BEAM, _ESTIMATED = 48, 20
@@ -54,7 +54,7 @@ class Trial:
         digits = sum(len(f"{p.value:.12g}") for p in self.parts if isinstance(p.entry, Knob))
         return (
             len(ranks),
-            max(ranks, default=0) * 10 + (digits > 8),
+            max(ranks, default=0) * 10 + (15 if digits > 7 else 0),
             sum(ranks),
             digits,
             tuple(p.place for p in self.parts),
@@ -232,7 +232,9 @@ class Search:
         """Two settings at once: the nearest first, each with everything else on top, until a pair explains all."""
         usable = [t for t in singles if t.fit.fits and t.parts[0].setting.rank < GENERIC]
         found: list[Trial] = []
-        for i, first in enumerate(_beam(usable)[:_BEAM]):
+        # Two settings that give a wrong shape each may give the right one together: another FFT and its pooling.
+        unfit = [t for t in singles if not t.fit.fits and t.parts[0].setting.rank == USUAL]
+        for i, first in enumerate([*_beam(usable)[:_BEAM], *(unfit if len(usable) > len(unfit) else ())]):
             case.settle(first.definition, tap)
             here = self._on_top(d, first, case, tap, known, estimate=i < _ESTIMATED)
             found += here

@@ -50,7 +50,7 @@ def _log(s: fe.Log) -> list[Setting | Knob]:
         found.append(Knob("log.offset-as-floor", lambda x: f"floor {shown(x)}, not {shown(s.offset)} added", _TAP,
                           lambda d, x: other("compress", offset=0.0, floor=x)(d),
                           tuple(v for v in _SMALL if v != s.offset), low=1e-30, high=1e9, positive=True,
-                          rank=PLAUSIBLE))  # fmt: skip
+                          neutral=s.offset, rank=PLAUSIBLE))  # fmt: skip
     if s.floor and not s.offset:
         found.append(Setting("log.offset-as-floor", f"{shown(s.floor)} added, not as a floor", _TAP,
                              other("compress", offset=s.floor, floor=0.0)))  # fmt: skip
@@ -87,7 +87,7 @@ def _decibel(s: fe.Decibel) -> list[Setting | Knob]:
         found.append(Setting("db.ref", f"ref 1, not the {words}", _TAP, other("compress", ref=1.0)))
     found.append(Knob("db.ref", lambda x: f"ref {shown(x)}, not {words}", _TAP,
                       lambda d, x: other("compress", ref=x)(d), (2.0, 0.5, 1e-3, 1e3, 32768.0**2, 1e-5), low=1e-12,
-                      high=1e12, positive=True, rank=PLAUSIBLE))  # fmt: skip
+                      high=1e12, positive=True, neutral=1.0 if s.ref == "max" else s.ref, rank=PLAUSIBLE))  # fmt: skip
     found.append(Setting("db.ref", f"ref the maximum of each frame, not the {words}", _TAP, _frame_ref, PLAUSIBLE))
     found.append(knob("db.amin", "compress", "amin", s.amin, (1e-10, 1e-5, 1e-6, 1e-8, 1e-12, 1e-9, 1e-3, 1e-16, 1e-20),
                       "amin {}", low=1e-30, high=1e6, positive=True))  # fmt: skip

@@ -173,7 +173,8 @@ def _lengths(frontend: fe.Frontend) -> list[Setting]:
     found = choices("input.length", "input", "length", s.length, lengths, "length {}", PLAUSIBLE)
     if s.length is not None:
         found += [Setting("audio.padding", words, _TAP, _padding(how), PLAUSIBLE) for how, words in (
-            ("left", "a short clip padded on the left (a long one cut there), not on the right"),
+            ("left", "a short clip padded on the left, not on the right"),
+            ("end", "a short clip padded, and a long one cut, on the left"),
             ("both", "a short clip padded (a long one cut) on both sides, not on the right"),
             ("edge", "a short clip padded with its last sample, not with zeros"),
             ("wrap", "a short clip repeated, not padded with zeros"),
@@ -190,9 +191,9 @@ def _padding(how: str) -> Change:
         def after(x: Array) -> Array:
             short = length - len(x)
             if short < 0:
-                start = {"left": -short, "both": -short // 2}.get(how, 0)
+                start = {"end": -short, "both": -short // 2}.get(how, 0)
                 return x[start : start + length]
-            left = {"left": short, "both": short // 2}.get(how, 0)
+            left = {"left": short, "end": short, "both": short // 2}.get(how, 0)
             mode = how if how in ("edge", "wrap") else "constant"
             return np.pad(x, (left, short - left), mode=mode)  # type: ignore[call-overload]
 
