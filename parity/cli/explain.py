@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from parity.cli.group import cli
 
-@click.command()
+
+@cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--system", "systems", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")

@@ -11,59 +11,82 @@ import numpy as np
 from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds import features as own
-from parity.bounds.features import Interval, U
+from parity.bounds import levels
+from parity.bounds.interval import TINY, Interval, U, around
+from parity.explain import definition
 from parity.explain.definition import Arrays, Definition, Hook
-from parity.protocols import Array, Tap
+from parity.protocols import Arithmetic, Array, Tap
 
 
-def intervals(d: Definition, arrays: Arrays) -> dict[Tap, Interval]:
+def intervals(d: Definition, arrays: Arrays, arithmetic: Arithmetic = "float32") -> dict[Tap, Interval]:
     """Tap -> interval for what `definition.run` computed, as far as it goes; views applied."""
+    if not d.hooks:
+        return own.bounds(d.frontend, arrays, arithmetic)
     out: dict[Tap, Interval] = {}
-    error = drawn = np.zeros(0)
-    last = Interval(error, error, error)
-    stages = d.frontend.stages()
-    for tap, value in arrays.items():
-        s, hooks = stages[tap], d.at(tap)
+    error: Array | None = None
+    drift = np.zeros((0, 1))
+    last = around(drift, None)
+    for tap, s in d.frontend.stages().items():
+        if tap not in arrays:
+            break
+        value, hooks = arrays[tap], d.at(tap)
         match s:
             case fe.Input():
-                error = own._input_error(value, s)
-                error = error + _spent(hooks, value)
-                last = own._around(value, error)
+                error = _plus(own._input_error(value, s), _spent(hooks, value))
+                last = around(value, error)
             case fe.Frame():
-                error = reference.frames(error, s) if error.any() else np.zeros(value.shape)
-                error = _indexed(hooks, error) if error.shape != value.shape or error.any() else error
-                error = error + _spent(hooks, value)
-                last = own._around(value, error)
+                error = None if error is None else _indexed(hooks, reference.frames(error, s))
+                error = _plus(error, _spent(hooks, value))
+                last = around(value, error)
             case fe.Window():
-                frames = arrays["features/frames"]
-                w = d.constant(tap, frames.shape[-1])
-                cosine = own.WINDOW * (w != 0) if s.name != "rectangular" or hooks else 0.0 * w
-                drawn = _indexed(hooks, U * np.abs(frames) * (cosine + 2.0 * np.abs(w)))
-                error = _indexed(hooks, np.abs(w) * error) + _spent(hooks, value)
-                last = own._around(value, drawn + error)
+                half, drift, error = _window(d, tap, s, arrays, error, arithmetic)
+                last = around(value, half)
             case fe.Spectrum():
-                last = _after(hooks, own._spectrum(_before(d, tap, arrays), s, arrays["features/windowed"],
-                                                   drawn, error))  # fmt: skip
+                bare = _before(d, tap, arrays)
+                half = own._spectrum(bare, s, arrays["features/windowed"], drift, error, arithmetic)
+                last = _after(hooks, around(bare, half))
             case fe.Micro():
-                last = own._around(value, np.zeros(value.shape))
+                last = around(value, None)
             case _:
-                last = _pointwise(d, tap, s, last, arrays)
+                last = _later(d, tap, s, last, arrays)
         out[tap] = _after(d.views(tap), last)
     return out
+
+
+def _plus(error: Array | None, more: Array) -> Array | None:
+    """Samples that are exact so far stay so where nothing is spent on them."""
+    if not more.any():
+        return error
+    return more if error is None else error + more
+
+
+def _window(
+    d: Definition, tap: Tap, s: fe.Window, arrays: Arrays, error: Array | None, arithmetic: Arithmetic
+) -> tuple[Array, Array, Array | None]:
+    """Bound of the windowed frames, how far the window moves a transform, and the error of the samples in them."""
+    value, frames, hooks = arrays[tap], arrays["features/frames"], d.at(tap)
+    half, drift = own._window(_before(d, tap, arrays), s, frames, arithmetic)
+    # A window of another shape or size errs by its own size.
+    w, usual = np.abs(d.constant(tap, frames.shape[-1])), reference.window(s, frames.shape[-1])
+    size = float(np.linalg.norm(w) / np.linalg.norm(usual))
+    half, drift = half * max(1.0, size), drift * size
+    error = None if error is None else _indexed(hooks, w * error)
+    error = _plus(error, _spent(hooks, value))
+    half, drift = _indexed(hooks, half), _indexed(hooks, drift) if len(drift) != len(value) else drift
+    return (half if error is None else half + error), drift, error
 
 
 def _before(d: Definition, tap: Tap, arrays: Arrays) -> Array:
     """What the stage gave before its `after` hooks."""
     if all(h.after is None for h in d.at(tap)):
         return arrays[tap]
-    from parity.explain import definition
-
     bare = Definition(d.frontend, tuple(h for h in d.at(tap) if h.after is None))
     names = list(arrays)
     return definition._stage(bare, tap, arrays[names[names.index(tap) - 1]])
 
 
-def _pointwise(d: Definition, tap: Tap, s: fe.Stage, last: Interval, arrays: Arrays) -> Interval:
+def _later(d: Definition, tap: Tap, s: fe.Stage, last: Interval, arrays: Arrays) -> Interval:
+    """The stages from the bank on."""
     hooks = d.at(tap)
     instead = next((h for h in hooks if h.instead is not None), None)
     if instead is not None and instead.instead is not None:
@@ -71,28 +94,34 @@ def _pointwise(d: Definition, tap: Tap, s: fe.Stage, last: Interval, arrays: Arr
         found = _grown(Interval(f(last.value), *_ends(f(last.lo), f(last.hi))), [instead])
         return _after(hooks, found)
     value = _before(d, tap, arrays)
-    changed = any(h.constant is not None for h in hooks)
     match s:
         case fe.Mel() | fe.Pool():
-            found = own._bank(value, d.constant(tap, last.value.shape[-1]), last)
+            found = _bank(value, d.constant(tap, last.value.shape[-1]), last)
         case fe.Log():
-            found = own._log(value, s, last)
+            found = levels.log(value, s, last)
         case fe.Decibel():
-            found = own._decibel(value, s, last)
+            found = levels.decibel(value, s, last)
         case fe.Cepstrum():
-            found = own._cepstrum(value, s, d.frontend, last)
-            if changed:
+            found = levels.cepstrum(value, s, d.frontend, last)
+            if any(h.constant is not None for h in hooks):
                 width = last.value.shape[-1]
                 rows = np.linalg.norm(d.constant(tap, width), axis=1)
                 grown = np.maximum(1.0, rows / np.linalg.norm(reference.dct_matrix(s, width), axis=1))
-                found = own._around(value, np.maximum(found.hi - value, value - found.lo) * grown)
+                found = around(value, np.maximum(found.hi - value, value - found.lo) * grown)
         case fe.Normalize():
-            found = own._normalize(value, s, last)
+            found = levels.normalize(value, s, last)
         case fe.Quantize():
-            found = own.quantized(value, s, last)
+            found = levels.quantized(value, s, last)
         case _:
             raise AssertionError(s)
     return _after(hooks, found)
+
+
+def _bank(value: Array, bank: Array, x: Interval) -> Interval:
+    """As `features._bank`, of any bank."""
+    half = own.BANK * np.sqrt(np.square(x.hi - x.value) @ np.square(bank).T)
+    rounding = U * (2.0 + own.SUM * np.sqrt(np.count_nonzero(bank, axis=1)))
+    return around(value, half + rounding * np.abs(value) + TINY * bank.shape[1])
 
 
 def _after(hooks: tuple[Hook, ...], x: Interval) -> Interval:

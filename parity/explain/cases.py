@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity import frontend as fe
-from parity.bounds.features import Interval, U
+from parity.bounds.interval import Interval, U
 from parity.evidence import Evidence
 from parity.explain import bound
 from parity.explain.definition import Arrays, Definition, run, seen
-from parity.protocols import Array, Tap
+from parity.protocols import Arithmetic, Array, Tap
 
 
 @dataclass(eq=False)
@@ -22,6 +22,8 @@ class Case:
     name: str
     samples: Array
     given: Mapping[Tap, Array]
+    arithmetic: Arithmetic = "float32"
+    """What the candidate computes in, which says how wide its bounds are."""
     like: tuple[Definition, Arrays] | None = None
     computed: int = 0
     weighed: tuple[Definition, Tap, Array | None] | None = None
@@ -42,7 +44,7 @@ class Case:
         self.like = None if found is None else (d, found)
 
 
-def cases(evidence: Sequence[Evidence], frontend: fe.Frontend) -> list[Case]:
+def cases(evidence: Sequence[Evidence], frontend: fe.Frontend, arithmetic: Arithmetic = "float32") -> list[Case]:
     """One a clip; taps that aren't of the recipe are left out."""
     known = set(frontend.taps)
     return [
@@ -50,6 +52,7 @@ def cases(evidence: Sequence[Evidence], frontend: fe.Frontend) -> list[Case]:
             e.clip.name,
             e.clip.samples.astype(np.float64),
             {t: np.asarray(a).astype(np.float64) for t, a in e.features.items() if t in known},
+            arithmetic,
         )
         for e in evidence
     ]
@@ -116,7 +119,7 @@ def compared(case: Case, d: Definition, tap: Tap, arrays: Arrays, bounded: bool)
     inside = -1
     if bounded:
         upto = {t: arrays[t] for t in list(arrays)[: list(arrays).index(tap) + 1]}
-        inside = int(np.count_nonzero(within(c, interval(d, upto, tap))))
+        inside = int(np.count_nonzero(within(c, interval(case, d, upto, tap))))
     if not finite.all():
         return Fit(squares, c.size, inside, worst)
     return Fit(squares, c.size, inside, worst, True, _unlike(c.reshape(-1, 1), value.reshape(-1, 1)), _unlike(c, value))
@@ -134,10 +137,10 @@ def _unlike(a: Array, b: Array) -> float:
     return float(left.sum()) / whole if whole > 0 else 1.0
 
 
-def interval(d: Definition, arrays: Arrays, tap: Tap) -> Interval:
+def interval(case: Case, d: Definition, arrays: Arrays, tap: Tap) -> Interval:
     """Value and bound of a tap."""
     with np.errstate(all="ignore"):
-        return bound.intervals(d, arrays)[tap]
+        return bound.intervals(d, arrays, case.arithmetic)[tap]
 
 
 def within(c: Array, x: Interval) -> Array:
@@ -157,7 +160,7 @@ def _halves(case: Case, d: Definition, tap: Tap) -> Array | None:
     arrays = case.arrays(d, tap)
     if arrays is None:
         return None
-    x = interval(d, arrays, tap)
+    x = interval(case, d, arrays, tap)
     with np.errstate(invalid="ignore"):
         half = np.maximum(x.hi - x.value, x.value - x.lo)
     c = case.given[tap]

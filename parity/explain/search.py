@@ -72,8 +72,9 @@ def build(d: Definition, parts: Sequence[Part]) -> Definition | None:
 class Search:
     """Over the neighbourhood of one recipe, for one candidate."""
 
-    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend) -> None:
+    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend, pairs: bool = True) -> None:
         self.cases = list(cases)
+        self._pairs = pairs
         self.flow = {t: i for i, t in enumerate(frontend.taps)}
 
     @property
@@ -106,7 +107,7 @@ class Search:
         singles = self.singles(d, entries, case, tap)
         if found := self._complete(singles, tap):
             return found
-        pairs = self.pairs(d, singles, case, tap, known)
+        pairs = self.pairs(d, singles, case, tap, known) if self._pairs else []
         if found := self._complete(pairs, tap):
             return found
         if known is not None:
