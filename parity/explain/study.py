@@ -1,0 +1,189 @@
+"""Evidence laid on a network: what the trained graph gives for the same input, how far off each tap is, by how much.
+
+`Study.tried` scores a patch at one tap on a few clips, quickly; `Study.held` runs the patched graph on every clip with
+its rounding drawn, and says at which taps the candidate is out of bounds then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from parity import layout
+from parity.errors import ModelError
+from parity.evidence import Evidence
+from parity.explain.surgery import Network, Part, Patch
+from parity.networks.arithmetic import PRECISIONS, Noise
+from parity.protocols import Array, Artifact, Tap
+
+COPIES = 8
+"""Draws of the rounding."""
+SPREADS = 8.0
+"""A candidate may be so many spreads off."""
+FEW = 3
+"""Clips on which patches are tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What a graph gives at a tap for a clip, and how far an implementation may be from it. Time-major."""
+
+    value: Array
+    bound: Array
+
+
+def spread(copies: Array) -> Array:
+    """Of `[copies, ...]`, the first exact: root mean square of an element, at least half of its channel's."""
+    off = np.sqrt(np.square(copies[1:] - copies[0]).mean(axis=0))
+    axes = tuple(range(off.ndim - 1)) if off.ndim > 1 else (0,)
+    return np.asarray(np.maximum(off, 0.5 * np.sqrt(np.square(off).mean(axis=axes, keepdims=True))))
+
+
+class Study:
+    """`of` are clips of one candidate, each with what the network was `fed`."""
+
+    def __init__(self, network: Network, artifact: Artifact, of: Sequence[Evidence], base: Patch | None = None) -> None:
+        self.network, self.artifact, self.of = network, artifact, of
+        self.base = base or Patch()
+        self.taps = [t for t in artifact.taps if any(t in e.model for e in of)]
+        self.precision = PRECISIONS.get(of[0].precision, PRECISIONS["float32"])
+        shapes = [np.shape(e.fed) for e in of]
+        usual = max(dict.fromkeys(shapes), key=shapes.count)
+        self.few = [k for k, s in enumerate(shapes) if s == usual][:FEW]
+        """Clips of one shape, to try patches on."""
+
+    def rebased(self, patch: Patch) -> Study:
+        """The same evidence laid on the graph with a patch in it."""
+        return Study(self.network, self.artifact, self.of, self.base | patch)
+
+    def feed(self, fed: Array | None, patch: Patch) -> dict[str, Array]:
+        """A clip's input by name, in the graph's own axes."""
+        x = np.asarray(fed, np.float64)
+        x = patch.feed(x) if patch.feed is not None else x
+        first, *others = self.network.inputs
+        names = {self.artifact.input.name: layout.native(np.ascontiguousarray(x), self.artifact.input.layout)}
+        constants = {n: np.asarray(self.artifact.constants[n]) for n in others if n in self.artifact.constants}
+        return {first: names[self.artifact.input.name], **constants} if first not in names else names | constants
+
+    def shown(self, out: Mapping[str, Array], tap: Tap, k: int, patch: Patch) -> Array:
+        """A tap of the k-th clip of a batch, time-major."""
+        port = self.artifact.taps[tap]
+        x = layout.time_major(out[port.name][k : k + 1], port.layout)
+        return patch.seen(x) if patch.seen is not None else x
+
+    def expected(self, patch: Patch, k: int) -> dict[Tap, Expected]:
+        """What the patched graph gives for clip k, with bounds. ModelError where it doesn't run."""
+        graph = self.network.whole(patch)
+        feed = {n: np.repeat(x, COPIES + 1, axis=0) for n, x in self.feed(self.of[k].fed, patch).items()}
+        names = [self.artifact.taps[t].name for t in self.taps]
+        out = graph.run(feed, names, Noise(self.precision, COPIES + 1, seed=0))
+        found = {}
+        for tap in self.taps:
+            copies = np.stack([self.shown(out, tap, c, patch) for c in range(COPIES + 1)])
+            rounding = 2.0**-24 * np.abs(copies[0])
+            found[tap] = Expected(copies[0], SPREADS * spread(copies) + rounding)
+        return found
+
+    @cached_property
+    def right(self) -> list[dict[Tap, Expected]]:
+        """What is right for each clip: the graph as it is based."""
+        return [self.expected(self.base, k) for k in range(len(self.of))]
+
+    def off(self, expected: Sequence[Mapping[Tap, Expected]]) -> dict[Tap, float]:
+        """Of each tap the candidate's largest error over its bound, over all clips."""
+        found: dict[Tap, float] = {}
+        for tap in self.taps:
+            ratios = [ratio(e.model[tap], of[tap]) for e, of in zip(self.of, expected, strict=True) if tap in e.model]
+            found[tap] = max(ratios, default=0.0)
+        return found
+
+    @cached_property
+    def now(self) -> dict[Tap, float]:
+        """Error over bound at each tap before anything is tried."""
+        return self.off(self.right)
+
+    @property
+    def first(self) -> Tap | None:
+        """The first tap out of bounds."""
+        return next((t for t in self.taps if self.now[t] > 1.0), None)
+
+    def held(self, patch: Patch) -> dict[Tap, float] | None:
+        """Error over bound at each tap under a patch (on top of the base); None where it can't be run."""
+        try:
+            return self.off([self.expected(self.base | patch, k) for k in range(len(self.of))])
+        except (ModelError, ValueError):
+            return None
+
+    @cached_property
+    def values(self) -> dict[str, Array]:
+        """Every tensor of the based graph for the few clips."""
+        feeds = [self.feed(self.of[k].fed, self.base) for k in self.few]
+        batch = {n: np.concatenate([f[n] for f in feeds]) for n in feeds[0]}
+        graph = self.network.whole(self.base)
+        return {**batch, **graph.run(batch, graph.tensors)}
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every tensor, with the batch."""
+        return {n: x.shape for n, x in self.values.items() if isinstance(x, np.ndarray)}
+
+    def part(self, patch: Patch, tap: Tap, free: Sequence[str] = ()) -> Part:
+        """What lies between a patch and a tap."""
+        return Part(self.network, self._upon(patch), [self.artifact.taps[tap].name], free)
+
+    def _upon(self, patch: Patch) -> Patch:
+        return self.base | patch
+
+    def given(self, patch: Patch) -> dict[str, Array]:
+        """The few clips' tensors, with the input that a patch makes of them."""
+        if patch.feed is None:
+            return self.values
+        feeds = [self.feed(self.of[k].fed, self.base | patch) for k in self.few]
+        return self.values | {n: np.concatenate([f[n] for f in feeds]) for n in feeds[0]}
+
+    def measured(self, tap: Tap) -> list[Array]:
+        """What the candidate gave at a tap for the few clips, float64."""
+        return [np.asarray(self.of[k].model[tap], np.float64) for k in self.few if tap in self.of[k].model]
+
+    def tried(self, patch: Patch, tap: Tap) -> list[Array] | None:
+        """What a patch gives at a tap for the few clips, exactly; None where it can't be run."""
+        try:
+            out = self.part(patch, tap).run(self.given(patch))
+            shown = [self.shown(out, tap, c, self.base | patch) for c in range(len(self.few))]
+        except (ModelError, ValueError, IndexError):
+            return None
+        return [x for c, x in zip(self.few, shown, strict=True) if tap in self.of[c].model]
+
+    def left(self, got: Sequence[Array], tap: Tap) -> tuple[float, float]:
+        """Of what a patch gives at a tap: the share of the error that it leaves (RMS), and the largest over bound."""
+        before = after = 0.0
+        worst = 0.0
+        clips = [k for k in self.few if tap in self.of[k].model]
+        for k, x in zip(clips, got, strict=True):
+            measured, right = np.asarray(self.of[k].model[tap], np.float64), self.right[k][tap]
+            if x.shape != measured.shape or not np.isfinite(measured).all():
+                return float("inf"), float("inf")
+            size = max(1.0, float(np.abs(x).max()) / max(float(np.abs(right.value).max()), 1e-30))
+            after += float(np.square(measured - x).sum())
+            if right.value.shape == measured.shape:
+                before += float(np.square(measured - right.value).sum())
+                worst = max(worst, float((np.abs(measured - x) / np.maximum(right.bound * size, 1e-30)).max()))
+            else:
+                before += float(np.square(measured).sum())
+                worst = max(worst, float(np.abs(measured - x).max() / max(right.bound.max() * size, 1e-30)))
+        return float(np.sqrt(after / max(before, 1e-300))), worst
+
+
+def ratio(measured: Array, of: Expected) -> float:
+    """The largest error over its bound; infinite for another shape or what isn't finite."""
+    if measured.shape != of.value.shape:
+        return float("inf")
+    x = np.asarray(measured, np.float64)
+    if not np.isfinite(x).all():
+        return float("inf")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        over = np.abs(x - of.value) / of.bound
+    return float(np.nan_to_num(over, nan=0.0, posinf=np.inf).max()) if over.size else 0.0
