@@ -25,6 +25,8 @@ class Expected:
     """The oracle's features, rounded to what the network is fed with: input of the isolated runs."""
     model: Mapping[Tap, Array] = field(default_factory=dict)
     """Arrays at the network's taps; the decision's source always, layers where they are known."""
+    halves: Mapping[str, Array] = field(default_factory=dict)
+    """Half-widths of their derived bounds, under the names of `parity.bounds.networks`."""
 
 
 def stored(x: Interval) -> Interval:

@@ -216,7 +216,8 @@ class GoldenSet:
         if regenerate:
             first = regenerated(clip, frontend, regenerate)
             features = bounds(frontend, first) | features
-        return Expected(clip, features, network_input(features[output].value, frontend), model)
+        halves = {name: model.pop(name).astype(np.float64) for name in list(model) if ":" in name}
+        return Expected(clip, features, network_input(features[output].value, frontend), model, halves)
 
     def _holds(self, features: Mapping[str, Array], model: Mapping[Tap, Array]) -> str | None:
         """What a clip's arrays lack, or have too much of, in words."""

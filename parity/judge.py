@@ -12,7 +12,7 @@ import numpy as np
 from parity import compare, golden, policy
 from parity import frontend as fe
 from parity.backends import fixed_point, reference
-from parity.bounds import steps
+from parity.bounds import networks, steps
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
@@ -294,10 +294,14 @@ class Judge:
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
-        rule = self._rules.require(
-            self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name
-        )
+        """The derived bound of an activation, widened where a rule declares more; where none is derived, the rule's."""
+        which = (self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name)
+        half = networks.half_of(e.halves, tap, artifact.precision, path)
+        rule = self._rules.require(*which) if half is None else self._rules.rule(*which)
         raw = output.raw.get(tap)
+        if rule is None:
+            assert half is not None
+            return networks.interval(value, half), "derived"
         if rule.steps and raw is None and tap in output.taps:
             raise ConfigError(
                 f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
@@ -307,7 +311,10 @@ class Judge:
             0.0 if raw is None else raw.scale,
             steps.moved(output.taps.get(MODEL_INPUT), e.reference) if path == "cumulative" else 0.0,
         )
-        return policy.interval(rule, value, step, moved), f"declared: {rule.why}"
+        x = policy.interval(rule, value, step, moved)
+        if half is not None:
+            x = Interval(x.value, np.minimum(x.lo, x.value - half), np.maximum(x.hi, x.value + half))
+        return x, f"declared: {rule.why}"
 
     def _label(
         self, e: Expected, output: ClipOutput, right: Array, labels: Sequence[str], artifact: Artifact, runtime: str,

@@ -272,7 +272,8 @@ def reference(plan: Plan, ask: Ask) -> tuple[str, Artifact]:
     if wanted is None and trained and not registry.plugins("runtime")["torch"].missing:
         fits = [a for a, t in zip(trained, ask("torch", trained), strict=True) if not isinstance(t, Unsupported)]
         if fits:
-            return "torch", fits[0]  # the trained network is there: no export of it is judged by itself
+            # The trained network is there, in double: no export of it is judged by itself, and neither is it.
+            return "torch:dtype=float64", fits[0]
     if not plan.models:
         raise ConfigError(f"{plan.system.name} has no model to judge by", "install a runtime: see `parity list`")
     return next((m for m in plan.models if m[1].precision == "float32"), plan.models[0])

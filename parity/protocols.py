@@ -227,6 +227,8 @@ class Job:
     kernels: Sequence[tuple[str, Artifact]] = ()
     """Runtimes that are only run on the golden's features, to hold those in `models` to."""
     references: Sequence[Array] = ()
+    moved: Sequence[Array] = ()
+    """How far each value of `references` may move, for the runtime that derives bounds."""
     taps: Sequence[frozenset[Tap]] = ()
     state: Mapping[tuple[str, str, str], Mapping[str, Array]] | None = None
     """Of a stream, whose clips are chunks of one sound, in order: by backend, runtime and precision the state to go on

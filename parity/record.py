@@ -18,11 +18,12 @@ import numpy as np
 
 from parity import audio, compare, golden, plan, provenance, registry, vectors
 from parity import frontend as fe
+from parity.bounds import networks
 from parity.errors import AnchorError, ConfigError, ModelError
 from parity.expected import features_of
 from parity.plan import Plan
-from parity.protocols import Array, Artifact, Clip, Failure, Job, Taps, Target, Unsupported
-from parity.sources import CHUNK, Progress, chunked
+from parity.protocols import Array, Artifact, Clip, Failure, Job, JobResult, Taps, Target, Unsupported
+from parity.sources import CHUNK, Progress, bounded_by, chunked, halves_of
 from parity.system import System, how_to_build
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -132,6 +133,7 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
         raise ConfigError(f"{system.name} has nothing to record from: {why}", hint)
     paths = audio.find(what.folder)
     made = _Set(met=list(vectors.reproduce(system)))
+    bounder = bounded_by(system, ["float32", *networks.precisions(system.artifacts)], target)
     spec, artifact, versions = _recorder(what, target)
     anchor_taps: frozenset[str] = frozenset()
     anchor_versions: Mapping[str, str] = {}
@@ -155,13 +157,19 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
                     f"the oracle gives NaN at {tap} for {clip.name}",
                     "nothing was recorded; has the recipe a logarithm of zero, or a clip without sound?",
                 )
+        taps = [frozenset(artifact.taps) if i in inner else system.answers & set(artifact.taps) for i in numbers]
         job = Job(
             system=system.name, frontend=system.frontend, clips=clips,
-            backends=[what.anchor] if what.anchor is not None else [], models=[(spec, artifact)],
+            backends=[what.anchor] if what.anchor is not None else [],
+            models=[(spec, artifact), *([(networks.RUNTIME, bounder)] if bounder is not None else [])],
             references=[reference for _, reference in oracle],
-            taps=[frozenset(artifact.taps) if i in inner else system.answers & set(artifact.taps) for i in numbers],
+            taps=[wanted | (networks.wanted(wanted, bounder) if bounder is not None else set()) for wanted in taps],
+            moved=[networks.moved(system.frontend, x[system.frontend.output]) for x, _ in oracle],
         )  # fmt: skip
         (result,) = target.run([job])
+        halves = halves_of(result, bounder)
+        if bounder is not None:
+            _same_network(bounder, result, spec, artifact)
         if what.anchor is not None:
             _agree(what.anchor, anchor_taps, system, clips, oracle, result.features[what.anchor], made)
         outputs = result.activations["", spec, artifact.precision]
@@ -173,13 +181,13 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
                     f"{spec} can't record {clip.name}: the {artifact.format} file {output.unsupported}",
                     "record from another: --runtime",
                 )
-        for (_, path), clip, (intervals, _), output in zip(part, clips, oracle, outputs, strict=True):
+        for (_, path), clip, (intervals, _), output, half in zip(part, clips, oracle, outputs, halves, strict=True):
             inner_taps = {t: output.taps[t] for t in system.taps if t in output.taps and t != system.decision.source}
             if (tap := _first_nan(inner_taps)) is not None:
                 raise ModelError(
                     f"{spec} gives NaN at {tap} for {clip.name}", "nothing was recorded; look at the model's weights"
                 )
-            _add(made, what, path, clip, intervals, output.taps)
+            _add(made, what, path, clip, intervals, output.taps, half)
         done += len(part)
         progress(system.name, done, len(paths))
     manifest = _manifest(what, spec, artifact, versions, anchor_versions, made)
@@ -215,12 +223,40 @@ def _agree(
             made.worst[tap] = max(made.worst.get(tap, 0.0), judged.ratio or 0.0)
 
 
-def _add(made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, taps: Taps) -> None:
+def _same_network(bounder: Artifact, result: JobResult, spec: str, artifact: Artifact) -> None:
+    """Bounds hold for what they were derived from: the graph must give, in float64, what was recorded."""
+    name = Path(bounder.path).name
+    recorded, graph = (
+        result.activations["", s, a.precision] for s, a in ((spec, artifact), (networks.RUNTIME, bounder))
+    )
+    assert not isinstance(recorded, Failure)
+    assert not isinstance(graph, Failure)
+    for clip, right, output in zip(result.job.clips, recorded, graph, strict=True):
+        for tap, value in right.taps.items():
+            half = output.taps.get(networks.name(tap, "float32", "isolated"))
+            if half is None:
+                continue
+            x = networks.interval(value, networks.stored(value, half))
+            judged = compare.compare(output.taps.get(tap), x.value, x.lo, x.hi, "float64")
+            if judged.outcome != "pass":
+                raise AnchorError(
+                    f"{name} isn't the network that {spec} computes: {tap} of {clip.name}: {judged.message}",
+                    "nothing was recorded; export it again: parity models export",
+                )
+
+
+def _add(
+    made: _Set, what: Recording, path: Path, clip: Clip, intervals: Any, taps: Taps, halves: Mapping[str, Array]
+) -> None:
     """One clip's files and its entry in the manifest."""
     system, root = what.system, what.root
     units = golden.units(system.frontend)
     features = golden.pack_features(intervals)
     model = {t: _kept(a) for t, a in sorted(taps.items()) if t != MODEL_INPUT}
+    model |= {
+        n: golden.rounded_up(networks.stored(model[n.partition(":")[0]], half))
+        for n, half in sorted(halves.items()) if n.partition(":")[0] in model
+    }  # fmt: skip
     entry: dict[str, Any] = {
         "name": clip.name,
         "samples_sha256": clip.sha256,

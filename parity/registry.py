@@ -82,6 +82,8 @@ _BUILTIN = (
            reads="tflite"),
     Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
            "onnx", reads="onnx", by_name=True),
+    Plugin("monte-carlo", "runtime", "parity.runtimes.monte_carlo:MonteCarloRuntime", (("onnx", "onnx"),),
+           "onnx", reads="onnx", by_name=True),
 )  # fmt: skip
 
 

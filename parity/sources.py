@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity import audio, golden, plan, policy, system
+from parity import audio, golden, plan, policy, registry, system
+from parity.bounds import networks
 from parity.errors import ConfigError
 from parity.expected import Expected, features_of
 from parity.golden import GoldenSet
 from parity.plan import Plan, Selection
-from parity.protocols import Artifact, Clip, Failure, Job, Tap, Target
+from parity.protocols import Array, Artifact, Clip, Failure, Job, JobResult, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -103,17 +104,20 @@ def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
 def judged_live(
     p: Plan, clips: Iterable[Clip], target: Target, layers: int, judge: tuple[str, Artifact]
 ) -> Iterator[list[Expected]]:
-    """The oracle and the reference runtime `judge`, worked out now, a chunk at a time."""
+    """The oracle, the reference runtime `judge` and its bounds, worked out now, a chunk at a time."""
     spec, artifact = judge
-    seen = 0
+    bounder, seen = bounded_by(p.system, {a.precision for _, a in p.models}, target), 0
     for part in chunked(clips, CHUNK):
         made = [(c, *features_of(c, p.system.frontend)) for c in part]
         wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
         job = Job(
-            system=p.system.name, frontend=p.system.frontend, clips=part, models=[(spec, artifact)],
-            references=[reference for _, _, reference in made], taps=wanted,
+            system=p.system.name, frontend=p.system.frontend, clips=part,
+            models=[(spec, artifact), *([(networks.RUNTIME, bounder)] if bounder is not None else [])],
+            references=[reference for _, _, reference in made], taps=[_with_halves(taps, bounder) for taps in wanted],
+            moved=[networks.moved(p.system.frontend, x[p.system.frontend.output]) for _, x, _ in made],
         )  # fmt: skip
         (result,) = target.run([job])
+        halves = halves_of(result, bounder)
         outputs = result.activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
             raise ConfigError(
@@ -126,10 +130,40 @@ def judged_live(
                 "judge by another: model.reference in system.toml",
             )
         yield [
-            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT})
-            for (clip, features, reference), o in zip(made, outputs, strict=True)
+            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT}, half)
+            for (clip, features, reference), o, half in zip(made, outputs, halves, strict=True)
         ]
         seen += len(part)
+
+
+def bounded_by(of: system.System, precisions: Iterable[str], target: Target) -> Artifact | None:
+    """The artifact that the bounds of a system's activations are derived from, as it is asked for them; None where
+    there is none, it can't be done for it, or what does it isn't installed: then they must be declared.
+    """
+    artifact = networks.source(of)
+    if artifact is None or registry.plugins("runtime")[networks.RUNTIME].missing:
+        return None
+    if isinstance(target.describe("runtime", networks.RUNTIME, [artifact]).answers[0], Unsupported):
+        return None
+    return networks.bounded(artifact, precisions)
+
+
+def _with_halves(taps: frozenset[Tap], bounder: Artifact | None) -> frozenset[Tap]:
+    return taps if bounder is None else taps | networks.wanted(taps, bounder)
+
+
+def halves_of(result: JobResult, bounder: Artifact | None) -> Sequence[dict[str, Array]]:
+    """The half-widths of each clip of a job; ConfigError where they couldn't be worked out."""
+    if bounder is None:
+        return [{} for _ in result.job.clips]
+    outputs = result.activations["", networks.RUNTIME, bounder.precision]
+    if isinstance(outputs, Failure):
+        raise ConfigError(
+            f"the bounds of {result.job.system}'s activations can't be derived from {Path(bounder.path).name}: "
+            f"{outputs.reason}",
+            "does the file run? parity run --runtime onnxrt",
+        )
+    return [networks.halves(o.taps) for o in outputs]
 
 
 def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:

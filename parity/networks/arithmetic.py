@@ -89,12 +89,14 @@ class Noise:
         self._precision, self._copies = precision, copies
         self._draws = np.random.default_rng(seed)
 
-    def _drawn(self, shape: tuple[int, ...]) -> Array:
+    def drawn(self, shape: tuple[int, ...]) -> Array:
         """float64 in ±1, uniform; zeros for the first copy."""
         draw = self._draws.random(shape, np.float32)
         draw *= 2.0
         draw -= 1.0
-        draw[0] = 0.0
+        # A recurrent network's sequences have time first, and the copies behind it.
+        axis = 0 if shape[0] == self._copies else shape.index(self._copies)
+        np.moveaxis(draw, axis, 0)[0] = 0.0
         return draw.astype(np.float64)
 
     def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
@@ -102,26 +104,26 @@ class Noise:
         if not relative:
             size += np.sqrt(np.square(x).mean(axis=tuple(range(1, x.ndim)), keepdims=True))
         size *= self._precision.operations * np.sqrt(fan_in)
-        size *= self._drawn(x.shape)
+        size *= self.drawn(x.shape)
         size += x
         return size
 
     def weights(self, w: Array, axis: int | None) -> Array:
         p = self._precision
         if p.stored:
-            return w[None] + p.stored * np.abs(w) * self._drawn((self._copies, *w.shape))
+            return w[None] + p.stored * np.abs(w) * self.drawn((self._copies, *w.shape))
         if p.weight_steps:
             # The scale is the largest of an output channel over 127; half of it is what rounding moves.
             others = tuple(i for i in range(w.ndim) if i != axis)
             half = np.abs(w).max(axis=others, keepdims=True) / 254.0
-            return w[None] + half * self._drawn((self._copies, *w.shape))
+            return w[None] + half * self.drawn((self._copies, *w.shape))
         return w[None]
 
     def operand(self, x: Array) -> Array:
         if not self._precision.operand_steps:
             return x
         half = np.abs(x).max(axis=tuple(range(1, x.ndim)), keepdims=True) / 254.0
-        return x + half * self._drawn(x.shape)
+        return x + half * self.drawn(x.shape)
 
     def tensor(self, name: str, x: Array) -> Array:
         return x

@@ -215,11 +215,13 @@ class Agent:
         self._opened.close()
         yield {}
 
-    def _run(self, model: str, inputs: list[Array], taps: list[list[Tap]]) -> Iterator[dict[str, Any]]:
+    def _run(
+        self, model: str, inputs: list[Array], taps: list[list[Tap]], moved: list[Array] | None = None
+    ) -> Iterator[dict[str, Any]]:
         artifact, opened = self._sessions[model]
         session = InPieces(opened, artifact) if remembers(artifact) or artifact.constants else opened
         tensors = session.tensors
-        for features, wanted in zip(inputs, taps, strict=True):
+        for i, (features, wanted) in enumerate(zip(inputs, taps, strict=True)):
             tied = artifact.frames is not None and not remembers(artifact)
             if tied and features.ndim in (1, 2) and len(features) != artifact.frames:
                 what = "frames" if features.ndim == 2 else "samples"
@@ -230,7 +232,10 @@ class Agent:
             check_shape(artifact, declared, features[: artifact.frames] if remembers(artifact) else features)
             x = to_input(features, artifact, declared)
             start = time.perf_counter()
-            got = session.run({artifact.input.name: x}, frozenset(wanted) & artifact.taps.keys())
+            given = {artifact.input.name: x}
+            if moved is not None:
+                given["moved"] = layout.native(moved[i], artifact.input.layout)
+            got = session.run(given, frozenset(wanted) & artifact.taps.keys())
             seconds = time.perf_counter() - start
             out: dict[Tap, Array] = {}
             raw: dict[Tap, dict[str, Any]] = {}

@@ -209,6 +209,8 @@ class LocalTarget:
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }
+            if job.moved and registry.parse(spec)[0] == "monte-carlo":
+                request["moved"] = list(job.moved)
             if job.state is not None:
                 state = job.state.get((backend, spec, artifact.precision), {})
                 request |= {"do": "stream", "state": dict(state)}

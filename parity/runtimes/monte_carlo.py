@@ -1,0 +1,86 @@
+"""How far each activation of a network may move, by Monte Carlo arithmetic on its float32 ONNX graph.
+
+Not a runtime to be compared: it says what the others are held to, when goldens are recorded and for clips that have
+none. Beside a tap `model/x`, float64, it gives `model/x:int8:isolated` and `model/x:int8:cumulative` (any precision of
+`parity.networks.arithmetic`): half-widths of the bound around it, for what a file of that precision rounds, and for
+that together with features that moved as a backend's own rounding may move them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+
+from parity.errors import ConfigError, ModelError
+from parity.networks import spread
+from parity.networks.arithmetic import PRECISIONS, Noise
+from parity.networks.graph import Graph, load
+from parity.protocols import Array, Artifact, Session, Tap, Taps, Tensor, Unsupported
+
+
+class MonteCarloRuntime:
+    """Options: `copies` of a clip, whose spread is taken."""
+
+    def __init__(self, copies: str = "16") -> None:
+        if not copies.isdecimal() or not 2 <= int(copies) <= 1000:
+            raise ConfigError(f"copies is a number from 2 to 1000, not {copies!r}", "write copies=16")
+        self._copies = int(copies)
+
+    def versions(self) -> Mapping[str, str]:
+        return {"onnx": onnx.__version__, "numpy": np.__version__}
+
+    def supports(self, artifact: Artifact) -> Unsupported | None:
+        if artifact.format != "onnx" or artifact.precision != "float32":
+            return Unsupported("bounds are derived from a float32 ONNX file")
+        if artifact.state or artifact.constants or artifact.frames is not None:
+            return Unsupported("bounds are derived from a network that takes a whole clip, and nothing else")
+        try:
+            Graph(load(artifact.path))
+        except ModelError as e:
+            return Unsupported(e.message)
+        return None
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        yield _Session(artifact, self._copies)
+
+
+class _Session:
+    tensors: Mapping[Tap, Tensor] = {}
+
+    def __init__(self, artifact: Artifact, copies: int) -> None:
+        self._graph = Graph(load(artifact.path))
+        self._artifact, self._copies = artifact, copies
+        if missing := sorted({port.name for port in artifact.taps.values()} - self._graph.tensors):
+            raise ModelError(f"{artifact.path} has no tensor {missing[0]!r}", "mend the taps in system.toml")
+
+    def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
+        """`inputs` may hold `moved`, of the features' shape: how far each of them may move."""
+        ports, name = self._artifact.taps, self._artifact.input.name
+        x = np.asarray(inputs[name], np.float64)
+        exact = self._graph.run({name: x}, {ports[tap].name for tap in taps})
+        out: dict[Tap, Array] = {}
+        bounded: dict[tuple[str, str], list[Tap]] = defaultdict(list)
+        for tap in sorted(taps):
+            own, _, of = tap.partition(":")
+            if of:
+                precision, _, path = of.partition(":")
+                bounded[precision, path].append(tap)
+            else:
+                out[own] = exact[ports[own].name]
+        for (precision, path), wanted in bounded.items():
+            noise = Noise(PRECISIONS[precision], self._copies + 1, seed=0)
+            batch = np.repeat(x, self._copies + 1, axis=0)
+            if path == "cumulative":
+                batch = batch + noise.drawn(batch.shape) * inputs["moved"]
+            seen = self._graph.run({name: batch}, {ports[tap].name for tap in wanted}, noise)
+            for tap in wanted:
+                port = ports[tap]
+                family = self._graph.operators[port.name]
+                out[tap] = spread.half_width(exact[port.name], seen[port.name], port.layout, family, precision)
+        return out
