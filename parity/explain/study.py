@@ -13,16 +13,18 @@ from functools import cached_property
 import numpy as np
 
 from parity import layout
+from parity.bounds.features import U
 from parity.errors import ModelError
 from parity.evidence import Evidence
 from parity.explain.surgery import Network, Part, Patch
 from parity.networks.arithmetic import PRECISIONS, Noise
+from parity.networks.spread import half_width
 from parity.protocols import Array, Artifact, Tap
 
 COPIES = 8
 """Draws of the rounding."""
-SPREADS = 8.0
-"""A candidate may be so many spreads off."""
+ROOM = 1.5
+"""The bound here, in bounds of a golden: that one is worked out from twice as many draws."""
 FEW = 3
 """Clips on which patches are tried."""
 
@@ -35,13 +37,6 @@ class Expected:
     bound: Array
 
 
-def spread(copies: Array) -> Array:
-    """Of `[copies, ...]`, the first exact: root mean square of an element, at least half of its channel's."""
-    off = np.sqrt(np.square(copies[1:] - copies[0]).mean(axis=0))
-    axes = tuple(range(off.ndim - 1)) if off.ndim > 1 else (0,)
-    return np.asarray(np.maximum(off, 0.5 * np.sqrt(np.square(off).mean(axis=axes, keepdims=True))))
-
-
 class Study:
     """`of` are clips of one candidate, each with what the network was `fed`."""
 
@@ -49,7 +44,7 @@ class Study:
         self.network, self.artifact, self.of = network, artifact, of
         self.base = base or Patch()
         self.taps = [t for t in artifact.taps if any(t in e.model for e in of)]
-        self.precision = PRECISIONS.get(of[0].precision, PRECISIONS["float32"])
+        self.precision = of[0].precision if of[0].precision in PRECISIONS else "float32"
         shapes = [np.shape(e.fed) for e in of]
         usual = max(dict.fromkeys(shapes), key=shapes.count)
         self.few = [k for k, s in enumerate(shapes) if s == usual][:FEW]
@@ -68,23 +63,26 @@ class Study:
         constants = {n: np.asarray(self.artifact.constants[n]) for n in others if n in self.artifact.constants}
         return {first: names[self.artifact.input.name], **constants} if first not in names else names | constants
 
-    def shown(self, out: Mapping[str, Array], tap: Tap, k: int, patch: Patch) -> Array:
-        """A tap of the k-th clip of a batch, time-major."""
-        port = self.artifact.taps[tap]
-        x = layout.time_major(out[port.name][k : k + 1], port.layout)
-        return patch.seen(x) if patch.seen is not None else x
+    def shown(self, x: Array, tap: Tap, k: int, patch: Patch) -> Array:
+        """The k-th clip of a batch at a tap, time-major."""
+        axes = layout.plain(self.artifact.taps[tap].layout)
+        one = layout.time_major(np.take(x, [k], axis=axes.index("N")), axes)
+        return patch.seen(one) if patch.seen is not None else one
 
     def expected(self, patch: Patch, k: int) -> dict[Tap, Expected]:
         """What the patched graph gives for clip k, with bounds. ModelError where it doesn't run."""
         graph = self.network.whole(patch)
         feed = {n: np.repeat(x, COPIES + 1, axis=0) for n, x in self.feed(self.of[k].fed, patch).items()}
-        names = [self.artifact.taps[t].name for t in self.taps]
-        out = graph.run(feed, names, Noise(self.precision, COPIES + 1, seed=0))
+        ports = {t: self.artifact.taps[t] for t in self.taps}
+        noise = Noise(PRECISIONS[self.precision], COPIES + 1, seed=0)
+        out = graph.run(feed, [p.name for p in ports.values()], noise)
         found = {}
-        for tap in self.taps:
-            copies = np.stack([self.shown(out, tap, c, patch) for c in range(COPIES + 1)])
-            rounding = 2.0**-24 * np.abs(copies[0])
-            found[tap] = Expected(copies[0], SPREADS * spread(copies) + rounding)
+        for tap, port in ports.items():
+            copies = out[port.name]
+            exact = np.take(copies, [0], axis=layout.plain(port.layout).index("N"))
+            half = ROOM * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
+            value = self.shown(copies, tap, 0, patch)
+            found[tap] = Expected(value, self.shown(half, tap, 0, patch) + U * np.abs(value))
         return found
 
     @cached_property
@@ -132,10 +130,7 @@ class Study:
 
     def part(self, patch: Patch, tap: Tap, free: Sequence[str] = ()) -> Part:
         """What lies between a patch and a tap."""
-        return Part(self.network, self._upon(patch), [self.artifact.taps[tap].name], free)
-
-    def _upon(self, patch: Patch) -> Patch:
-        return self.base | patch
+        return Part(self.network, patch, [self.artifact.taps[tap].name], free, self.base)
 
     def given(self, patch: Patch) -> dict[str, Array]:
         """The few clips' tensors, with the input that a patch makes of them."""
@@ -151,7 +146,7 @@ class Study:
     def tried(self, patch: Patch, tap: Tap) -> list[Array] | None:
         """What a patch gives at a tap for the few clips, exactly; None where it can't be run."""
         try:
-            out = self.part(patch, tap).run(self.given(patch))
+            out = self.part(patch, tap).run(self.given(patch))[self.artifact.taps[tap].name]
             shown = [self.shown(out, tap, c, self.base | patch) for c in range(len(self.few))]
         except (ModelError, ValueError, IndexError):
             return None

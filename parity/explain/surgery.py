@@ -173,7 +173,9 @@ class Network:
 class Part:
     """What lies between a patch and some tensors. `free` are weights that each run is given anew."""
 
-    def __init__(self, network: Network, patch: Patch, wanted: Iterable[str], free: Sequence[str] = ()) -> None:
+    def __init__(self, network: Network, patch: Patch, wanted: Iterable[str], free: Sequence[str] = (),
+                 base: Patch | None = None) -> None:  # fmt: skip
+        """`base` is already in the graph that gave the tensors before."""
         self._wanted, self._free = list(wanted), list(free)
         seeds = network.touched(patch).union(*(network.takers.get(w, ()) for w in free))
         needed = set[int]().union(*(network.before(t) for t in self._wanted))
@@ -184,6 +186,7 @@ class Part:
                 behind.add(i)
                 changed |= set(n.output)
         inside = sorted(behind & needed)
+        patch = patch if base is None else base | patch
         self.untouched = [t for t in self._wanted if network.maker.get(t) not in behind]
         nodes = [
             made for i in inside for made in patch.nodes.get(network.nodes[i].output[0], [network.nodes[i]])

@@ -1,0 +1,252 @@
+"""Why a network's activations are off: the edit of the trained graph that gives what the candidate computed.
+
+The search starts at the first tap out of bounds whose own input is within: only edits of nodes between them can be the
+cause. Each is tried on a few clips; one that reproduces the tap is run on every clip, with its own rounding drawn, and
+counts as an explanation where every element of every tap is within bound. Edits that do equally well form a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from parity.bounds import networks as derived
+from parity.errors import ModelError
+from parity.evidence import Evidence
+from parity.explain import edits, inputs, layers, norms
+from parity.explain.edits import Edit
+from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain.study import Study
+from parity.explain.surgery import RECURRENT, Network, Patch
+from parity.networks.graph import load
+from parity.protocols import Array, Artifact, Tap
+from parity.system import System
+
+NEAR = 4.0
+"""A patch whose exact result is this many bounds off at most is worth the run with its own rounding."""
+STEPS = 3
+"""Causes that are looked for one after the other."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """An edit and what it leaves of the error at a tap: `left` of it (RMS), the largest over its bound."""
+
+    edit: Edit
+    left: float
+    worst: float
+
+
+def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
+    """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`."""
+    of = [e for e in evidence if e.model and e.fed is not None]
+    first = evidence[0]
+    names = tuple(e.clip.name for e in of)
+
+    def said(note: str) -> Explanation:
+        return Explanation(system.name, first.backend, names, (), note=note, runtime=first.runtime,
+                           precision=first.precision, path=first.path)  # fmt: skip
+
+    if not of:
+        return said("the activations of no clip were kept with what the network was fed")
+    artifact = derived.source(system)
+    if artifact is None:
+        return said(f"{system.name} has no float32 ONNX file, whose graph could be edited")
+    try:
+        search = Search(system, Study(Network(load(artifact.path)), artifact, of))
+        findings = search.findings()
+    except ModelError as e:
+        return said(e.message)
+    note = "" if search.start.first else "the network's taps are within bounds"
+    return Explanation(
+        system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete, note,
+        search.tried, first.runtime, first.precision, first.path,
+    )  # fmt: skip
+
+
+class Search:
+    """One candidate. `findings` does it."""
+
+    def __init__(self, system: System, study: Study) -> None:
+        self.system, self.start = system, study
+        self.network, self.artifact = study.network, study.artifact
+        self.tried = 0
+        self.complete = False
+
+    def findings(self) -> list[Finding]:
+        """One after the other until every tap is within bounds, or nothing is found."""
+        study, found = self.start, list[Finding]()
+        self.complete = study.first is None
+        while (tap := study.first) is not None and len(found) < STEPS:
+            hits, near = self.single(study, tap)
+            if hits:
+                chosen, self.complete = self.settled(study, hits)
+                found.append(self.told(study, tap, [[t.edit] for t in chosen], True))
+                study = study.rebased(chosen[0].edit.patch)
+                continue
+            pairs = self.pairs(study, tap, near)
+            if pairs:
+                found.append(self.told(study, tap, pairs, True))
+                patch = Patch()
+                for e in pairs[0]:
+                    patch = patch | e.patch
+                study = study.rebased(patch)
+                self.complete = study.first is None
+                continue
+            closest = [[near[0].edit]] if near and near[0].left < 0.9 else []
+            found.append(self.told(study, tap, closest, False))
+            break
+        return found
+
+    def single(self, study: Study, tap: Tap) -> tuple[list[Try], list[Try]]:
+        """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first."""
+        inside = self.segment(study, tap)
+        tries = self.scored(study, tap, self.listed(study, tap, inside))
+        hits = self.checked(study, tap, tries)
+        if not hits:
+            fitted = layers.fitted(study, tap, [i for i in self.network.layers if i in inside])
+            if inside & set(self.takers):
+                fitted += layers.rescaled(study, tap, tries)
+            more = self.scored(study, tap, fitted)
+            hits = self.checked(study, tap, more)
+            tries = sorted([*tries, *more], key=lambda t: t.left)
+        return hits, tries
+
+    @cached_property
+    def takers(self) -> list[int]:
+        """Nodes that take the features."""
+        return [i for name in self.network.inputs for i in self.network.takers.get(name, ())]
+
+    def segment(self, study: Study, tap: Tap) -> set[int]:
+        """Nodes between the taps that are within bounds and the first that isn't."""
+        ports = self.artifact.taps
+        good = [t for t in study.taps[: study.taps.index(tap)] if study.now[t] <= 1.0]
+        return self.network.before(ports[tap].name).difference(*(self.network.before(ports[t].name) for t in good))
+
+    @cached_property
+    def graph_edits(self) -> list[Edit]:
+        """The catalogue: of the graph, and of its batch normalizations where the trained weights are there."""
+        found = edits.catalogue(self.network, self.start.shapes)
+        vectors = [(p.name, -1) for t, p in self.artifact.taps.items() if not set("TF") & set(p.layout)]
+        return [*edits.answers(self.network, vectors), *found, *norms.catalogue(self.system, self.network)]
+
+    @cached_property
+    def together(self) -> dict[tuple[str, str], Edit]:
+        """Edits made at all layers at once, by key and phrase."""
+        return {(e.key, e.phrase.partition(", in all ")[0]): e for e in edits.everywhere(self.graph_edits)}
+
+    def listed(self, study: Study, tap: Tap, inside: set[int]) -> list[Edit]:
+        """Every edit that may be the cause of what is seen first at a tap."""
+        wide = [e for e in self.graph_edits if self.network.touched(e.patch) & inside]
+        several = len({e.where for e in wide}) > 1
+        kinds = dict.fromkeys((e.key, e.phrase) for e in wide)
+        found = wide + ([self.together[k] for k in kinds if k in self.together] if several else [])
+        if inside & set(self.takers):
+            found += inputs.fed(self.system.frontend)
+            if any(n.op_type in RECURRENT for n in self.network.nodes):
+                found.append(inputs.twice())
+        dimensions = next((np.ndim(e.model[tap]) for e in study.of if tap in e.model), 0)
+        found += inputs.seen(dimensions) if 2 <= dimensions <= 3 else []
+        return [e for e in found if not e.patch.clashes(study.base)]
+
+    def scored(self, study: Study, tap: Tap, of: Iterable[Edit]) -> list[Try]:
+        """What each leaves of the error at a tap, the nearest first."""
+        found = []
+        for e in of:
+            self.tried += 1
+            got = study.tried(e.patch, tap)
+            if got is None:
+                continue
+            left, worst = study.left(got, tap)
+            if np.isfinite(left):
+                found.append(Try(e, left, worst))
+        return sorted(found, key=lambda t: t.left)
+
+    def checked(self, study: Study, tap: Tap, tries: Sequence[Try]) -> list[Try]:
+        """Those that give the tap within bounds with their own rounding, on every clip; or would at all layers."""
+        hits = []
+        for t in tries:
+            if t.worst > NEAR:
+                continue
+            off = study.held(t.edit.patch)
+            if off is not None and off[tap] <= 1.0:
+                hits.append(t)
+        return hits
+
+    def settled(self, study: Study, hits: Sequence[Try]) -> tuple[list[Try], bool]:
+        """Of what explains the first tap, what explains all of them: as it is, or made at all layers."""
+        wider = [
+            Try(self.together[k], t.left, t.worst) for t in hits if (k := (t.edit.key, t.edit.phrase)) in self.together
+        ]
+        ranked = sorted([*hits, *wider], key=lambda t: t.edit.parameters)
+        whole = []
+        for t in ranked:
+            off = study.held(t.edit.patch)
+            if off is not None and max(off.values()) <= 1.0:
+                whole.append(t)
+        fewest = min((t.edit.parameters for t in whole or ranked), default=0)
+        kept = [t for t in whole or sorted(hits, key=lambda t: t.edit.parameters) if t.edit.parameters == fewest]
+        return kept, bool(whole)
+
+    def pairs(self, study: Study, tap: Tap, near: Sequence[Try]) -> list[list[Edit]]:
+        """Two edits before the same tap: each of the nearest few, and another on top of it."""
+        for t in [t for t in near if t.left < 0.9][:4]:
+            try:
+                based = study.rebased(t.edit.patch)
+                hits, _ = self.single(based, tap)
+            except ModelError:
+                continue
+            if hits:
+                return [[t.edit, h.edit] for h in self.settled(based, hits)[0]]
+        return []
+
+    def told(self, study: Study, tap: Tap, alternatives: Sequence[Sequence[Edit]], complete: bool) -> Finding:
+        """The finding, with its numbers over all clips."""
+        base = [of[tap] for of in study.right]
+        after = study
+        if alternatives:
+            patch = Patch()
+            for e in alternatives[0]:
+                patch = patch | e.patch
+            after = study.rebased(patch)
+        then = [of[tap] for of in after.right]
+        measured = [(np.asarray(e.model[tap], np.float64), b, t)
+                    for e, b, t in zip(study.of, base, then, strict=True) if tap in e.model]  # fmt: skip
+        fits = all(m.shape == b.value.shape for m, b, _ in measured)
+        before = _size([m - b.value for m, b, _ in measured]) if fits else None
+        left = _size([m - t.value for m, _, t in measured])
+        sure = before is not None and np.isfinite(before[0])
+        causes = tuple(
+            tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives
+        )
+        return Finding(
+            tap, causes, complete,
+            (1.0 - left[0] / before[0] if before is not None and sure and before[0] else None) if alternatives else 0.0,
+            _inside([(m, b.value, b.bound) for m, b, _ in measured]) if fits else 0.0,
+            _inside([(m, t.value, t.bound) for m, _, t in measured]),
+            before[1] if before is not None else None, left[1],
+            shapes="" if fits else next(f"{list(m.shape)}, not {list(b.value.shape)}"
+                                        for m, b, _ in measured if m.shape != b.value.shape),
+        )  # fmt: skip
+
+    def first_tap(self, patch: Patch) -> Tap | None:
+        """The first tap that a patch can change."""
+        touched = self.network.touched(patch)
+        return next(
+            (t for t in self.start.taps if touched & self.network.before(self.artifact.taps[t].name)), None
+        )
+
+
+def _size(errors: Sequence[Array]) -> tuple[float, float]:
+    """Root mean square, largest."""
+    together = np.concatenate([np.abs(e).ravel() for e in errors])
+    return float(np.sqrt(np.square(together).mean())), float(together.max())
+
+
+def _inside(of: Sequence[tuple[Array, Array, Array]]) -> float:
+    """Share of elements within bound."""
+    within = np.concatenate([(np.abs(m - v) <= b).ravel() for m, v, b in of])
+    return float(within.mean())
