@@ -342,14 +342,16 @@ def _flattened(network: Network, i: int, shapes: Shapes) -> Made:
     seen = {tuple(places.ravel())}
     for axes in itertools.permutations(range(len(before))):
         order = places.transpose(axes).ravel()
-        if tuple(order) in seen:
-            continue
-        seen.add(tuple(order))
-        made = np.empty_like(turned)
-        made[:, order] = turned
         last = "the channel last" if axes[-1] == 0 else f"the axes in the order {', '.join(map(str, axes))}"
-        patch = Patch(weights={node.input[1]: made if columns_last else made.T})
-        yield "network.flatten-order", f"what comes in is flattened with {last}", patch
+        for ours, words in ((order, f"what comes in is flattened with {last}"),
+                            (np.argsort(order), f"weights are in the order of a flatten with {last}")):  # fmt: skip
+            if tuple(ours) in seen:
+                continue
+            seen.add(tuple(ours))
+            made = np.empty_like(turned)
+            made[:, ours] = turned
+            patch = Patch(weights={node.input[1]: made if columns_last else made.T})
+            yield "network.flatten-order", words, patch
 
 
 def _parts(network: Network, i: int) -> tuple[str, int, list[str], list[str]]:

@@ -23,6 +23,8 @@ from parity.protocols import Array, Tap
 FEWEST = 1.5
 """Numbers read off for each one that is estimated."""
 ROUNDS = 12
+DEEP = 3
+"""Layers between two taps of which every channel and weight is tried."""
 
 
 def descend(
@@ -105,8 +107,8 @@ def rescaled(study: Study, tap: Tap, tries: Sequence[Any]) -> list[Edit]:
     return found
 
 
-def fitted(study: Study, tap: Tap, nodes: Sequence[int]) -> list[Edit]:
-    """Of each layer of a segment: what may have been done to its numbers."""
+def fitted(study: Study, tap: Tap, nodes: Sequence[int], deep: bool) -> list[Edit]:
+    """Of each layer of a segment: what may have been done to its numbers; `deep`: to any one of them, too."""
     found: list[Edit] = []
     for i in nodes:
         found += _whole(study, tap, i)
@@ -114,7 +116,7 @@ def fitted(study: Study, tap: Tap, nodes: Sequence[int]) -> list[Edit]:
             found += units.fitted(study, tap, i)
         elif (read := read_off(study, tap, i)) is not None:
             found += _channels(study.network, i, read, study, tap)
-        elif len(nodes) <= 6:
+        elif deep and len(nodes) <= DEEP:
             found += _columns(study, tap, i)
     return found
 
@@ -176,8 +178,8 @@ class Read:
     """`[n, channels]`: where it can be told (a ReLU hides what is below 0)."""
     right: Array
     """`[n, channels]` of the trained graph."""
-    room: Array
-    """`[n, channels]`: how far rounding may move it."""
+    wrong: Array
+    """`[n, channels]`: what the tap shows of it is out of bounds."""
     taken: Array
     """`[groups, n, fan-in]`."""
 
@@ -199,6 +201,7 @@ def read_off(study: Study, tap: Tap, i: int) -> Read | None:
     if measured.shape != study.shapes.get(port.name):
         return None
     known = np.ones(measured.shape, bool)
+    wrong = np.abs(measured - study.values[port.name]) > room
     name = port.name
     end = _output(network, i)
     while name != end:
@@ -225,10 +228,10 @@ def read_off(study: Study, tap: Tap, i: int) -> Read | None:
             continue
         elif n.op_type in ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"):
             shape = study.shapes[n.input[0]]
-            measured, known, room = (x.reshape(shape) for x in (measured, known, room))
+            measured, known, room, wrong = (x.reshape(shape) for x in (measured, known, room, wrong))
         elif n.op_type == "Transpose":
             back = np.argsort(attribute(n, "perm"))
-            measured, known, room = (x.transpose(back) for x in (measured, known, room))
+            measured, known, room, wrong = (x.transpose(back) for x in (measured, known, room, wrong))
         else:
             return None
         name = n.input[0]
@@ -241,7 +244,7 @@ def read_off(study: Study, tap: Tap, i: int) -> Read | None:
     taken = _taken(study, i)
     if taken is None:
         return None
-    return Read(rows(measured), rows(known), rows(right), rows(room), taken)
+    return Read(rows(measured), rows(known), rows(right), rows(wrong), taken)
 
 
 def _output(network: Network, i: int) -> str:
@@ -310,7 +313,7 @@ def _channels(network: Network, i: int, read: Read, study: Study, tap: Tap) -> l
     b = _current(study, bias) if bias else np.zeros(len(w))
     per = len(w) // len(read.taken)
     off = read.given - read.right
-    bad = [o for o in range(len(w)) if (np.abs(off[:, o]) > read.room[:, o])[read.known[:, o]].any()]
+    bad = [o for o in range(len(w)) if read.wrong[:, o].any()]
     found: list[Edit] = []
 
     def made(key: str, phrase: str, weights: Array | None = None, biases: Array | None = None, parameters: int = 1) -> None:
@@ -326,6 +329,11 @@ def _channels(network: Network, i: int, read: Read, study: Study, tap: Tap) -> l
     for o in bad:
         rows = read.known[:, o]
         d, p, z = off[rows, o], read.taken[o // per][rows], read.right[rows, o]
+        if len(bad) == 1:
+            none, beside = w.copy(), b.copy()
+            none[o], beside[o] = 0.0, 0.0
+            made("network.channel", f"channel {o} is 0", none, beside, parameters=0)
+        counted += 1
         if not len(d):
             continue
         shifts[o] = d.mean()
@@ -334,7 +342,6 @@ def _channels(network: Network, i: int, read: Read, study: Study, tap: Tap) -> l
         if len(bad) == 1:
             _one(network, i, o, d, p, z, w, b, shape, made)
         unknown = p.shape[1] + 1
-        counted += 1
         if len(d) >= FEWEST * unknown:
             enough += 1
             step = np.linalg.lstsq(np.column_stack([p, np.ones(len(d))]), d, rcond=1e-10)[0]
@@ -380,9 +387,6 @@ def _one(network: Network, i: int, o: int, d: Array, p: Array, z: Array, w: Arra
         beside[o] *= s if biased else 1.0
         what = "weights and bias" if biased else "weights"
         made("network.channel", f"{what} of channel {o} times {s:.6g}", other, beside if biased else None)
-    none, beside = w.copy(), b.copy()
-    none[o], beside[o] = 0.0, 0.0
-    made("network.channel", f"channel {o} is 0", none, beside, parameters=0)
 
 
 def _permuted(network: Network, i: int, read: Read, w: Array, b: Array, made: Callable[..., None], tap: Tap,

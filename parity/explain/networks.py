@@ -27,6 +27,10 @@ from parity.system import System
 
 NEAR = 4.0
 """A patch whose exact result is this many bounds off at most is worth the run with its own rounding."""
+NEARLY = 1e-3
+"""So is one that leaves less of the error: its own rounding may be larger than the trained graph's."""
+FEW = 2
+"""Numbers that may be estimated before an edit counts as one that fits anything."""
 STEPS = 3
 """Causes that are looked for one after the other."""
 
@@ -82,18 +86,15 @@ class Search:
         self.complete = study.first is None
         while (tap := study.first) is not None and len(found) < STEPS:
             hits, near = self.single(study, tap)
+            pairs = [] if hits else self.pairs(study, tap, near)
+            if not hits and not pairs:
+                hits = self.checked(study, tap, [t for t in near if t.edit.parameters > FEW])
             if hits:
-                chosen, self.complete = self.settled(study, hits)
-                found.append(self.told(study, tap, [[t.edit] for t in chosen], True))
-                study = study.rebased(chosen[0].edit.patch)
-                continue
-            pairs = self.pairs(study, tap, near)
+                chosen, _ = self.settled(study, hits)
+                pairs = [[t.edit] for t in chosen]
             if pairs:
                 found.append(self.told(study, tap, pairs, True))
-                patch = Patch()
-                for e in pairs[0]:
-                    patch = patch | e.patch
-                study = study.rebased(patch)
+                study = study.rebased(_together(pairs[0]))
                 self.complete = study.first is None
                 continue
             closest = [[near[0].edit]] if near and near[0].left < 0.9 else []
@@ -101,17 +102,20 @@ class Search:
             break
         return found
 
-    def single(self, study: Study, tap: Tap) -> tuple[list[Try], list[Try]]:
-        """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first."""
+    def single(self, study: Study, tap: Tap, deep: bool = True) -> tuple[list[Try], list[Try]]:
+        """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first.
+
+        Those with many numbers in them fit anything: they are among the tries, and not yet among the hits.
+        """
         inside = self.segment(study, tap)
         tries = self.scored(study, tap, self.listed(study, tap, inside))
         hits = self.checked(study, tap, tries)
         if not hits:
-            fitted = layers.fitted(study, tap, [i for i in self.network.layers if i in inside])
+            fitted = layers.fitted(study, tap, [i for i in self.network.layers if i in inside], deep)
             if inside & set(self.takers):
                 fitted += layers.rescaled(study, tap, tries)
             more = self.scored(study, tap, fitted)
-            hits = self.checked(study, tap, more)
+            hits = self.checked(study, tap, [t for t in more if t.edit.parameters <= FEW])
             tries = sorted([*tries, *more], key=lambda t: t.left)
         return hits, tries
 
@@ -169,7 +173,7 @@ class Search:
         """Those that give the tap within bounds with their own rounding, on every clip; or would at all layers."""
         hits = []
         for t in tries:
-            if t.worst > NEAR:
+            if t.worst > NEAR and t.left > NEARLY:
                 continue
             off = study.held(t.edit.patch)
             if off is not None and off[tap] <= 1.0:
@@ -193,10 +197,17 @@ class Search:
 
     def pairs(self, study: Study, tap: Tap, near: Sequence[Try]) -> list[list[Edit]]:
         """Two edits before the same tap: each of the nearest few, and another on top of it."""
-        for t in [t for t in near if t.left < 0.9][:4]:
+        several = len([i for i in self.network.layers if i in self.segment(study, tap)]) > 2
+        bases: dict[str, Try] = {}
+        for t in near:
+            if t.left < 0.95 and t.edit.parameters <= FEW:
+                bases.setdefault(t.edit.key, t)
+        for t in list(bases.values())[: 3 if several else 8]:
             try:
                 based = study.rebased(t.edit.patch)
-                hits, _ = self.single(based, tap)
+                if based.now[tap] <= NEAR:
+                    continue  # what is left is rounding: no second cause is to be seen
+                hits, _ = self.single(based, tap, deep=False)
             except ModelError:
                 continue
             if hits:
@@ -208,10 +219,7 @@ class Search:
         base = [of[tap] for of in study.right]
         after = study
         if alternatives:
-            patch = Patch()
-            for e in alternatives[0]:
-                patch = patch | e.patch
-            after = study.rebased(patch)
+            after = study.rebased(_together(alternatives[0]))
         then = [of[tap] for of in after.right]
         measured = [(np.asarray(e.model[tap], np.float64), b, t)
                     for e, b, t in zip(study.of, base, then, strict=True) if tap in e.model]  # fmt: skip
@@ -238,6 +246,13 @@ class Search:
         return next(
             (t for t in self.start.taps if touched & self.network.before(self.artifact.taps[t].name)), None
         )
+
+
+def _together(of: Sequence[Edit]) -> Patch:
+    patch = Patch()
+    for e in of:
+        patch = patch | e.patch
+    return patch
 
 
 def _size(errors: Sequence[Array]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from parity import layout
 from parity.errors import ParityError
@@ -92,7 +93,7 @@ def _folded(system: System, network: Network) -> Iterator[Edit]:
         norm = next((n for n in left if _is(n, w, b)), None)
         if norm is not None:
             left.remove(norm)
-            for key, phrase, patch in _ways(norm, node):
+            for key, phrase, patch in _ways(norm, node, network):
                 yield Edit(key, phrase, patch, network.name(i))
 
 
@@ -104,12 +105,12 @@ def _is(norm: Norm, w: Array, b: Array) -> bool:
                 and np.allclose(bias, b, rtol=1e-3, atol=1e-5 * max(1e-9, np.abs(b).max())))  # fmt: skip
 
 
-def _ways(n: Norm, node: Any) -> Iterator[tuple[str, str, Patch]]:
+def _ways(n: Norm, node: Any, network: Network) -> Iterator[tuple[str, str, Patch]]:
     zero, one = np.zeros_like(n.mean), np.ones_like(n.mean)
 
     def patch(**other: Any) -> Patch:
         w, b = n.folded(**other)
-        return Patch(weights={node.input[1]: w, node.input[2]: b})
+        return Patch(weights={node.input[1]: w, node.input[2]: b}, room=2.0)
 
     for eps in EPS:
         if eps != n.eps:
@@ -131,10 +132,28 @@ def _ways(n: Norm, node: Any) -> Iterator[tuple[str, str, Patch]]:
     plain = f"{out}:plain"
     before = altered(node)
     before.output[0] = plain
-    norm = chain(plain, out, ("InstanceNormalization", {"epsilon": n.eps}, (n.gamma, n.beta)))
+    norm = _by_itself(plain, out, n.weight.ndim, (n.gamma, n.beta, n.eps), network.opset)
     w, b = n.folded(**none)
     yield "network.bn-training", "BatchNorm by the clip's own mean and variance: left in training mode", Patch(
-        {out: [before, *norm]}, {node.input[1]: w, node.input[2]: b})  # fmt: skip
+        {out: [before, *norm]}, {node.input[1]: w, node.input[2]: b}, room=2.0)  # fmt: skip
+
+
+def _by_itself(taken: str, given: str, axes: int, by: tuple[Array, Array, float], opset: int) -> list[Any]:
+    """(x - mean) / sqrt(variance + eps) · gamma + beta with the mean and variance of a clip's channel, step by step."""
+    gamma, beta, eps = by
+    where = list(range(2, axes))
+    mean = ("ReduceMean", {"keepdims": 1}, (np.array(where, np.int64),)) if opset >= 18 else (
+        "ReduceMean", {"keepdims": 1, "axes": where}, ())  # fmt: skip
+    shape = (1, -1, *[1] * len(where))
+    n = f"{given}:norm"
+    return [
+        *chain(taken, f"{n}/mean", mean),
+        helper.make_node("Sub", [taken, f"{n}/mean"], [f"{n}/centered"]),
+        helper.make_node("Mul", [f"{n}/centered", f"{n}/centered"], [f"{n}/squares"]),
+        *chain(f"{n}/squares", f"{n}/deviation", mean, ("Add", {}, (np.float64(eps),)), ("Sqrt", {}, ())),
+        helper.make_node("Div", [f"{n}/centered", f"{n}/deviation"], [f"{n}/whitened"]),
+        *chain(f"{n}/whitened", given, ("Mul", {}, (gamma.reshape(shape),)), ("Add", {}, (beta.reshape(shape),))),
+    ]
 
 
 def _own(network: Network) -> Iterator[Edit]:
@@ -161,7 +180,7 @@ def _own(network: Network) -> Iterator[Edit]:
             yield Edit(f"network.{key}", words, Patch(weights=weights), where)
         made = Patch({node.output[0]: chain(node.input[0], node.output[0], ("Identity", {}, ()))})
         yield Edit("network.bn-missing", "BatchNorm left out", made, where)
-        trained = chain(node.input[0], node.output[0], ("InstanceNormalization", {"epsilon": now},
-                        (network.weights[gamma], network.weights[beta])))  # fmt: skip
+        trained = _by_itself(node.input[0], node.output[0], 4,
+                             (network.weights[gamma], network.weights[beta], now), network.opset)  # fmt: skip
         yield Edit("network.bn-training", "BatchNorm by the clip's own mean and variance: left in training mode",
                    Patch({node.output[0]: trained}), where)  # fmt: skip

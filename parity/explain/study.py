@@ -80,7 +80,7 @@ class Study:
         for tap, port in ports.items():
             copies = out[port.name]
             exact = np.take(copies, [0], axis=layout.plain(port.layout).index("N"))
-            half = ROOM * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
+            half = ROOM * patch.room * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
             value = self.shown(copies, tap, 0, patch)
             found[tap] = Expected(value, self.shown(half, tap, 0, patch) + U * np.abs(value))
         return found

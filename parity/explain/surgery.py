@@ -40,11 +40,13 @@ class Patch:
     """What is done to the time-major features of a clip before they are fed."""
     seen: Change | None = None
     """What is done to the time-major array of a tap (one clip) before it is looked at."""
+    room: float = 1.0
+    """Bounds that what it gives is allowed: 2 where somebody else rounded in working out the weights."""
 
     def __or__(self, other: Patch) -> Patch:
         return Patch(
             {**self.nodes, **other.nodes}, {**self.weights, **other.weights},
-            self.feed or other.feed, self.seen or other.seen,
+            self.feed or other.feed, self.seen or other.seen, max(self.room, other.room),
         )  # fmt: skip
 
     def clashes(self, other: Patch) -> bool:
@@ -218,7 +220,9 @@ def _float64(x: Array) -> Array:
 
 
 def _initializer(name: str, value: Array) -> Any:
-    return numpy_helper.from_array(np.ascontiguousarray(value), name)
+    """A weight, in float32 as files hold it."""
+    held = value.astype(np.float32) if value.dtype == np.float64 else value
+    return numpy_helper.from_array(np.ascontiguousarray(held), name)
 
 
 def attribute(node: Any, name: str, usual: Any = None) -> Any:
