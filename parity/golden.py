@@ -34,7 +34,7 @@ from parity.protocols import Array, Tap
 from parity.system import System
 from parity.taps import REGENERATED_TAPS
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 

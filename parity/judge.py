@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from parity import compare, golden, policy
+from parity import compare, golden, policy, stages
 from parity import frontend as fe
 from parity.backends import fixed_point, reference
 from parity.bounds import networks, steps
@@ -26,7 +26,11 @@ from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict, and the arrays it was made from where they should be kept."""
+    """A verdict, and the arrays it was made from, where a tap was compared.
+
+    `golden`, `lo`, `hi` float64; `candidate` as it came, where it did; `derived_lo`, `derived_hi` where the bound was
+    derived: before a policy widened it; `integers`, `scale`, `zero_point` of a quantized tensor.
+    """
 
     verdict: Verdict
     arrays: Mapping[str, Array] | None = None
@@ -59,7 +63,13 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
     return where
 
 
-def _covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
+def _derived(e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
+    """The derived bound of an activation before a policy widened it, where there is one."""
+    half = networks.half_of(e.halves, tap, artifact.precision, path)
+    return None if half is None else networks.interval(value, half)
+
+
+def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
         return False
@@ -81,10 +91,14 @@ class Judge:
         labels: Sequence[str] | None = None,
         root: Path | None = None,
         own_judge: tuple[str, Artifact] | None = None,
+        alone: bool = True,
     ) -> None:
-        """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one."""
+        """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one.
+
+        `alone`: the stages of features that fail are judged by themselves as well.
+        """
         self._system, self._rules, self._target = system, rules, target
-        self._root, self._own_judge = root, own_judge
+        self._root, self._own_judge, self._alone = root, own_judge, alone
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -105,6 +119,18 @@ class Judge:
                 outputs = result.activations["", runtime, artifact.precision]
                 yield from self._deployment(runtime, artifact, outputs, kernels, expected)
 
+    def column(
+        self, path: str, outputs: Outputs, expected: Sequence[Expected], *, backend: str = "", runtime: str = "",
+        artifact: Artifact | None = None, declared: frozenset[Tap] = frozenset(), kernels: Outputs = (),
+    ) -> Iterator[Judged]:  # fmt: skip
+        """Verdicts of one path alone: a backend's features with the taps `declared`, or a network of `artifact`."""
+        if artifact is None:
+            yield from self._features(backend, outputs, expected, declared)
+        elif path == "deployment":
+            yield from self._deployment(runtime, artifact, outputs, kernels, expected)
+        else:
+            yield from self._network(backend, runtime, artifact, outputs, expected)
+
     def _verdict(self, comparison: Comparison, what: dict[str, Any], arrays: Mapping[str, Array] | None = None,
                  **more: Any) -> Judged:  # fmt: skip
         c = comparison
@@ -117,7 +143,7 @@ class Judge:
         outcome = c.outcome
         keys = ("system", "backend", "runtime", "precision", "path", "tap", "clip")
         gap = self._rules.gap(**{k: what[k] for k in keys})
-        if gap is not None and _covers(gap, c, what["tap"]):
+        if gap is not None and covers(gap, c, what["tap"]):
             self._rules.met(gap)
             outcome = "gap"
         else:
@@ -125,9 +151,10 @@ class Judge:
         verdict = Verdict(
             **what, target=self._target, outcome=outcome, ratio=ratio, error=c.error, bound=bound, index=c.index,
             outside=c.outside, gap=gap.reason if gap is not None else "",
+            covered=c.outcome if gap is not None else "",
             **{"message": c.message, "unit": self._units.get(what["tap"], ""), **numbers, **where, **more},
         )  # fmt: skip
-        return Judged(verdict, arrays if outcome == "fail" else None)
+        return Judged(verdict, arrays)
 
     def _failed(
         self, failure: Failure, what: dict[str, Any], taps: Sequence[Tap], clips: Sequence[Expected]
@@ -153,13 +180,24 @@ class Judge:
             yield from self._failed(outputs, what, [t for t in taps if t in declared], expected)
             return
         for e, output in zip(expected, outputs, strict=True):
+            found = []
             for tap in taps:
                 here = what | {"tap": tap, "clip": e.clip.name}
                 if tap not in declared:
-                    yield self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here)
-                else:
-                    x, rule = self._feature(tap, e, backend)
-                    yield self._compare(output.taps.get(tap), x, self._system.frontend.dtype(tap), here, rule=rule)
+                    found.append(self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here))
+                    continue
+                x, rule = self._feature(tap, e, backend)
+                dtype = self._system.frontend.dtype(tap)
+                derived = x if rule == "derived" else e.features[tap]
+                found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=derived, rule=rule))
+            yield from self._by_themselves(found, e, output)
+
+    def _by_themselves(self, found: Sequence[Judged], e: Expected, output: ClipOutput) -> Sequence[Judged]:
+        """The verdicts of a clip's features; where one fails, with each stage's isolated error."""
+        if not self._alone or not any(j.verdict.outcome in ("fail", "missing") for j in found):
+            return found
+        own = stages.isolated(self._system.frontend, e.clip, output.taps)
+        return [Judged(stages.told(j.verdict, own.get(j.verdict.tap)), j.arrays) for j in found]
 
     def _feature(self, tap: Tap, e: Expected, backend: str) -> tuple[Interval, str]:
         """The derived bound of a feature tap, widened where a rule declares more for this backend."""
@@ -180,22 +218,24 @@ class Judge:
         dtype: str,
         what: dict[str, Any],
         raw: Raw | None = None,
+        derived: Interval | None = None,
         **more: Any,
     ) -> Judged:
         judged = compare.compare(candidate, x.value, x.lo, x.hi, dtype)
-        arrays: dict[str, Array] | None = None
-        if judged.outcome == "fail" and candidate is not None:
-            arrays = {"candidate": candidate, "golden": x.value, "lo": x.lo, "hi": x.hi}
+        arrays = {"golden": x.value, "lo": x.lo, "hi": x.hi}
+        if candidate is not None:
+            arrays["candidate"] = candidate
+        if derived is not None:
+            arrays |= {"derived_lo": derived.lo, "derived_hi": derived.hi}
         if raw is not None:
             more |= {"step": raw.scale, "zero_point": raw.zero_point}
             if judged.index is not None and judged.index != ():
                 more |= {"integer": int(raw.integers[judged.index])}
-            if arrays is not None:
-                arrays |= {
-                    "integers": raw.integers,
-                    "scale": np.array(raw.scale),
-                    "zero_point": np.array(raw.zero_point),
-                }
+            arrays |= {
+                "integers": raw.integers,
+                "scale": np.array(raw.scale),
+                "zero_point": np.array(raw.zero_point),
+            }
         return self._verdict(judged, what, arrays, **more)
 
     def _network(
@@ -230,7 +270,11 @@ class Judge:
                     x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
-                yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), rule=rule)
+                if tap == MODEL_INPUT:
+                    derived = e.features[self._system.frontend.output] if backend else None
+                else:
+                    derived = x if rule == "derived" else _derived(e, tap, e.model[tap], artifact, path)
+                yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
 
@@ -268,6 +312,7 @@ class Judge:
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
+                    x if rule == "derived" else _derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:

@@ -1,5 +1,9 @@
 """Where a difference starts: taps in flow order, cumulative beside isolated, and which failure follows from which.
 
+Of features the isolated error of a stage is what it did with the input that it had (see `parity.stages`). Of a network
+the first layer out of bounds has made the error, for everything before it in the flow, and so each of its inputs, is
+within bounds; where layers between weren't compared on that clip, it was made somewhere between.
+
 Works on a run's records alone. A *pair* is a backend (its features) or a backend with a runtime and a precision (the
 network's taps). The network is judged twice: on the backend's features (cumulative) and on the golden's (isolated).
 """
@@ -144,41 +148,90 @@ def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
         return None
     steps = _steps(run)
     network = {"path": "isolated"} | {k: getattr(v, k) for k in ("system", "runtime", "precision", "target")}
-    alone = _first(run, steps, **network)
+    ways = [_first(run, steps, **network), _first(run, steps, **(network | {"path": "deployment"}))]
+    alone = min((w for w in ways if w is not None), key=lambda w: steps[w.system, w.tap], default=None)
     if alone is not None and steps[alone.system, alone.tap] <= steps[v.system, v.tap]:
         return alone
     stage = _first(run, steps, system=v.system, backend=v.backend, target=v.target, path="features")
     if stage is None or not is_feature(stage.tap):
         return None
-    passes = any(
-        s.tap == v.tap and s.worst.outcome == "pass" and all(getattr(s, k) == value for k, value in network.items())
+    return stage if passes_alone(run, v) or stage.outcome == "error" else None
+
+
+def passes_alone(run: Run, verdict: Verdict) -> bool:
+    """Whether a network passes at this tap on the golden's features."""
+    keys = ("system", "runtime", "precision", "target", "tap")
+    return any(
+        s.path == "isolated" and s.worst.outcome == "pass" and all(getattr(s, k) == getattr(verdict, k) for k in keys)
         for s in run.summaries
     )
-    return stage if passes or stage.outcome == "error" else None
 
 
 def first_failures(run: Run) -> list[Verdict]:
     """The first failing tap, in flow order, of each pair: worst first, then those that follow from another one.
 
-    A network on the golden's features (backend '') is a pair of its own here: that is the one to blame.
+    A network on the golden's features (backend '') is a pair of its own here: that is the one to blame. Where it also
+    fails against the kernels that say what its file computes, these say more: it is the runtime, not the file. A file
+    that fails before its runtime does is told as well.
     """
     steps = _steps(run)
     first: dict[tuple[str, ...], Verdict] = {}
     for s in run.summaries:
         if s.worst.outcome not in FAILED:
             continue
-        key = (s.system, s.backend, s.runtime, s.precision, s.target)
+        key = (s.system, s.backend, s.runtime, s.precision, s.target, s.path)
         known = first.get(key)
-        # Of two failures at one tap the kernels say more: it is the runtime, not the file.
-        rank = (steps[s.system, s.tap], s.path != "deployment")
-        if known is None or rank < (steps[known.system, known.tap], known.path != "deployment"):
+        if known is None or steps[s.system, s.tap] < steps[known.system, known.tap]:
             first[key] = s.worst
+    for *pair, path in list(first):
+        held, alone = first.get((*pair, "deployment")), first[*pair, path]
+        if path == "isolated" and held is not None and steps[held.system, held.tap] <= steps[alone.system, alone.tap]:
+            del first[*pair, path]
 
     def order(verdict: Verdict) -> tuple[bool, int, float, str]:
         rank, ratio = badness(verdict)
         return follows_from(run, verdict) is not None, -rank, -ratio, title_of(verdict)
 
     return sorted(first.values(), key=order)
+
+
+def _summary(run: Run, v: Verdict) -> TapSummary | None:
+    keys = ("system", "backend", "runtime", "precision", "target", "path", "tap")
+    return next((s for s in run.summaries if all(getattr(s, k) == getattr(v, k) for k in keys)), None)
+
+
+@dataclass(frozen=True)
+class Since:
+    """What is known to be right before the first failing tap of a pair."""
+
+    tap: str
+    """The last tap within bounds before it, on the clip that tells most; '' where none was compared."""
+    between: tuple[str, ...]
+    """The taps between the two, which weren't compared on the clips that first fail here."""
+
+
+def since(run: Run, verdict: Verdict) -> Since | None:
+    """Up to where all is within bounds before a failing tap; None where no clip first fails at it."""
+    found = _summary(run, verdict)
+    if found is None or not found.since:
+        return None
+    taps = flow(run, verdict.system)
+    last = max(found.since, key=lambda tap: taps.index(tap) if tap in taps else -1)
+    start = taps.index(last) + 1 if last in taps else 0
+    same = [t for t in taps[start : taps.index(verdict.tap)] if is_feature(t) == is_feature(verdict.tap)]
+    return Since(last, tuple(same))
+
+
+def erring(run: Run, verdict: Verdict) -> list[str]:
+    """The stages of a backend that are out of bounds by themselves, on a clip at least, in flow order."""
+    keys = ("system", "backend", "target")
+    own = {
+        s.tap
+        for s in run.summaries
+        if s.path == "features" and s.own is not None and s.own.own_outcome == "fail"
+        and all(getattr(s, k) == getattr(verdict, k) for k in keys)
+    }  # fmt: skip
+    return [tap for tap in flow(run, verdict.system) if tap in own]
 
 
 def number(x: float | None) -> str:

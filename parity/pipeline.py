@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from parity import frontend as fe
 from parity.errors import NothingCompared
 from parity.expected import Expected
 from parity.judge import Judge
+from parity.kept import Keep, Keeping
 from parity.labels import LabelTally
 from parity.plan import Plan, Selection
-from parity.protocols import Failure, Job, JobResult, Outputs, Tap, Target
+from parity.protocols import Artifact, Failure, Job, JobResult, Outputs, Tap, Target
 from parity.records import Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
@@ -89,6 +91,7 @@ def run(
         source="oracle" if selection.audio is not None else "golden",
         environment=provenance.environment(versions), commit=provenance.commit(system.root()),
         changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
+        keep=selection.keep,
     )  # fmt: skip
     for p in runnable:
         skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
@@ -101,10 +104,10 @@ def run(
             summary.systems[p.system.name] = _about(p, source)
             if selection.streaming:
                 _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
-                               bool(selection.systems))  # fmt: skip
+                               bool(selection.systems), selection.keep)  # fmt: skip
             else:
                 _run_system(p, source, target, rules[p.system.name], record, times, progress,
-                            tally if selection.labels_from_folders else None)  # fmt: skip
+                            tally if selection.labels_from_folders else None, selection.keep)  # fmt: skip
                 skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
@@ -120,7 +123,8 @@ def run(
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
         summary.exit_code = exit_code(summary)
-        return summary, record.finish(summary, (junit.write, html.write))
+        applied = policy.writer(rules)
+        return summary, record.finish(summary, (applied, junit.write, html.write))
     except BaseException:
         record.abandon()
         raise
@@ -158,28 +162,40 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
             for a in s.artifacts
         ],
         "anchor": source.anchor,
+        "folder": str(s.folder.resolve()),
+        "golden": None if source.root is None else str(source.root.resolve()),
+        "golden_labels": list(s.labels if source.labels is None else source.labels),
+        "models": [_runs(*model) for model in p.models],
+        "kernels": [_runs(*model) for model in p.kernels],
+        "judge": None if source.own_judge is None else _runs(*source.own_judge),
     }
+
+
+def _runs(runtime: str, artifact: Artifact) -> dict[str, str]:
+    what = {"format": artifact.format, "precision": artifact.precision, "file": Path(artifact.path).name}
+    return {"runtime": runtime} | what
 
 
 def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, tally: LabelTally | None, left_out: frozenset[Tap] = frozenset(),
+    progress: Progress, tally: LabelTally | None, keep: Keep = "failing", left_out: frozenset[Tap] = frozenset(),
     amended: Callable[[Verdict], Verdict] = _as_it_is,
 ) -> None:  # fmt: skip
     judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
+    keeping = Keeping(record, keep, p.system.decision.source)
     pending: list[list[Expected]] = []
     done = 0
     progress(p.system.name, 0, source.total)
     for result in target.run(_jobs(p, source.chunks, pending)):
         part = pending.pop(0)
         start = time.perf_counter()
-        for judged in judge.judge(result, part, p.backends):
-            if judged.verdict.tap in left_out:
-                continue
-            verdict = amended(judged.verdict)
+        found = (
+            replace(judged, verdict=amended(judged.verdict))
+            for judged in judge.judge(result, part, p.backends)
+            if judged.verdict.tap not in left_out
+        )
+        for verdict in keeping.job(found, result):
             record.add(verdict)
-            if judged.arrays is not None:
-                record.keep_arrays(verdict, judged.arrays)
         times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
         for spec, outputs in result.features.items():
             times.outputs("features", spec, p.system.name, outputs)
@@ -193,7 +209,7 @@ def _run_system(
 
 def _stream_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
-    progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool,
+    progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool, keep: Keep,
 ) -> None:  # fmt: skip
     """The same in chunks: every clip once a size, judged by the whole clip's goldens."""
     detections = summary.streaming.setdefault("detections", [])
@@ -208,7 +224,7 @@ def _stream_system(
     source.total *= len(p.system.streaming.chunks)
     p.backends = {backend: taps - {AUDIO} for backend, taps in p.backends.items()}
     # Chunks share samples, so that theirs don't make the clip's: it is their frames that are compared.
-    _run_system(p, source, stream, rules, record, times, progress, None, frozenset({AUDIO}), stream.amended)
+    _run_system(p, source, stream, rules, record, times, progress, None, keep, frozenset({AUDIO}), stream.amended)
     summary.streaming.setdefault("times", []).extend(stream.rows())
     summary.skipped += stream.unproved(asked)
 
@@ -255,11 +271,12 @@ def _compared(p: Plan) -> Iterator[dict[str, str]]:
             yield what | {"backend": "", "path": "deployment"}
 
 
-def _selected(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+def covers(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
+    """Whether a gap may cover something of a column of the report."""
     return all(fnmatchcase(v, getattr(gap, k)) for k, v in (column | {"system": system}).items())
 
 
-def _subject(gap: policy.Gap) -> str:
+def subject(gap: policy.Gap) -> str:
     """What a gap is of: `mel40-mobilenetv2 · tflite int8 · model/logits`; patterns that match anything are left out."""
     pair = " → ".join(filter(None, (gap.backend.strip("*"), gap.runtime.strip("*"))))
     who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"))))
@@ -278,10 +295,10 @@ def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[st
         beside = [] if root is None else [root.resolve(), root.resolve().parent]
         owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
         for i, g in enumerate(known.gaps):
-            text = f"{_subject(g)}: {g.reason}"
+            text = f"{subject(g)}: {g.reason}"
             if i in known.used_gaps:
                 met.append(text)
-            elif owed and any(_selected(g, p.system.name, column) for column in _compared(p)):
+            elif owed and any(covers(g, p.system.name, column) for column in _compared(p)):
                 unmet.append(text)
     return {"met": met, "unmet": unmet}
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,6 +34,8 @@ class Selection:
     """In chunks, with the state carried over: the files that `[streaming]` in system.toml names."""
     layers: int = 3
     """Clips without a golden whose inner layers are compared too; the logits are compared for all."""
+    keep: Literal["failing", "all", "none"] = "failing"
+    """Whose arrays are kept."""
 
 
 @dataclass

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,6 +82,8 @@ class _Gaps(msgspec.Struct, forbid_unknown_fields=True):
 def _read(path: Path, kind: Any) -> Any:
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
+    except OSError as e:
+        raise ConfigError(f"{path} can't be read: {e.strerror}", "name a file like golden/tolerances.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} is not TOML: {e}", "mend the line that it names") from None
     except msgspec.ValidationError as e:
@@ -166,9 +168,12 @@ def widened(rule: Rule | None, derived: Interval) -> Interval:
     return Interval(derived.value, np.minimum(derived.lo, declared.lo), np.maximum(derived.hi, declared.hi))
 
 
-def load(folders: Sequence[Path]) -> Policy:
-    """Rules from the first of `folders` that has `tolerances.toml`, gaps from the first with `known_gaps.toml`."""
-    tolerances = next((f / "tolerances.toml" for f in folders if (f / "tolerances.toml").is_file()), None)
+def load(folders: Sequence[Path], named: Path | None = None) -> Policy:
+    """Rules from the first of `folders` that has `tolerances.toml`, gaps from the first with `known_gaps.toml`.
+
+    A file of rules that is `named` stands before them.
+    """
+    tolerances = named or next((f / "tolerances.toml" for f in folders if (f / "tolerances.toml").is_file()), None)
     gaps = next((f / "known_gaps.toml" for f in folders if (f / "known_gaps.toml").is_file()), None)
     rules = _read(tolerances, _Tolerances).tolerance if tolerances else []
     for where, entries in ((tolerances, rules), (gaps, known := _read(gaps, _Gaps).gap if gaps else [])):
@@ -191,3 +196,58 @@ def load(folders: Sequence[Path]) -> Policy:
     if tolerances is None and folders:
         return Policy(rules, known, folders[0] / "tolerances.toml", where_gaps)
     return Policy(rules, known, tolerances, where_gaps)
+
+
+class _Applied(msgspec.Struct):
+    """`policy.json` of a run: the rules and gaps, each set once, and which of them a system was judged by."""
+
+    policies: list[tuple[list[Rule], list[Gap]]]
+    systems: dict[str, int]
+    files: dict[str, tuple[str | None, str | None]]
+    """By system where they were read from: the file of rules, the folder of gaps."""
+
+
+APPLIED = "policy.json"
+
+
+def _full(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def writer(rules: Mapping[str, Policy]) -> Callable[[Path, object], None]:
+    """Writes the policies that the systems of a run were judged by into its folder."""
+
+    def write(folder: Path, _run: object) -> None:
+        sets: list[tuple[list[Rule], list[Gap]]] = []
+        systems = {}
+        for name, p in sorted(rules.items()):
+            pair = (list(p.rules), list(p.gaps))
+            if pair not in sets:
+                sets.append(pair)
+            systems[name] = sets.index(pair)
+        files = {name: (_full(p.path), _full(p.gaps_from)) for name, p in rules.items()}
+        (folder / APPLIED).write_bytes(msgspec.json.encode(_Applied(sets, systems, files), order="sorted") + b"\n")
+
+    return write
+
+
+def applied(run: Path) -> dict[str, Policy]:
+    """System -> the policy that a run judged it by. ConfigError where the run doesn't say."""
+    try:
+        found = msgspec.json.decode((run / APPLIED).read_bytes(), type=_Applied)
+        out = {}
+        for name, i in found.systems.items():
+            (rules, gaps), (path, folder) = found.policies[i], found.files[name]
+            out[name] = Policy(rules, gaps, Path(path) if path else None, Path(folder) if folder else None)
+        return out
+    except (OSError, IndexError, KeyError, msgspec.DecodeError) as e:
+        raise ConfigError(
+            f"{run} doesn't say which policy it was judged by: {e}", "it is of an older parity: make the run again"
+        ) from None
+
+
+def same_width(a: Rule | None, b: Rule | None) -> bool:
+    """Whether two rules allow the same, whatever their reasons."""
+    if a is None or b is None:
+        return a is b
+    return all(getattr(a, w) == getattr(b, w) for w in ("absolute", "relative", "of_rms", "steps", "input_steps"))

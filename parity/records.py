@@ -1,7 +1,8 @@
 """What a run leaves behind, and the only thing that reports read.
 
 `reports/<run>/run.json` says what ran where, `verdicts.jsonl` has a line a verdict, `arrays/` the arrays of taps that
-failed. A run folder appears whole or not at all.
+failed (or of all that were judged), `evidence/` all that was computed for a few failing clips, `policy.json` the rules
+that were applied. A run folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from parity import evidence
 from parity.compare import Outcome
 from parity.errors import ConfigError
 from parity.protocols import Array
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
+ARRAYS = "arrays"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,6 +72,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     near_tie: bool = False
     gap: str = ""
     """The reason of the known gap that covers a failure."""
+    covered: str = ""
+    """The outcome that the gap covers."""
+    own_outcome: str = ""
+    """Of features of a clip that fails: what becomes of the stage judged by itself, on the input that it had."""
+    own_error: float | None = None
+    own_bound: float | None = None
+    own_ratio: float | None = None
+    """Isolated error over its own bound, of its worst element; null where nothing was compared or the bound is zero."""
+    own_from: str = ""
+    """The tap that its input was taken from; '' for the clip's samples."""
+    since: str | None = None
+    """Where this is the first failing tap of its clip and path: the last one before it that is within bounds, '' where
+    none was compared. Layers between the two weren't compared on this clip. Null elsewhere."""
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +115,10 @@ class TapSummary(msgspec.Struct, kw_only=True):
     """The first failure, or what came closest to its bound."""
     tie: str = ""
     """The first near tie: its clip, the two labels, and the golden's lead."""
+    own: Verdict | None = None
+    """The worst by its isolated error, among the clips that fail."""
+    since: dict[str, int] = {}
+    """By the last tap before it within bounds ('' for none): on how many clips this is the first failing tap."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -131,6 +151,13 @@ class Run(msgspec.Struct, kw_only=True):
     """Model files that aren't the ones that their system lists (artifacts.json), one sentence each."""
     streaming: dict[str, list[dict[str, Any]]] = {}
     """With --streaming: `detections`, and by pair and size of chunks the mean `times` a frame."""
+    evidence: list[dict[str, Any]] = []
+    """What `evidence/` holds: file, candidate (system, backend, runtime, precision, path) and clip."""
+    keep: str = "failing"
+    """Whose arrays are in `arrays/`: failing, all or none."""
+    recheck: dict[str, Any] = {}
+    """Where the arrays of another run were judged again: `of`, and how many verdicts were `judged`, `stand` as they
+    were, or are `open`."""
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:
@@ -138,6 +165,43 @@ def severity(verdict: Verdict) -> tuple[int, float]:
     rank = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1, "unavailable": 0, "unsupported": 0}
     ratio = verdict.ratio if verdict.ratio is not None else (float("inf") if rank[verdict.outcome] > 2 else -1.0)
     return rank[verdict.outcome], ratio
+
+
+def own_severity(verdict: Verdict) -> tuple[int, float]:
+    """The same of the isolated error: nothing to say of it comes last."""
+    rank = {"missing": 3, "fail": 3, "pass": 1}.get(verdict.own_outcome, 0)
+    ratio = verdict.own_ratio if verdict.own_ratio is not None else (float("inf") if rank > 2 else -1.0)
+    return rank, ratio
+
+
+def key_of(v: Verdict) -> tuple[str, ...]:
+    """What a verdict is of; no two of a run are of the same."""
+    return v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.tap, v.clip
+
+
+def array_path(run: Path, what: str) -> Path:
+    """Where the arrays of a verdict are, `what` being its key joined by `|`."""
+    return run / ARRAYS / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.npz"
+
+
+class _Flow:
+    """Follows verdicts, which come clip by clip in flow order, and says which is the first that fails of its clip."""
+
+    def __init__(self) -> None:
+        self._at: tuple[str, ...] = ()
+        self._within, self._failed = "", False
+
+    def follow(self, v: Verdict) -> Verdict:
+        """The verdict, with `since` where it is the first failing one."""
+        at = (v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.clip)
+        if at != self._at:
+            self._at, self._within, self._failed = at, "", False
+        if v.outcome == "pass":
+            self._within = v.tap
+        elif v.outcome in ("fail", "missing", "error"):
+            first, self._failed = not self._failed, True
+            return msgspec.structs.replace(v, since=self._within if first else None)
+        return v
 
 
 class Recorder:
@@ -154,11 +218,14 @@ class Recorder:
                 f"reports can't be written to {reports}: {e.strerror}", "name another: --report DIR"
             ) from None
         self._encoder = msgspec.json.Encoder()
+        self._flow = _Flow()
+        self.evidence = evidence.Keeper(self._folder)
         self._summaries: dict[tuple[str, ...], TapSummary] = {}
         self._kept = 0
 
     def add(self, verdict: Verdict) -> None:
-        """Write a verdict, and count it into its tap's summary."""
+        """Write a verdict, and count it into its tap's summary. Those of a clip and path come in flow order."""
+        verdict = self._flow.follow(verdict)
         self._lines.write(self._encoder.encode(verdict) + b"\n")
         v = verdict
         key = (v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.tap)
@@ -174,17 +241,19 @@ class Recorder:
         summary.near_ties += v.near_tie
         if v.near_tie and not summary.tie:
             summary.tie = f"{v.clip}: {v.message.removeprefix('near tie: ')}"
+        if v.own_outcome and (summary.own is None or own_severity(v) > own_severity(summary.own)):
+            summary.own = v
+        if v.since is not None:
+            summary.since[v.since] = summary.since.get(v.since, 0) + 1
 
-    def keep_arrays(self, verdict: Verdict, arrays: Mapping[str, Array], most: int = 200) -> None:
-        """Keep the arrays of a failing tap (candidate, golden, lo, hi), for the first `most` failures."""
-        if self._kept >= most:
+    def keep_arrays(self, verdict: Verdict, arrays: Mapping[str, Array], most: int | None = 200) -> None:
+        """Keep the arrays of a tap (candidate, golden, lo, hi, ...), of the first `most`; None for all."""
+        if most is not None and self._kept >= most:
             return
         self._kept += 1
-        v = verdict
-        text = "|".join((v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.tap, v.clip))
-        (self._folder / "arrays").mkdir(exist_ok=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        np.savez_compressed(self._folder / "arrays" / f"{name}.npz", **arrays, what=np.array(text))  # type: ignore[arg-type]
+        text = "|".join(key_of(verdict))
+        (self._folder / ARRAYS).mkdir(exist_ok=True)
+        np.savez_compressed(array_path(self._folder, text), **arrays, what=np.array(text))  # type: ignore[arg-type]
 
     @property
     def summaries(self) -> list[TapSummary]:
@@ -195,6 +264,7 @@ class Recorder:
         """Write what is left and each of `reports`, then give the folder its name; returns it."""
         self._lines.close()
         run.summaries = self.summaries
+        run.evidence = self.evidence.index()
         (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
         for write in reports:
             write(self._folder, run)

@@ -85,10 +85,10 @@ def recorded(selection: Selection, plans: Sequence[Plan], skipped: list[Skipped]
     return held
 
 
-def rules_for(selection: Selection, of: system.System) -> policy.Policy:
-    """The policy of a system: beside its goldens, beside its system.toml, or the project's."""
+def rules_for(selection: Selection, of: system.System, tolerances: Path | None = None) -> policy.Policy:
+    """The policy of a system: beside its goldens, beside its system.toml, or the project's; or rules that are named."""
     named = [] if selection.golden is None else [selection.golden]
-    return policy.load([*named, of.folder / "golden", of.folder, system.root() / "golden"])
+    return policy.load([*named, of.folder / "golden", of.folder, system.root() / "golden"], tolerances)
 
 
 def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from parity.localize import first_failures, flow, follows_from, number, pairs, place, title
-from parity.records import Run, Verdict
+from parity.localize import Since, erring, first_failures, flow, follows_from, number, pairs, place, since, title
+from parity.records import Run, TapSummary, Verdict
 
 from .report.made import FEATURES, HOSTILE, TAPS, hostile, mixed, run, verdict, whole
 
@@ -66,6 +66,75 @@ def test_an_isolated_failure_later_in_the_flow_explains_nothing_earlier() -> Non
     of = run(*whole("librosa", relu1="fail", isolated_logits="fail"))
     cumulative = next(v for v in first_failures(of) if v.path == "cumulative")
     assert follows_from(of, cumulative) is None
+
+
+def on_path(outcome: str, tap: str, path: str, precision: str = "int8") -> Verdict:
+    return verdict(outcome, tap, path=path, backend="", precision=precision)
+
+
+def test_of_file_and_runtime_the_one_that_fails_first_is_blamed_and_a_later_runtime_is_told_as_well() -> None:
+    runtime = run(on_path("fail", "model/relu1", "deployment"), on_path("fail", "model/relu1", "isolated"))
+    assert [v.path for v in first_failures(runtime)] == ["deployment"]
+    hidden = run(on_path("fail", "model/relu1", "deployment"), on_path("fail", "model/logits", "isolated"))
+    assert [v.path for v in first_failures(hidden)] == ["deployment"]
+    both = run(on_path("fail", "model/relu1", "isolated"), on_path("fail", "model/logits", "deployment"))
+    assert sorted((v.path, v.tap) for v in first_failures(both)) == [
+        ("deployment", "model/logits"), ("isolated", "model/relu1"),
+    ]  # fmt: skip
+    file = run(on_path("fail", "model/relu1", "isolated"), on_path("pass", "model/relu1", "deployment"))
+    assert [v.path for v in first_failures(file)] == ["isolated"]
+
+
+def test_what_fails_against_the_kernels_explains_what_follows_on_a_backends_features() -> None:
+    cumulative = verdict("fail", "model/logits", precision="int8")
+    kernels = on_path("fail", "model/relu1", "deployment")
+    of = run(kernels, on_path("pass", "model/logits", "isolated"), cumulative)
+    assert follows_from(of, cumulative) == kernels
+    later = run(
+        on_path("fail", "decision/label", "deployment"), on_path("pass", "model/logits", "isolated"), cumulative
+    )
+    assert follows_from(later, cumulative) is None
+
+
+def starting(of: Run, tap: str, **before: int) -> TapSummary:
+    found = next(s for s in of.summaries if s.tap == tap and s.path == "isolated")
+    found.since = {("model/" + name if name else ""): clips for name, clips in before.items()}
+    return found
+
+
+def test_a_layer_has_made_the_error_where_all_before_it_is_within_bounds() -> None:
+    of = run(*whole("numpy", isolated_logits="fail"))
+    failing = starting(of, "model/logits", relu1=1, input=17)
+    assert since(of, failing.worst) == Since("model/relu1", ())
+
+
+def test_where_no_layer_was_compared_it_is_somewhere_between() -> None:
+    of = run(*whole("numpy", isolated_logits="fail"))
+    failing = starting(of, "model/logits", input=17)
+    assert since(of, failing.worst) == Since("model/input", ("model/relu1",))
+    failing.since = {"": 1}
+    assert since(of, failing.worst) == Since("", ("model/input", "model/relu1"))
+    failing.since = {"model/of-elsewhere": 1}
+    assert since(of, failing.worst) == Since("model/of-elsewhere", ("model/input", "model/relu1"))
+
+
+def test_nothing_is_said_of_a_tap_at_which_no_clip_first_fails() -> None:
+    of = run(*whole("numpy", isolated_logits="fail"))
+    assert since(of, next(s.worst for s in of.summaries if s.tap == "model/logits")) is None
+    assert since(of, verdict("fail", "model/logits", backend="another")) is None
+
+
+def test_the_stages_that_err_by_themselves_come_in_flow_order() -> None:
+    own = {"own_outcome": "fail", "own_error": 1.0, "own_bound": 0.5, "own_ratio": 2.0}
+    of = run(*whole("numpy", compressed="fail"), *whole("librosa", compressed="fail"))
+    for s in of.summaries:
+        if s.backend == "numpy" and s.path == "features":
+            s.own = verdict("fail", s.tap, backend="numpy", **own | ({} if s.tap != "features/filterbank" else
+                                                                     {"own_outcome": "pass"}))  # fmt: skip
+    of.summaries.reverse()
+    numpy, librosa = (next(s.worst for s in of.summaries if s.backend == b) for b in ("numpy", "librosa"))
+    assert erring(of, numpy) == ["features/spectrum", "features/compressed"]
+    assert erring(of, librosa) == []
 
 
 def test_without_isolated_numbers_nothing_is_excused() -> None:

@@ -54,12 +54,22 @@ def _around(value: Array, error: Array) -> Interval:
     return Interval(value, value - error, value + error)
 
 
-def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array]) -> dict[Tap, Interval]:
-    """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go."""
+def bounds(frontend: fe.Frontend, oracle: dict[Tap, Array], start: Tap | None = None) -> dict[Tap, Interval]:
+    """Tap -> interval, given the oracle's arrays of a clip (see `reference.oracle`), as far as these go.
+
+    With `start` the array at that tap is a candidate's own and the later ones are the oracle's stages applied to it:
+    how far the stages after it may be by themselves. It is known as well as a tap is: rounded to float32.
+    """
     out: dict[Tap, Interval] = {}
     error = drawn = np.zeros(0)  # of the samples, framed, windowed; and of the window: absolute, per sample
     last = Interval(error, error, error)
-    for tap, stage in frontend.stages().items():
+    stages = frontend.stages()
+    if start is not None:
+        value = np.asarray(oracle[start], np.float64)
+        rounded = U * np.abs(value) if frontend.dtype(start).startswith("float") else np.zeros(value.shape)
+        error, drawn, last = rounded, np.zeros(value.shape), _around(value, rounded)
+        stages = dict(list(stages.items())[frontend.taps.index(start) + 1 :])
+    for tap, stage in stages.items():
         if tap not in oracle:
             break
         value = np.asarray(oracle[tap], np.float64)

@@ -101,6 +101,8 @@ def cli() -> None:
               help="A few frames at a time, held to the whole clip's; prints detections.")  # fmt: skip
 @click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
               help="With --audio: clips whose inner layers are compared too.")  # fmt: skip
+@click.option("--keep", type=click.Choice(["failing", "all", "none"]), default="failing", show_default=True,
+              help="Whose arrays go into the run's folder; all: `parity recheck` can judge anew.")  # fmt: skip
 @click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="What is printed.")
 @click.option("--verbose", "-v", is_flag=True, help="Every tap of every pair, not the worst only.")
@@ -119,7 +121,7 @@ def run(**options: Any) -> None:
         systems=options["systems"], backends=options["backends"], runtimes=options["runtimes"],
         precisions=options["precisions"], audio=options["audio"], golden=options["golden"],
         labels_from_folders=options["labels_from"] is not None, examples=options["examples"], seed=options["seed"],
-        layers=options["layers"], streaming=options["streaming"],
+        layers=options["layers"], streaming=options["streaming"], keep=options["keep"],
     )  # fmt: skip
     reports = options["report"] or system.root() / "reports"
     with _target(options["jobs"], options["limit"]) as target, progress.shown() as step:
@@ -132,6 +134,8 @@ def run(**options: Any) -> None:
             console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
             terminal.show(done, console, options["verbose"])
             console.print(f"report: {_shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+            if done.evidence and "explain" in cli.commands:
+                console.print(f"why: parity explain {shlex.quote(_shown(folder))}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.
@@ -501,6 +505,16 @@ def init(folder: Path) -> None:
         click.echo(f"wrote {_shown(path)}")
     click.echo("fill in what is marked TODO, then: parity golden record --system "
                f"{shlex.quote(str(folder))} --audio WAVS")  # fmt: skip
+
+
+def _register() -> None:
+    """Commands with a file of their own."""
+    from parity.cli.recheck import recheck
+
+    cli.add_command(recheck)
+
+
+_register()
 
 
 def main() -> NoReturn:

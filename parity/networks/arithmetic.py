@@ -5,11 +5,13 @@ at every time step) each copy but the first gets another draw of what that opera
 copies spread around the first says how far a faithful implementation may be.
 
 An operation that sums n products is off by about u·sqrt(n) times the size of what it sums (Higham 2002, 3.1, and
-Higham & Mary 2019 for the root): the element's own size and the tensor's root mean square in the clip stand for that.
+Higham & Mary 2019 for the root): the element's own size, the tensor's root mean square in the clip, and the root of the
+sum of the squared products stand for that; the last counts where large products cancel, as they do in silence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,8 +26,15 @@ FLOAT32, FLOAT16, BFLOAT16 = 2.0**-24, 2.0**-11, 2.0**-8
 class Arithmetic(Protocol):
     """What happens to numbers on their way through a graph. Axis 0 of every tensor is the batch of copies."""
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
-        """An operation's output, each element the sum of `fan_in` terms; `relative`: it rounds by its own size only."""
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
+        """An operation's output, each element the sum of `fan_in` terms; `relative`: it rounds by its own size only.
+
+        `terms` gives the sum of the squared terms, `[1, ...]`, of the first copy.
+        """
+        ...
+
+    def bias(self, b: Array) -> Array:
+        """What is added to a sum of products as the file stores it, `[1 or copies, ...]`."""
         ...
 
     def weights(self, w: Array, axis: int | None) -> Array:
@@ -44,8 +53,11 @@ class Arithmetic(Protocol):
 class Exact:
     """float64 as it is."""
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
         return x
+
+    def bias(self, b: Array) -> Array:
+        return b[None]
 
     def weights(self, w: Array, axis: int | None) -> Array:
         return w[None]
@@ -64,7 +76,7 @@ class Precision:
     operations: float = FLOAT32
     """Unit roundoff of each operation's output."""
     stored: float = 0.0
-    """Unit roundoff of the stored weights; 0: float32, as trained."""
+    """Unit roundoff of the stored weights and biases; 0: float32, as trained."""
     weight_steps: bool = False
     """Weights are integers, symmetric, a scale an output channel."""
     operand_steps: bool = False
@@ -99,14 +111,20 @@ class Noise:
         np.moveaxis(draw, axis, 0)[0] = 0.0
         return draw.astype(np.float64)
 
-    def rounded(self, x: Array, fan_in: int, relative: bool = False) -> Array:
+    def rounded(self, x: Array, fan_in: int, relative: bool = False, terms: Callable[[], Array] | None = None) -> Array:
         size = np.abs(x)
         if not relative:
             size += np.sqrt(np.square(x).mean(axis=tuple(range(1, x.ndim)), keepdims=True))
+        if terms is not None:
+            size += np.sqrt(terms())
         size *= self._precision.operations * np.sqrt(fan_in)
         size *= self.drawn(x.shape)
         size += x
         return size
+
+    def bias(self, b: Array) -> Array:
+        p = self._precision
+        return b[None] + p.stored * np.abs(b) * self.drawn((self._copies, *b.shape)) if p.stored else b[None]
 
     def weights(self, w: Array, axis: int | None) -> Array:
         p = self._precision

@@ -6,6 +6,7 @@ run by the onnx package's own reference implementation (`parity.networks.graph`)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,19 +60,25 @@ def conv(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     groups, kernel = a.get("group", 1), w.shape[2:]
     stored = arithmetic.weights(w, 0)
     seen = _windows(arithmetic.operand(x), kernel, a, 0.0)
-    n, out = len(x), seen.shape[2 : 2 + len(kernel)]
-    per = w.shape[1]
-    if per == 1 and groups == x.shape[1] and w.shape[0] == groups:  # depthwise
-        flat = seen.reshape(n, groups, int(np.prod(out)), -1)
-        y = np.matmul(flat, stored.reshape(len(stored), groups, -1, 1))[..., 0]
-    else:
-        flat = np.moveaxis(seen, range(2, 2 + len(kernel)), range(-len(kernel), 0))  # [n, c, *kernel, *out]
-        flat = np.ascontiguousarray(flat).reshape(n, groups, per * int(np.prod(kernel)), int(np.prod(out)))
-        y = np.matmul(stored.reshape(len(stored), groups, w.shape[0] // groups, -1), flat)
-    y = y.reshape(n, w.shape[0], *out)
+    out, per = seen.shape[2 : 2 + len(kernel)], w.shape[1]
+    depthwise = per == 1 and groups == x.shape[1] and w.shape[0] == groups
+
+    def summed(seen: Array, stored: Array) -> Array:
+        if depthwise:
+            flat = seen.reshape(len(seen), groups, int(np.prod(out)), -1)
+            y = np.matmul(flat, stored.reshape(len(stored), groups, -1, 1))[..., 0]
+        else:
+            flat = np.moveaxis(seen, range(2, 2 + len(kernel)), range(-len(kernel), 0))  # [n, c, *kernel, *out]
+            flat = np.ascontiguousarray(flat).reshape(len(seen), groups, per * int(np.prod(kernel)), int(np.prod(out)))
+            y = np.matmul(stored.reshape(len(stored), groups, w.shape[0] // groups, -1), flat)
+        return np.asarray(y.reshape(len(seen), w.shape[0], *out))
+
+    y = summed(seen, stored)
     if bias is not None:
-        y = y + bias.reshape(1, -1, *[1] * len(out))
-    return [arithmetic.rounded(y, per * int(np.prod(kernel)))]
+        b = arithmetic.bias(bias)
+        y = y + b.reshape(*b.shape, *[1] * len(out))
+    fan_in = per * int(np.prod(kernel))
+    return [arithmetic.rounded(y, fan_in, terms=lambda: summed(np.square(seen[:1]), np.square(w[None])))]
 
 
 def _pool(inputs: Sequence[Any], a: Attributes, fill: float) -> Array:
@@ -110,8 +117,9 @@ def gemm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     stored = arithmetic.weights(w, 0)
     y = np.matmul(arithmetic.operand(x)[:, None, :], np.swapaxes(stored, 1, 2))[:, 0] * a.get("alpha", 1.0)
     if len(inputs) > 2 and inputs[2] is not None:
-        y = y + a.get("beta", 1.0) * inputs[2]
-    return [arithmetic.rounded(y, w.shape[1])]
+        y = y + a.get("beta", 1.0) * arithmetic.bias(inputs[2])
+    scale = a.get("alpha", 1.0) ** 2
+    return [arithmetic.rounded(y, w.shape[1], terms=lambda: np.square(x[:1]) @ np.square(w).T * scale)]
 
 
 def constant_matmul(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
@@ -119,7 +127,10 @@ def constant_matmul(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic
     x, w = inputs
     stored = arithmetic.weights(w, w.ndim - 1)
     stored = stored.reshape(len(stored), *[1] * (x.ndim - 1 - w.ndim), *w.shape) if x.ndim > w.ndim + 1 else stored
-    return [arithmetic.rounded(np.matmul(arithmetic.operand(x), stored), w.shape[-2])]
+    y = np.matmul(arithmetic.operand(x), stored)
+    if w.ndim > 2:
+        return [arithmetic.rounded(y, w.shape[-2])]
+    return [arithmetic.rounded(y, w.shape[-2], terms=lambda: np.square(x[:1]) @ np.square(w))]
 
 
 def softmax(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
@@ -167,6 +178,11 @@ def _recurrent(kind: str, inputs: Sequence[Any], a: Attributes) -> tuple[list[An
     return given, {"forward": [1], "reverse": [-1], "bidirectional": [1, -1]}[direction]
 
 
+def _squares(*pairs: Array) -> Array:
+    """The sum of the squared products of inputs with weights, `[1, out]`, of the first copy."""
+    return np.asarray(sum(np.square(x[:1]) @ np.square(w).T for x, w in zip(pairs[::2], pairs[1::2], strict=True)))
+
+
 def lstm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
     """LSTM: `[time, n, in]` -> `[time, directions, n, hidden]`, last h, last c; rounding at every time step."""
     (x, w, r, b, _, h0, c0, _), order = _recurrent("LSTM", inputs, a)
@@ -175,13 +191,14 @@ def lstm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     last_h, last_c = [], []
     for d, step in enumerate(order):
         ww, rr = (np.swapaxes(arithmetic.weights(m[d], 0), 1, 2) for m in (w, r))
-        bias = 0.0 if b is None else b[d][: 4 * hidden] + b[d][4 * hidden :]
+        bias: Any = 0.0 if b is None else arithmetic.bias(b[d][: 4 * hidden] + b[d][4 * hidden :])
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         c = np.zeros((n, hidden)) if c0 is None else c0[d]
         for t in range(time)[::step]:
             taken, kept = arithmetic.operand(x[t]), arithmetic.operand(h)
             gates = np.matmul(taken[:, None], ww)[:, 0] + np.matmul(kept[:, None], rr)[:, 0] + bias
-            gates = arithmetic.rounded(gates, x.shape[2] + hidden)
+            terms = functools.partial(_squares, x[t], w[d], h, r[d])
+            gates = arithmetic.rounded(gates, x.shape[2] + hidden, terms=terms)
             i, o, f = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates[:, : 3 * hidden], 3, axis=1))
             g = arithmetic.rounded(np.tanh(gates[:, 3 * hidden :]), 1)
             c = arithmetic.rounded(f * c + i * g, 2)
@@ -200,18 +217,21 @@ def gru(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequenc
     last = []
     for d, step in enumerate(order):
         ww, rr = (np.swapaxes(arithmetic.weights(m[d], 0), 1, 2) for m in (w, r))
-        bw, br = (0.0, np.zeros(3 * hidden)) if b is None else (b[d][: 3 * hidden], b[d][3 * hidden :])
+        both = np.zeros(6 * hidden) if b is None else b[d]
+        bw, br = arithmetic.bias(both[: 3 * hidden]), arithmetic.bias(both[3 * hidden :])
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         for t in range(time)[::step]:
             taken = np.matmul(arithmetic.operand(x[t])[:, None], ww)[:, 0] + bw
-            kept = np.matmul(arithmetic.operand(h)[:, None], rr[..., : 2 * hidden])[:, 0] + br[: 2 * hidden]
-            gates = arithmetic.rounded(taken[:, : 2 * hidden] + kept, x.shape[2] + hidden)
+            kept = np.matmul(arithmetic.operand(h)[:, None], rr[..., : 2 * hidden])[:, 0] + br[:, : 2 * hidden]
+            terms = functools.partial(_squares, x[t], w[d][: 2 * hidden], h, r[d][: 2 * hidden])
+            gates = arithmetic.rounded(taken[:, : 2 * hidden] + kept, x.shape[2] + hidden, terms=terms)
             z, reset = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates, 2, axis=1))
             before = h if a.get("linear_before_reset") else reset * h
-            inner = np.matmul(arithmetic.operand(before)[:, None], rr[..., 2 * hidden :])[:, 0] + br[2 * hidden :]
+            inner = np.matmul(arithmetic.operand(before)[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
             inner = arithmetic.rounded(inner, hidden)
             inner = reset * inner if a.get("linear_before_reset") else inner
-            new = arithmetic.rounded(taken[:, 2 * hidden :] + inner, x.shape[2] + 1)
+            terms = functools.partial(_squares, x[t], w[d][2 * hidden :])
+            new = arithmetic.rounded(taken[:, 2 * hidden :] + inner, x.shape[2] + 1, terms=terms)
             new = arithmetic.rounded(np.tanh(new), 1)
             h = arithmetic.rounded((1.0 - z) * new + z * h, 3)
             y[t, d] = h

@@ -20,7 +20,8 @@ def half_width(exact: Array, copies: Array, axes: str, operator: str, precision:
 
     `exact` is a tensor of one clip in the layout `axes` (see `parity.layout`), `copies` the same with several along
     the axis `N`, the first unmoved. The spread of few copies is itself uncertain: its root mean square over the
-    channel is the floor. What a Softmax gives rounds by its own size, so there the floor is relative.
+    channel is the floor, and a tenth of the whole tensor's, where no copy woke a channel that is off. What a Softmax
+    gives rounds by its own size, so there the floor is relative.
     ModelError where the first copy isn't what was computed alone: the axes are others than the layout says.
     """
     names = layout.plain(axes)
@@ -40,5 +41,6 @@ def half_width(exact: Array, copies: Array, axes: str, operator: str, precision:
         positions = tuple(i for i, letter in enumerate(names) if letter in "TF")
         if not positions or np.prod([exact.shape[i] for i in positions]) < 2:
             positions = tuple(range(exact.ndim))
-        floor = np.sqrt(np.square(own).mean(axis=positions, keepdims=True))
+        whole = np.sqrt(np.square(own).mean())
+        floor = np.maximum(np.sqrt(np.square(own).mean(axis=positions, keepdims=True)), 0.1 * whole)
     return np.asarray(SPREADS[precision] * np.maximum(own, 0.5 * floor) + TINY)

@@ -33,7 +33,7 @@ def render(run: Run) -> str:
     environment.filters |= {
         "number": number, "word": lambda o: WORDS.get(o, o), "shade": lambda o: _SHADES.get(o, "none"), "meter": meter,
         "place": lambda v: ", ".join(place(v)), "percent": lambda x: f"{100 * x:.3g} %", "flat": flat,
-        "outcome_of": wording.outcome_of,
+        "outcome_of": wording.outcome_of, "own": wording.own,
     }  # fmt: skip
     found = pairs(run)
     word, why = wording.judgement(run)
@@ -92,9 +92,10 @@ def _cell(summaries: list[TapSummary]) -> tuple[str, TapSummary] | None:
 def failures(run: Run) -> list[dict[str, Any]]:
     """The first failing tap of each pair, worst first; `cause` where it follows from another failure."""
     return [
-        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": wording.failure(run, v)[0]}
+        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": wording.failure(run, v)[0],
+         "made": wording.made(run, v)}
         for v in first_failures(run)
-    ]
+    ]  # fmt: skip
 
 
 def meter(ratio: float | None) -> int | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, Row, badness, first_failures, number, pairs, place
+from parity.localize import FAILED, NOT_COMPARED, Pair, Row, badness, first_failures, follows_from, number, pairs, place
 from parity.records import Run, TapSummary
 from parity.report.streaming import show_times
 from parity.report.wording import (
@@ -25,10 +25,12 @@ from parity.report.wording import (
     failure,
     judged_by,
     judgement,
+    made,
     near_ties,
     not_compared,
     one_line,
     outcome_of,
+    own,
     published,
     same_confusion,
     shorten,
@@ -106,13 +108,15 @@ def show(run: Run, console: Console, verbose: bool) -> None:
 def _taps(screen: _Screen, pair: Pair) -> None:
     screen.heading(f"{pair.system} · {pair.name}")
     kernels = any(row.deployment for row in pair.rows)
-    paths = ["cumulative", "isolated", *["kernels"] * kernels] if pair.runtime else ["error/bound"]
+    alone = any(row.cumulative and row.cumulative.own for row in pair.rows)
+    stages = ["error/bound", "by itself"] if alone else ["error/bound"]
+    paths = ["cumulative", "isolated", *["kernels"] * kernels] if pair.runtime else stages
     header = ["tap", "outcome", *paths, "worst at"]
     outside = any(row.worst.outside > 0 for row in pair.rows)
     rows: list[list[Text | str]] = []
     for row in pair.rows:
         shown = [row.cumulative, row.isolated, *[row.deployment] * kernels] if pair.runtime else [row.cumulative]
-        numbers = [against(s) for s in shown]
+        numbers = [against(s) for s in shown] + [own(row.cumulative)] * (alone and not pair.runtime)
         share = [f"{number(100 * row.worst.outside)} %" if row.worst.outside > 0 else ""] if outside else []
         rows.append([row.tap, screen.outcome(row.outcome), *numbers, _at(row), *share])
     screen.table(header + ["outside"] * outside, rows)
@@ -137,6 +141,8 @@ def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:
             for i, row in enumerate(failing or [_shown(p)]):
                 name = "" if i else p.name
                 numbers = [against(s) for s in (row.cumulative, row.isolated, *[_held(p, row)] * kernels)]
+                if not p.runtime:
+                    numbers[1] = own(row.cumulative)
                 rows.append([name, screen.outcome(row.outcome), row.tap, *numbers])
         screen.table(["pair", "outcome", "worst tap", "cumulative", "isolated", *["kernels"] * kernels], rows)
 
@@ -164,6 +170,8 @@ def _failures(screen: _Screen, run: Run) -> None:
     for v in found:
         where, what = failure(run, v)
         screen.line(where, indent=2)
+        if follows_from(run, v) is None and (words := made(run, v)):
+            screen.line(words, indent=4)
         if what:
             screen.line(what, "dim", indent=4)
 

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, follows_from, number, pairs, place, title
+from parity.localize import (
+    FAILED,
+    NOT_COMPARED,
+    Pair,
+    erring,
+    flow,
+    follows_from,
+    number,
+    pairs,
+    passes_alone,
+    place,
+    since,
+    title,
+)
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary, Verdict
+from parity.taps import is_feature
 
 WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
 
@@ -147,6 +161,53 @@ def against(summary: TapSummary | None) -> str:
     return f"{number(summary.worst.error)}/{number(summary.worst.bound)}"
 
 
+def own(summary: TapSummary | None) -> str:
+    """`error/bound` of a stage by itself, where a clip failed; a dash where there is nothing to be said."""
+    if summary is None or summary.own is None or summary.own.own_error is None:
+        return "–"
+    return f"{number(summary.own.own_error)}/{number(summary.own.own_bound)}"
+
+
+def made(run: Run, verdict: Verdict) -> str:
+    """Whether the error of a first failing tap was made there or came in; nothing where that can't be told."""
+    v = verdict
+    if v.path == "features":
+        return _made_by_a_stage(run, v)
+    known = since(run, v)
+    if known is None or not known.tap or v.outcome != "fail":
+        return ""
+    if v.path == "cumulative" and passes_alone(run, v):
+        return "came in: it passes on the golden's features, so that it follows from features that are within bounds"
+    if not known.between:
+        return f"made here: what comes before it, up to {known.tap}, is within bounds"
+    return f"made after {known.tap}, which is within bounds: on the clips that fail no layer between was compared"
+
+
+def _made_by_a_stage(run: Run, v: Verdict) -> str:
+    if not v.own_outcome:
+        return ""
+    unit = f" {v.unit}" if v.unit not in ("", "1") else ""
+    bound = "none allowed" if v.own_bound == 0.0 else f"bound {number(v.own_bound)}{unit}"
+    numbers = f"own error {number(v.own_error)}{unit}, {bound}" if v.own_error is not None else ""
+    if v.own_outcome == "pass":
+        start = v.own_from or "the samples"
+        return f"came in: with the input that it had, from {start}, it is within bounds ({numbers})"
+    flow_of = [tap for tap in flow(run, v.system) if is_feature(tap)]
+    at = flow_of.index(v.tap)
+    skipped = flow_of[flow_of.index(v.own_from) + 1 if v.own_from in flow_of else 0 : at]
+    here = f"made here or in {', '.join(stage(t) for t in skipped)}, which it doesn't show" if skipped else "made here"
+    also = [tap for tap in erring(run, v) if flow_of.index(tap) > at]
+    rest = "" if at == len(flow_of) - 1 else "; the stages after it hand it on"
+    if also:
+        rest = f"; by itself {', '.join(stage(t) for t in also)} errs as well"
+    return here + (f" ({numbers})" if numbers else "") + rest
+
+
+def stage(tap: str) -> str:
+    """A stage's short name: `windowed`."""
+    return tap.partition("/")[2]
+
+
 def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
     """A first failure as a line that says where, and one that says what; the second may be empty."""
     v, cause = verdict, follows_from(run, verdict)
@@ -165,9 +226,19 @@ def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
 
 
 def judged_by(run: Run) -> list[str]:
-    """What stood in for goldens, a line a system that was judged without."""
+    """What was judged again, and what stood in for goldens, a line a system that was judged without."""
     anchors = {name: about.get("anchor") for name, about in run.systems.items()}
-    return [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
+    live = [f"{name}: {a['live']}" for name, a in anchors.items() if isinstance(a, Mapping) and "live" in a]
+    return _again(run) + live
+
+
+def _again(run: Run) -> list[str]:
+    if not run.recheck:
+        return []
+    n = {how: run.recheck.get(how, 0) for how in ("judged", "stand", "open")}
+    words = f"recheck of {run.recheck['of']}, nothing was run: {count(n['judged'], 'verdict')} judged again"
+    words += f", {n['stand']} stand as they were" if n["stand"] else ""
+    return [words + (f", {n['open']} can't be judged" if n["open"] else "")]
 
 
 def unanchored(run: Run) -> list[str]:

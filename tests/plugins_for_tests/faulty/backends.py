@@ -153,6 +153,13 @@ class Shifted(_Arrays):
         }
 
 
+class LastFrameLost(_Arrays):
+    """The last frame is lost where frames are cut."""
+
+    def spoil(self, arrays: dict[Tap, Array], clip: Clip) -> Mapping[Tap, Array]:
+        return {t: a if t == "features/audio" else np.ascontiguousarray(a[:-1]) for t, a in arrays.items()}
+
+
 class Transposed(_Arrays):
     """`[bands, frames]`, from the filter bank on."""
 

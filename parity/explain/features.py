@@ -1,0 +1,106 @@
+"""The explanation of a feature backend, or of a dump of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from parity import frontend as fe
+from parity.evidence import Evidence
+from parity.explain.cases import Fit, cases
+from parity.explain.definition import Definition
+from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain.search import Search, Trial
+from parity.protocols import Tap
+
+_MOST = 4
+"""Divergences, one after the other."""
+
+
+def explain(frontend: fe.Frontend, evidence: Sequence[Evidence]) -> Explanation:
+    """The settings under which the oracle computes what one candidate did, from its arrays of one clip or more.
+
+    ValueError where there is no evidence, or none of it is at a tap of the recipe.
+    """
+    found = [c for c in cases(evidence, frontend) if c.given]
+    if not found:
+        raise ValueError("no arrays at a tap of the recipe")
+    taps = tuple(t for t in frontend.taps if any(t in c.given for c in found))
+    search, d = Search(found, frontend), Definition(frontend)
+    findings: list[Finding] = []
+    complete = False
+    while True:
+        fits = {t: search.fit(d, t) for t in taps}
+        wrong = [t for t in taps if not fits[t].complete]
+        if not wrong:
+            complete = True
+            break
+        tap = wrong[0]
+        if len(findings) == _MOST or (findings and (findings[-1].tap == tap or not findings[-1].complete)):
+            break
+        right = [t for t in taps[: taps.index(tap)]]
+        trials = search.explain(d, tap, right[-1] if right else None)
+        trials = _ahead(search, trials, taps)
+        findings.append(_finding(search, d, tap, fits[tap], trials, frontend))
+        if not trials or not trials[0].fit.complete:
+            break
+        d = trials[0].definition
+    note = _dtypes(frontend, evidence) if complete and not findings else ""
+    first = evidence[0]
+    return Explanation(
+        system=first.system, backend=first.backend, clips=tuple(c.name for c in found), taps=taps,
+        findings=tuple(findings), complete=complete, note=note, tried=search.tried, runtime=first.runtime,
+        precision=first.precision, path=first.path,
+    )  # fmt: skip
+
+
+def _ahead(search: Search, trials: list[Trial], taps: Sequence[Tap]) -> list[Trial]:
+    """Of settings that explain one tap those that leave most of the later taps right: the others can be told apart."""
+    if len(trials) < 2:
+        return trials
+    scores = [sum(search.fit(t.definition, tap).complete for tap in taps) for t in trials]
+    return [t for t, score in zip(trials, scores, strict=True) if score == max(scores)]
+
+
+def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Sequence[Trial],
+             frontend: fe.Frontend) -> Finding:  # fmt: skip
+    fit = trials[0].fit if trials else before
+    share = None
+    if before.fits and fit.fits and before.rms > 0:
+        share = 1.0 - fit.rms / before.rms
+    shapes = ""
+    if not before.fits:
+        case = next(c for c in search.cases if tap in c.given)
+        arrays = case.arrays(d, tap)
+        theirs, ours = list(case.given[tap].shape), None if arrays is None else list(arrays[tap].shape)
+        shapes = f"shape {theirs}, not {ours}"
+    alternatives: dict[tuple[tuple[str, str], ...], tuple[Cause, ...]] = {}
+    for t in trials:
+        causes = tuple(Cause(p.setting.key, p.setting.words, p.setting.tap) for p in t.parts)
+        alternatives.setdefault(tuple(sorted((c.key, c.words) for c in causes)), causes)
+    return Finding(
+        tap=tap, alternatives=tuple(alternatives.values()), complete=bool(trials) and fit.complete, share=share,
+        inside_before=before.share_inside, inside=fit.share_inside, before=_shown(before), after=_shown(fit),
+        unit=unit(frontend, tap), shapes=shapes,
+    )  # fmt: skip
+
+
+def _shown(f: Fit) -> float | None:
+    return f.worst if f.fits and np.isfinite(f.worst) else None
+
+
+def unit(frontend: fe.Frontend, tap: Tap) -> str:
+    """The unit of a tap, where it has one."""
+    from parity import golden
+
+    return golden.units(frontend).get(tap, "")
+
+
+def _dtypes(frontend: fe.Frontend, evidence: Sequence[Evidence]) -> str:
+    """What differs where no number does."""
+    for e in evidence:
+        for tap in frontend.taps:
+            if tap in e.features and e.features[tap].dtype.name != frontend.dtype(tap):
+                return f"{tap}: the numbers are right, in {e.features[tap].dtype.name}, not {frontend.dtype(tap)}"
+    return "every element is within its bound: there is nothing to explain"
