@@ -17,7 +17,7 @@ from parity.errors import ModelError
 from parity.explain import inputs, units
 from parity.explain.edits import Edit
 from parity.explain.study import Study
-from parity.explain.surgery import RECURRENT, Network, Patch, attribute
+from parity.explain.surgery import RECURRENT, Network, Patch, attribute, followed
 from parity.protocols import Array, Tap
 
 FEWEST = 1.5
@@ -115,7 +115,7 @@ def fitted(study: Study, tap: Tap, nodes: Sequence[int], deep: bool) -> list[Edi
         if study.network.nodes[i].op_type in RECURRENT:
             found += units.fitted(study, tap, i)
         elif (read := read_off(study, tap, i)) is not None:
-            found += _channels(study.network, i, read, study, tap)
+            found += _channels(study.network, i, read, study)
         elif deep and len(nodes) <= DEEP:
             found += _columns(study, tap, i)
     return found
@@ -304,7 +304,7 @@ def _place(network: Network, i: int, row: int, column: int, shape: tuple[int, ..
     return f"[{row}, {column}]"
 
 
-def _channels(network: Network, i: int, read: Read, study: Study, tap: Tap) -> list[Edit]:
+def _channels(network: Network, i: int, read: Read, study: Study) -> list[Edit]:
     """What the layer's own output says."""
     node, where = network.nodes[i], network.name(i)
     name, bias = node.input[1], network.bias(i)
@@ -348,7 +348,7 @@ def _channels(network: Network, i: int, read: Read, study: Study, tap: Tap) -> l
             all_w[o] += step[:-1]
             all_b[o] += step[-1]
     if len(bad) > 1:
-        _permuted(network, i, read, w, b, made, tap, study)
+        _permuted(read, w, b, made)
         made("network.bias-changed", f"biases of {len(bad)} channels changed, the most by {_largest(shifts):.3g}",
              biases=b + shifts, parameters=len(bad))  # fmt: skip
         made("network.channel", f"weights of {len(bad)} channels scaled, by {scales[bad].min():.4g} to "
@@ -389,8 +389,7 @@ def _one(network: Network, i: int, o: int, d: Array, p: Array, z: Array, w: Arra
         made("network.channel", f"{what} of channel {o} times {s:.6g}", other, beside if biased else None)
 
 
-def _permuted(network: Network, i: int, read: Read, w: Array, b: Array, made: Callable[..., None], tap: Tap,
-              study: Study) -> None:  # fmt: skip
+def _permuted(read: Read, w: Array, b: Array, made: Callable[..., None]) -> None:
     """Output channels in another order: each is given what another should give."""
     if len(read.taken) > 1:
         return
@@ -399,18 +398,29 @@ def _permuted(network: Network, i: int, read: Read, w: Array, b: Array, made: Ca
         rows = read.known[:, o]
         cost[o] = np.square(read.given[rows, o : o + 1] - read.right[rows]).sum(axis=0) if rows.any() else 0.0
     order = _assigned(cost)
-    if order is None or (order == np.arange(len(w))).all():
+    if (order == np.arange(len(w))).all():
         return
-    answers = len(w) == study.shapes[study.artifact.taps[tap].name][-1] and read.given.shape[0] <= 4 * len(study.few)
-    if answers:
-        moved = ", ".join(f"{o} gives {k}" for o, k in enumerate(order) if o != k)
-        made("network.labels", f"outputs in another order: {moved}", w[order], b[order], parameters=0)
-    else:
-        made("network.channels-permuted", f"channels in another order: {_short(order)}", w[order], b[order],
-             parameters=0)  # fmt: skip
+    made("network.channels-permuted", f"channels in another order: {_short(order)}", w[order], b[order], parameters=0)
 
 
-def _assigned(cost: Array) -> Array | None:
+def permuted_answers(study: Study, tap: Tap) -> list[Edit]:
+    """Labels in another order, at a tap that holds a number a label."""
+    measured, clips = study.measured(tap), [k for k in study.few if tap in study.of[k].model]
+    right = [study.right[k][tap].value for k in clips]
+    if any(m.ndim != 1 or m.shape != r.shape or not np.isfinite(m).all() for m, r in zip(measured, right, strict=True)):
+        return []
+    cost = np.square(np.stack(measured)[:, :, None] - np.stack(right)[:, None, :]).sum(axis=0)
+    order = _assigned(cost)
+    if (order == np.arange(len(order))).all():
+        return []
+    name = study.artifact.taps[tap].name
+    moved = ", ".join(f"{o} gives {k}" for o, k in enumerate(order) if o != k)
+    patch = Patch({name: followed(study.network.nodes[study.network.maker[name]],
+                                  ("Gather", {"axis": -1}, (order.astype(np.int64),)))})  # fmt: skip
+    return [Edit("network.labels", f"outputs in another order: {moved}", patch)]
+
+
+def _assigned(cost: Array) -> Array:
     """Row -> column, each once, of the least sum."""
     from scipy.optimize import linear_sum_assignment
 

@@ -31,6 +31,7 @@ NEARLY = 1e-3
 """So is one that leaves less of the error: its own rounding may be larger than the trained graph's."""
 FEW = 2
 """Numbers that may be estimated before an edit counts as one that fits anything."""
+MANY = 6
 STEPS = 3
 """Causes that are looked for one after the other."""
 
@@ -108,8 +109,14 @@ class Search:
         Those with many numbers in them fit anything: they are among the tries, and not yet among the hits.
         """
         inside = self.segment(study, tap)
-        tries = self.scored(study, tap, self.listed(study, tap, inside))
+        listed = self.listed(study, tap, inside)
+        # Where many layers lie between two taps, what is done to all of them at once is tried first.
+        wide = [e for e in listed if not e.where] if len(inside & set(self.network.layers)) > MANY else listed
+        tries = self.scored(study, tap, wide)
         hits = self.checked(study, tap, tries)
+        if not hits and len(wide) < len(listed):
+            tries = sorted([*tries, *self.scored(study, tap, [e for e in listed if e.where])], key=lambda t: t.left)
+            hits = self.checked(study, tap, tries)
         if not hits:
             fitted = layers.fitted(study, tap, [i for i in self.network.layers if i in inside], deep)
             if inside & set(self.takers):
@@ -154,6 +161,7 @@ class Search:
                 found.append(inputs.twice())
         dimensions = next((np.ndim(e.model[tap]) for e in study.of if tap in e.model), 0)
         found += inputs.seen(dimensions) if 2 <= dimensions <= 3 else []
+        found += layers.permuted_answers(study, tap)
         return [e for e in found if not e.patch.clashes(study.base)]
 
     def scored(self, study: Study, tap: Tap, of: Iterable[Edit]) -> list[Try]:
@@ -182,17 +190,16 @@ class Search:
 
     def settled(self, study: Study, hits: Sequence[Try]) -> tuple[list[Try], bool]:
         """Of what explains the first tap, what explains all of them: as it is, or made at all layers."""
-        wider = [
-            Try(self.together[k], t.left, t.worst) for t in hits if (k := (t.edit.key, t.edit.phrase)) in self.together
-        ]
-        ranked = sorted([*hits, *wider], key=lambda t: t.edit.parameters)
-        whole = []
-        for t in ranked:
-            off = study.held(t.edit.patch)
-            if off is not None and max(off.values()) <= 1.0:
-                whole.append(t)
-        fewest = min((t.edit.parameters for t in whole or ranked), default=0)
-        kept = [t for t in whole or sorted(hits, key=lambda t: t.edit.parameters) if t.edit.parameters == fewest]
+        whole: list[Try] = []
+        for t in sorted(hits, key=lambda t: t.edit.parameters):
+            wider = self.together.get((t.edit.key, t.edit.phrase))
+            for edit in (t.edit, wider) if wider is not None and t.edit.where else (t.edit,):
+                off = study.held(edit.patch)
+                if off is not None and max(off.values()) <= 1.0:
+                    whole.append(Try(edit, t.left, t.worst))
+                    break
+        fewest = min((t.edit.parameters for t in whole or hits), default=0)
+        kept = [t for t in whole or hits if t.edit.parameters == fewest]
         return kept, bool(whole)
 
     def pairs(self, study: Study, tap: Tap, near: Sequence[Try]) -> list[list[Edit]]:
@@ -249,10 +256,10 @@ class Search:
 
 
 def _together(of: Sequence[Edit]) -> Patch:
-    patch = Patch()
-    for e in of:
-        patch = patch | e.patch
-    return patch
+    first, *others = (e.patch for e in of)
+    for patch in others:
+        first = first | patch
+    return first
 
 
 def _size(errors: Sequence[Array]) -> tuple[float, float]:
