@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from parity import frontend as fe
-from parity.explain.edits import Edit
+from parity.explain.patches import Edit
 from parity.explain.surgery import Patch
 from parity.protocols import Array
 
@@ -101,10 +102,10 @@ def fed(frontend: fe.Frontend) -> list[Edit]:
     ]  # fmt: skip
     for by, words in ((1, "a frame late"), (-1, "a frame early"), (2, "two frames late"), (-2, "two frames early")):
         changes += [
-            ("shift", f"input {words}, zeros in", lambda x, n=by: _rolled(x, n, True)),
-            ("shift", f"input {words}, rolled around", lambda x, n=by: _rolled(x, n, False)),
-            ("shift", f"input {words}, the frame at the end repeated", lambda x, n=by: _edge(x, n)),
-        ]  # type: ignore[misc]
+            ("shift", f"input {words}, zeros in", partial(_rolled, by=by, zeros=True)),
+            ("shift", f"input {words}, rolled around", partial(_rolled, by=by, zeros=False)),
+            ("shift", f"input {words}, the frame at the end repeated", partial(_edge, by=by)),
+        ]
     if (n := frontend.normalize) is not None and n.mean is not None:
         mean, spread = np.asarray(n.mean), np.asarray(n.spread)
         changes += [

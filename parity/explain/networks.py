@@ -16,13 +16,13 @@ import numpy as np
 from parity.bounds import networks as derived
 from parity.errors import ModelError
 from parity.evidence import Evidence
-from parity.explain import edits, inputs, layers, norms
-from parity.explain.edits import Edit
+from parity.explain import channels, edits, inputs, layers, norms, steps
 from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain.patches import Edit
 from parity.explain.study import Study
 from parity.explain.surgery import RECURRENT, Network, Patch
 from parity.networks.graph import load
-from parity.protocols import Array, Artifact, Tap
+from parity.protocols import Array, Tap
 from parity.system import System
 
 NEAR = 4.0
@@ -142,7 +142,7 @@ class Search:
         """The catalogue: of the graph, and of its batch normalizations where the trained weights are there."""
         found = edits.catalogue(self.network, self.start.shapes)
         vectors = [(p.name, -1) for t, p in self.artifact.taps.items() if not set("TF") & set(p.layout)]
-        return [*edits.answers(self.network, vectors), *found, *norms.catalogue(self.system, self.network)]
+        return [*steps.answers(self.network, vectors), *found, *norms.catalogue(self.system, self.network)]
 
     @cached_property
     def together(self) -> dict[tuple[str, str], Edit]:
@@ -161,7 +161,7 @@ class Search:
                 found.append(inputs.twice())
         dimensions = next((np.ndim(e.model[tap]) for e in study.of if tap in e.model), 0)
         found += inputs.seen(dimensions) if 2 <= dimensions <= 3 else []
-        found += layers.permuted_answers(study, tap)
+        found += channels.permuted_answers(study, tap)
         return [e for e in found if not e.patch.clashes(study.base)]
 
     def scored(self, study: Study, tap: Tap, of: Iterable[Edit]) -> list[Try]:
@@ -250,9 +250,7 @@ class Search:
     def first_tap(self, patch: Patch) -> Tap | None:
         """The first tap that a patch can change."""
         touched = self.network.touched(patch)
-        return next(
-            (t for t in self.start.taps if touched & self.network.before(self.artifact.taps[t].name)), None
-        )
+        return next((t for t in self.start.taps if touched & self.network.before(self.artifact.taps[t].name)), None)
 
 
 def _together(of: Sequence[Edit]) -> Patch:

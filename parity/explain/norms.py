@@ -17,7 +17,7 @@ from onnx import helper
 
 from parity import layout
 from parity.errors import ParityError
-from parity.explain.edits import Edit
+from parity.explain.patches import Edit
 from parity.explain.surgery import Network, Patch, altered, attribute, chain
 from parity.protocols import Array
 from parity.system import System
@@ -150,7 +150,7 @@ def _by_itself(taken: str, given: str, axes: int, by: tuple[Array, Array, float]
         *chain(taken, f"{n}/mean", mean),
         helper.make_node("Sub", [taken, f"{n}/mean"], [f"{n}/centered"]),
         helper.make_node("Mul", [f"{n}/centered", f"{n}/centered"], [f"{n}/squares"]),
-        *chain(f"{n}/squares", f"{n}/deviation", mean, ("Add", {}, (np.float64(eps),)), ("Sqrt", {}, ())),
+        *chain(f"{n}/squares", f"{n}/deviation", mean, ("Add", {}, (np.array(eps),)), ("Sqrt", {}, ())),
         helper.make_node("Div", [f"{n}/centered", f"{n}/deviation"], [f"{n}/whitened"]),
         *chain(f"{n}/whitened", given, ("Mul", {}, (gamma.reshape(shape),)), ("Add", {}, (beta.reshape(shape),))),
     ]

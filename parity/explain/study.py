@@ -45,7 +45,7 @@ class Study:
         self.base = base or Patch()
         self.taps = [t for t in artifact.taps if any(t in e.model for e in of)]
         self.precision = of[0].precision if of[0].precision in PRECISIONS else "float32"
-        shapes = [np.shape(e.fed) for e in of]
+        shapes = [np.shape(np.asarray(e.fed)) for e in of]
         usual = max(dict.fromkeys(shapes), key=shapes.count)
         self.few = [k for k, s in enumerate(shapes) if s == usual][:FEW]
         """Clips of one shape, to try patches on."""
@@ -83,7 +83,9 @@ class Study:
         for tap, port in ports.items():
             copies = out[port.name]
             exact = np.take(copies, [0], axis=layout.plain(port.layout).index("N"))
-            half = ROOM * patch.room * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
+            half = (
+                ROOM * patch.room * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
+            )
             value = self.shown(copies, tap, 0, patch)
             found[tap] = Expected(value, self.shown(half, tap, 0, patch) + U * np.abs(value))
         return found

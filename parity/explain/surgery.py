@@ -190,9 +190,7 @@ class Part:
         inside = sorted(behind & needed)
         patch = patch if base is None else base | patch
         self.untouched = [t for t in self._wanted if network.maker.get(t) not in behind]
-        nodes = [
-            made for i in inside for made in patch.nodes.get(network.nodes[i].output[0], [network.nodes[i]])
-        ]
+        nodes = [made for i in inside for made in patch.nodes.get(network.nodes[i].output[0], [network.nodes[i]])]
         given = {name for n in nodes for name in n.output}
         taken = [name for name in dict.fromkeys(name for n in nodes for name in n.input if name) if name not in given]
         held = [name for name in taken if name in network.weights and name not in self._free]

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from parity import layout
-from parity.explain.edits import GATES, Edit
+from parity.explain.gates import GATES
+from parity.explain.patches import Edit
 from parity.explain.study import Study
 from parity.explain.surgery import Patch, attribute
 from parity.networks.operators import sigmoid

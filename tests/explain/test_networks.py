@@ -1,4 +1,4 @@
-"""Networks that are wrong in one known way, run by ONNX Runtime and PyTorch: the cause is named, and nothing else is."""
+"""Networks that are wrong in one known way, run by ONNX Runtime and PyTorch: the cause is named, nothing else is."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     evidence = onnx_candidate(tmp_path, GRU)
     moved = [
-        dataclasses.replace(e, model={t: a + rng.normal(0.0, 0.01, a.shape).astype(np.float32) for t, a in e.model.items()})
+        dataclasses.replace(
+            e, model={t: a + rng.normal(0.0, 0.01, a.shape).astype(np.float32) for t, a in e.model.items()}
+        )
         for e in evidence
     ]
     found = explain(named(GRU), moved)
@@ -201,7 +203,9 @@ def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
 
 def test_arrays_of_another_shape_and_not_finite(tmp_path: Path) -> None:
     evidence = onnx_candidate(tmp_path, TINY)
-    turned = [dataclasses.replace(e, model={t: a.T if a.ndim == 3 else a for t, a in e.model.items()}) for e in evidence]
+    turned = [
+        dataclasses.replace(e, model={t: a.T if a.ndim == 3 else a for t, a in e.model.items()}) for e in evidence
+    ]
     found = explain(named(TINY), turned)
     assert first(found) == ["network.layout"]
     bad = [dataclasses.replace(e, model={t: np.full_like(a, np.nan) for t, a in e.model.items()}) for e in evidence]

@@ -1,4 +1,4 @@
-"""Candidates for `explain`: deployed networks that are wrong in one known way, run by a real runtime on real features."""
+"""Candidates for `explain`: networks that are wrong in one known way, run by a real runtime on spoken clips."""
 
 from __future__ import annotations
 
@@ -98,6 +98,8 @@ def candidate(
             given = np.ascontiguousarray(feed(x.astype(np.float64)), np.float32)
             inputs = {artifact.input.name: layout.native(given, artifact.input.layout)}
             out: Mapping[Tap, Array] = session.run(inputs, frozenset(artifact.taps))
-            model = {t: layout.time_major(out[t], artifact.taps[t].layout) for t in artifact.taps if not taps or t in taps}
+            model = {
+                t: layout.time_major(out[t], artifact.taps[t].layout) for t in artifact.taps if not taps or t in taps
+            }
             found.append(Evidence(name, clip, {}, model, x, "", "wrong", artifact.precision, "isolated"))
     return found
