@@ -509,8 +509,10 @@ def init(folder: Path) -> None:
 
 def _register() -> None:
     """Commands with a file of their own."""
+    from parity.cli.explain import explain
     from parity.cli.recheck import recheck
 
+    cli.add_command(explain)
     cli.add_command(recheck)
 
 

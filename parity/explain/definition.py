@@ -19,12 +19,14 @@ from parity.protocols import Array, Tap
 
 @dataclass(frozen=True, eq=False)
 class Hook:
-    """A change of the stage whose output is `tap`; of the four functions one is given.
+    """A change of the stage whose output is `tap`; one of the functions is given.
 
     Two hooks are the same if they are the same object: arrays computed under one are reused under it alone.
     """
 
     tap: Tap
+    before: Callable[[Array], Array] | None = None
+    """On what the stage is given."""
     after: Callable[[Array], Array] | None = None
     """On what the stage gives: by element and monotone, or (`index`) a choice and an order of elements."""
     constant: Callable[[fe.Frontend, Array], Array] | None = None
@@ -115,6 +117,8 @@ def _stage(d: Definition, tap: Tap, x: Array) -> Array:
     hooks, s = d.at(tap), d.frontend.stages()[tap]
     instead = next((h.instead for h in hooks if h.instead is not None), None)
     transform = next((h.transform for h in hooks if h.transform is not None), None)
+    for h in hooks:
+        x = x if h.before is None else h.before(x)
     if instead is not None:
         x = instead(x)
     elif transform is not None and isinstance(s, fe.Spectrum):

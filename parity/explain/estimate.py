@@ -60,11 +60,9 @@ def cost(r: Array | None) -> float:
     return float("inf") if r is None else float(np.log1p(np.abs(r)).mean())
 
 
-def best_start(knob: Knob, model: Model, fixed: Sequence[float] = ()) -> tuple[float, float]:
-    """The usual value that comes nearest, and its cost; the knob comes after those that are `fixed`."""
-    tried = [(cost(model.residual([*fixed, x])), x) for x in knob.starts]
-    best = min(tried, default=(float("inf"), 0.0))
-    return best[1], best[0]
+def best_starts(knob: Knob, model: Model, fixed: Sequence[float] = ()) -> list[float]:
+    """The usual values, the nearest first; the knob comes after those that are `fixed`."""
+    return sorted(knob.starts, key=lambda x: cost(model.residual([*fixed, x]))) or [knob.neutral or 1.0]
 
 
 def refine(knobs: Sequence[Knob], model: Model, start: Sequence[float], rounds: int = 12) -> list[float]:
@@ -136,5 +134,7 @@ def simpler(x: float) -> list[float]:
     found = [float(f"{x:.{digits}g}") for digits in range(1, 8)]
     if x and abs(x) < 1:
         inverse = 1.0 / x
-        found += [1.0 / round(inverse)] if abs(inverse - round(inverse)) < 1e-3 * abs(inverse) and round(inverse) else []
+        found += (
+            [1.0 / round(inverse)] if abs(inverse - round(inverse)) < 1e-3 * abs(inverse) and round(inverse) else []
+        )
     return list(dict.fromkeys([*found, x]))

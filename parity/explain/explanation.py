@@ -29,11 +29,12 @@ class Finding:
 
     tap: Tap
     alternatives: tuple[Causes, ...]
-    """The simplest first. More than one explains as much: these can't be told apart at the taps at hand. Where `complete`
-    is false: the closest alone, or nothing."""
+    """The simplest first. More than one explains as much: these can't be told apart at the taps at hand.
+
+    Where `complete` is false: the closest alone, or nothing."""
     complete: bool
-    """With this change, and those of the findings before it, the oracle gives every element of this tap within its bound
-    on every clip."""
+    """With this change, and those of the findings before it, every element of this tap is within its bound on every
+    clip."""
     share: float | None
     """1 - rms(candidate - changed oracle) / rms(candidate - oracle), over all clips; None where shapes differ."""
     inside_before: float
@@ -44,7 +45,7 @@ class Finding:
     after: float | None
     unit: str = ""
     shapes: str = ""
-    """Where the shape is wrong: `[101, 50], not [98, 50]`."""
+    """What there is in the place of a size: `shape [101, 50], not [98, 50]`, or elements that aren't finite."""
 
 
 @dataclass(frozen=True)

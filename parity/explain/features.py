@@ -39,8 +39,10 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence]) -> Explanation:
         tap = wrong[0]
         if len(findings) == _MOST or (findings and (findings[-1].tap == tap or not findings[-1].complete)):
             break
-        right = [t for t in taps[: taps.index(tap)]]
+        right = taps[: taps.index(tap)]
         trials = search.explain(d, tap, right[-1] if right else None)
+        if _broken(search, d, tap) and not (trials and trials[0].fit.complete):
+            trials = []  # no setting makes a NaN: the rest says nothing then
         trials = _ahead(search, trials, taps)
         findings.append(_finding(search, d, tap, fits[tap], trials, frontend))
         if not trials or not trials[0].fit.complete:
@@ -67,7 +69,7 @@ def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Seque
              frontend: fe.Frontend) -> Finding:  # fmt: skip
     fit = trials[0].fit if trials else before
     share = None
-    if before.fits and fit.fits and before.rms > 0:
+    if before.fits and fit.fits and 0 < before.rms < np.inf and fit.rms < np.inf:
         share = 1.0 - fit.rms / before.rms
     shapes = ""
     if not before.fits:
@@ -75,6 +77,8 @@ def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Seque
         arrays = case.arrays(d, tap)
         theirs, ours = list(case.given[tap].shape), None if arrays is None else list(arrays[tap].shape)
         shapes = f"shape {theirs}, not {ours}"
+    elif not trials and (broken := _broken(search, d, tap)):
+        shapes = f"{broken} elements are NaN or infinite where the oracle's aren't"
     alternatives: dict[tuple[tuple[str, str], ...], tuple[Cause, ...]] = {}
     for t in trials:
         causes = tuple(Cause(p.setting.key, p.setting.words, p.setting.tap) for p in t.parts)
@@ -84,6 +88,17 @@ def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Seque
         inside_before=before.share_inside, inside=fit.share_inside, before=_shown(before), after=_shown(fit),
         unit=unit(frontend, tap), shapes=shapes,
     )  # fmt: skip
+
+
+def _broken(search: Search, d: Definition, tap: Tap) -> int:
+    """Elements that aren't finite where the oracle's are."""
+    found = 0
+    for case in search.cases:
+        arrays = case.arrays(d, tap)
+        c = case.given.get(tap)
+        if arrays is not None and c is not None and arrays[tap].shape == c.shape:
+            found += int((~np.isfinite(c) & np.isfinite(arrays[tap])).sum())
+    return found
 
 
 def _shown(f: Fit) -> float | None:

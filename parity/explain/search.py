@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 
 from parity import frontend as fe
 from parity.explain import catalogue
-from parity.explain.cases import NO_FIT, Case, Fit, halves, measure, total
+from parity.explain.cases import Case, Fit, halves, measure, total
 from parity.explain.definition import Definition
-from parity.explain.estimate import Build, Model, best_start, refine, simpler
+from parity.explain.estimate import Build, Model, best_starts, cost, refine, simpler
 from parity.explain.settings import GENERIC, Knob, Setting
 from parity.protocols import Tap
 
-_BEAM = 80
-"""Settings that pairs are begun with."""
+_BEAM, _ESTIMATED = 48, 20
+"""Settings that pairs are begun with; and the first of them that numbers are estimated on top of."""
 _POLISHED = 6
 """Pairs whose numbers are estimated anew together, for each first setting."""
 
@@ -52,7 +52,13 @@ class Trial:
         """The simplest first: fewer settings, more usual ones, the catalogue's order."""
         ranks = [p.setting.rank for p in self.parts]
         digits = sum(len(f"{p.value:.12g}") for p in self.parts if isinstance(p.entry, Knob))
-        return len(ranks), max(ranks, default=0) * 10 + (digits > 8), sum(ranks), digits, tuple(p.place for p in self.parts)
+        return (
+            len(ranks),
+            max(ranks, default=0) * 10 + (digits > 8),
+            sum(ranks),
+            digits,
+            tuple(p.place for p in self.parts),
+        )
 
 
 def build(d: Definition, parts: Sequence[Part]) -> Definition | None:
@@ -96,7 +102,7 @@ class Search:
         `known` is the last tap before that is right: stages up to it are left alone.
         """
         case = self.telling(d, tap)
-        entries = self._entries(d, tap, known)
+        entries = self.entries(d, tap, known)
         singles = self.singles(d, entries, case, tap)
         if found := self._complete(singles, tap):
             return found
@@ -106,7 +112,7 @@ class Search:
         if known is not None:
             # What the last tap doesn't show may still be set before it.
             done = {place for place, _ in entries}
-            earlier = [(place, e) for place, e in self._entries(d, tap, None) if place not in done]
+            earlier = [(place, e) for place, e in self.entries(d, tap, None) if place not in done]
             if found := self._complete(self.singles(d, earlier, case, tap), tap):
                 return found
         nearest = sorted((t for t in [*singles, *pairs] if t.fit.fits), key=lambda t: (t.fit.rms, t.order))[:8]
@@ -114,12 +120,15 @@ class Search:
         measured = [t for t in measured if t.fit.fits]
         return sorted(measured, key=lambda t: (t.fit.rms, t.order))[:1]
 
-    def _entries(self, d: Definition, tap: Tap, known: Tap | None) -> list[tuple[int, Setting | Knob]]:
+    def entries(self, d: Definition, tap: Tap, known: Tap | None) -> list[tuple[int, Setting | Knob]]:
+        """What there is to change after `known` and up to `tap`, with its place in the catalogue."""
         after = -1 if known is None else self.flow[known]
         found = catalogue.entries(d.frontend)
         return [(i, e) for i, e in enumerate(found) if after < self.flow.get(e.tap, 99) <= self.flow[tap]]
 
-    def singles(self, d: Definition, entries: Sequence[tuple[int, Setting | Knob]], case: Case, tap: Tap) -> list[Trial]:
+    def singles(
+        self, d: Definition, entries: Sequence[tuple[int, Setting | Knob]], case: Case, tap: Tap
+    ) -> list[Trial]:
         """Each entry alone, on one clip; knobs at their best value."""
         case.settle(d, tap)
         base = measure(case, d, tap, bounded=False)
@@ -137,7 +146,9 @@ class Search:
             found.append(Trial((Part(e, place=place),), changed, f))
         return found
 
-    def _turned(self, d: Definition, before: tuple[Part, ...], knob: Knob, place: int, case: Case, tap: Tap) -> list[Trial]:
+    def _turned(
+        self, d: Definition, before: tuple[Part, ...], knob: Knob, place: int, case: Case, tap: Tap
+    ) -> list[Trial]:
         """A knob at its best value, after other parts (those of which that are knobs are estimated anew)."""
         ready = build(d, before)
         weights = None if ready is None else halves(case, ready, tap)
@@ -148,20 +159,23 @@ class Search:
             trials = [self._trial(d, (*before, Part(knob, x, place)), case, tap) for x in knob.starts]
             return [t for t in trials if t is not None and t.fit.fits]
         moving = [i for i, p in enumerate(parts) if isinstance(p.entry, Knob)]
-        knobs = [p.entry for p in parts if isinstance(p.entry, Knob)]
+        knobs = _knobs(parts)
 
         def make(values: Sequence[float]) -> Definition | None:
             return build(d, _set(parts, moving, values))
 
         model = Model(case, tap, make, weights)
         fixed = [parts[i].value for i in moving[:-1]]
-        start, _ = best_start(knob, model, fixed)
+        starts = best_starts(knob, model, fixed)
+        values = [*fixed, starts[0]]
         if knob.estimate and not knob.whole:
-            values = refine(knobs, model, [*fixed, start])
-        else:
-            values = [*fixed, start]
+            # The sign of an offset, and the side of a gain, aren't always seen from the usual values.
+            found = [refine(knobs, model, [*fixed, x]) for x in starts[: 1 if before else 2]]
+            values = min(found, key=lambda v: cost(model.residual(v)))
         if isinstance(ready.frontend.stages()[tap], fe.Quantize) and knob.estimate and not knob.whole:
             values = self._sharpened(make, knobs, values, case, tap)
+        if any(_idle(k, x) for k, x in zip(knobs, values, strict=True)):
+            return []
         return self._rounded(d, parts, moving, values, model, case, tap)
 
     def _sharpened(self, make: Build, knobs: Sequence[Knob], values: list[float], case: Case, tap: Tap) -> list[float]:
@@ -199,23 +213,28 @@ class Search:
                 rounder = [*now]
                 rounder[place] = x
                 t = self._trial(d, _set(parts, moving, rounder), case, tap)
-                if t is not None and (t.fit.complete or t.fit.inside > best.fit.inside):
+                if t is None or any(_idle(k, v) for k, v in zip(_knobs(t.parts), rounder, strict=True)):
+                    continue
+                if t.fit.complete and self.fit(t.definition, tap).complete:
                     best, now = t, rounder
-                    if t.fit.complete:
-                        break
+                    break
+                if t.fit.inside > best.fit.inside:
+                    best, now = t, rounder
         return [best]
 
-    def _trial(self, d: Definition, parts: tuple[Part, ...], case: Case, tap: Tap, bounded: bool = True) -> Trial | None:
+    def _trial(
+        self, d: Definition, parts: tuple[Part, ...], case: Case, tap: Tap, bounded: bool = True
+    ) -> Trial | None:
         changed = build(d, parts)
         return None if changed is None else Trial(parts, changed, measure(case, changed, tap, bounded))
 
     def pairs(self, d: Definition, singles: Sequence[Trial], case: Case, tap: Tap, known: Tap | None) -> list[Trial]:
-        """Two settings at once: the nearest singles first, each with everything else on top, until a pair explains all."""
+        """Two settings at once: the nearest first, each with everything else on top, until a pair explains all."""
         usable = [t for t in singles if t.fit.fits and t.parts[0].setting.rank < GENERIC]
         found: list[Trial] = []
-        for first in _beam(usable)[:_BEAM]:
+        for i, first in enumerate(_beam(usable)[:_BEAM]):
             case.settle(first.definition, tap)
-            here = self._on_top(d, first, case, tap, known)
+            here = self._on_top(d, first, case, tap, known, estimate=i < _ESTIMATED)
             found += here
             if done := self._complete(here, tap):
                 found += self._alike(d, done[0], case, tap, known)
@@ -223,16 +242,19 @@ class Search:
         case.settle(d, tap)
         return found
 
-    def _on_top(self, d: Definition, first: Trial, case: Case, tap: Tap, known: Tap | None) -> list[Trial]:
+    def _on_top(
+        self, d: Definition, first: Trial, case: Case, tap: Tap, known: Tap | None, estimate: bool
+    ) -> list[Trial]:
         keys = {p.setting.key for p in first.parts}
         plain: list[Trial] = []
         found: list[Trial] = []
         moving = any(isinstance(p.entry, Knob) for p in first.parts)
-        for place, e in self._entries(first.definition, tap, known):
+        for place, e in self.entries(first.definition, tap, known):
             if e.key in keys or e.rank >= GENERIC:
                 continue
             if isinstance(e, Knob):
-                found += self._turned(d, first.parts, e, place, case, tap)
+                if estimate:
+                    found += self._turned(d, first.parts, e, place, case, tap)
                 continue
             t = self._trial(d, (*first.parts, Part(e, place=place)), case, tap, bounded=False)
             if t is not None and t.fit.fits:
@@ -252,7 +274,7 @@ class Search:
             ready = build(d, (kept,))
             if ready is None:
                 continue
-            entries = [(i, e) for i, e in self._entries(ready, tap, known) if e.rank < GENERIC]
+            entries = [(i, e) for i, e in self.entries(ready, tap, known) if e.rank < GENERIC]
             entries = [(i, e) for i, e in entries if e.key != kept.setting.key]
             alone = self.singles(ready, entries, case, tap)
             found += [replace(t, parts=(kept, *t.parts)) for t in alone if t.fit.complete]
@@ -296,11 +318,17 @@ def _beam(singles: Sequence[Trial]) -> list[Trial]:
     return [t for _, _, t in sorted(turn, key=lambda x: x[:2])]
 
 
+def _knobs(parts: Sequence[Part]) -> list[Knob]:
+    return [p.entry for p in parts if isinstance(p.entry, Knob)]
+
+
+def _idle(k: Knob, x: float) -> bool:
+    """A value that changes nothing is no explanation."""
+    return k.neutral is not None and abs(x - k.neutral) <= 1e-6 * max(abs(k.neutral), 1e-3 if k.positive else 1.0)
+
+
 def _set(parts: tuple[Part, ...], moving: Sequence[int], values: Sequence[float]) -> tuple[Part, ...]:
     new = list(parts)
     for i, x in zip(moving, values, strict=True):
         new[i] = replace(parts[i], value=x)
     return tuple(new)
-
-
-__all__ = ["NO_FIT", "Part", "Search", "Trial", "build"]

@@ -37,6 +37,8 @@ class Knob:
     change: Callable[[Definition, float], Definition | None]
     starts: tuple[float, ...]
     """Usual values; the estimate sets out from the best of them."""
+    neutral: float | None = None
+    """Where it changes nothing."""
     low: float = -float("inf")
     high: float = float("inf")
     positive: bool = False

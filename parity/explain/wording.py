@@ -5,11 +5,11 @@ from __future__ import annotations
 from parity.explain.explanation import Causes, Explanation, Finding
 from parity.localize import number, title
 
-_ALSO = 6
+ALSO = 6
 """Of settings that can't be told apart so many are named; the rest are counted."""
 
 
-def lines(e: Explanation, most: int = _ALSO) -> list[str]:
+def lines(e: Explanation, most: int = ALSO) -> list[str]:
     """What explains one candidate: its name, then its findings in flow order."""
     found = [f"{title(e.system, e.backend, e.runtime, e.precision)} (clips: {', '.join(e.clips[:4])}"
              + (f" and {len(e.clips) - 4} more)" if len(e.clips) > 4 else ")")]  # fmt: skip

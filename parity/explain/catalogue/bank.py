@@ -67,7 +67,9 @@ def _mel(frontend: fe.Frontend, s: fe.Mel) -> list[Setting | Knob]:
     found.append(knob("mel.fmax", "filterbank", "fmax", s.fmax, [f for f in high if f > s.fmin], "fmax {} Hz",
                       low=s.fmin + 1, high=4 * top, estimate=smooth))  # fmt: skip
     bands = (20, 22, 23, 24, 26, 30, 32, 40, 48, 50, 64, 80, 96, 128, s.bands - 1, s.bands + 1)
-    found += choices("mel.bands", "filterbank", "bands", s.bands, [b for b in bands if b > 0 and b <= n_fft], "{} bands")
+    found += choices(
+        "mel.bands", "filterbank", "bands", s.bands, [b for b in bands if b > 0 and b <= n_fft], "{} bands"
+    )
     for r in (8000, 11025, 22050, 24000, 32000, 44100, 48000, 16000):
         if r != rate:
             found.append(Setting("mel.rate", f"bank built for {r} Hz, not {rate} Hz", _TAP, _weights(_built(r, False))))
@@ -83,7 +85,7 @@ def _mel(frontend: fe.Frontend, s: fe.Mel) -> list[Setting | Knob]:
         Setting("mel.rounded", "weights of the bank in 12 bits", _TAP, _weights(_fixed(12)), RARE),
         Setting("mel.rounded", "weights of the bank in 15 bits", _TAP, _weights(_fixed(15)), RARE),
         Knob("mel.gain", lambda x: f"bands times {shown(x)}", _TAP, lambda d, x: d.with_hook(factor(_TAP, x)),
-             (0.5, 2.0, 0.1, 10.0), low=1e-12, high=1e12, positive=True, rank=RARE),
+             (0.5, 2.0, 0.1, 10.0), low=1e-12, high=1e12, positive=True, neutral=1.0, rank=RARE),
     ]  # fmt: skip
     return found
 
@@ -189,6 +191,6 @@ def _pool(s: fe.Pool) -> list[Setting | Knob]:
         Setting("pool.rest", "a last group that isn't full left out", _TAP,
                 hooked(Hook(_TAP, after=lambda x: x[:, :-1], index=True))),
         Knob("pool.gain", lambda x: f"groups times {shown(x)}", _TAP, lambda d, x: d.with_hook(factor(_TAP, x)),
-             (0.5, 2.0, 0.1, 10.0), low=1e-12, high=1e12, positive=True, rank=RARE),
+             (0.5, 2.0, 0.1, 10.0), low=1e-12, high=1e12, positive=True, neutral=1.0, rank=RARE),
     ]  # fmt: skip
     return found

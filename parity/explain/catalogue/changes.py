@@ -68,13 +68,11 @@ def choices(
     ]
 
 
-def knob(
-    key: str, name: str, attribute: str, now: Any, values: Iterable[float], words: str, **more: Any
-) -> Knob:
+def knob(key: str, name: str, attribute: str, now: Any, values: Iterable[float], words: str, **more: Any) -> Knob:
     """A field of the recipe that is a number."""
     starts = tuple(v for v in dict.fromkeys(values) if v != now)
     return Knob(key, lambda x: f"{words.format(shown(x))}, not {shown(now)}", TAP[name],
-                lambda d, x: other(name, **{attribute: x})(d), starts, **more)  # fmt: skip
+                lambda d, x: other(name, **{attribute: x})(d), starts, neutral=now, **more)  # fmt: skip
 
 
 def factor(tap: Tap, by: float, index: bool = False) -> Hook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from parity.explain.settings import PLAUSIBLE, RARE, Knob, Setting
 from parity.protocols import Array
 
 _TAP, _DCT = "features/compressed", "features/cepstrum"
+_REFS: tuple[float | Literal["max"], ...] = (1.0, "max")
 _SMALL = (1e-6, 1e-5, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-4, 1e-3, 1e-2, 1.0, 1.1920929e-07, 2.220446e-16, 1e-20)
 
 
@@ -34,21 +36,21 @@ def _log(s: fe.Log) -> list[Setting | Knob]:
     found: list[Setting | Knob] = [
         Setting("log.base", f"{words}, not {now}", _TAP, other("compress", base=to)),
         Setting("log.base", f"log2, not {now}", _TAP, hooked(_of_base(2.0, s)), PLAUSIBLE),
-        knob("log.offset", "compress", "offset", s.offset, (0.0, *_SMALL), "log offset {}", low=1e-30, high=1e9,
+        knob("log.offset", "compress", "offset", s.offset, _SMALL, "log offset {}", low=1e-30, high=1e9,
              positive=True),
         knob("log.floor", "compress", "floor", s.floor, _SMALL, "log floor {}", low=1e-30, high=1e9, positive=True),
     ]  # fmt: skip
+    if s.offset:
+        found.append(
+            Setting("log.offset", f"no log offset, not {shown(s.offset)}", _TAP, other("compress", offset=0.0))
+        )
     if s.offset and not s.floor:
-        for exact in (True, False):
-            value = () if exact else tuple(v for v in _SMALL if v != s.offset)
-            if exact:
-                found.append(Setting("log.offset-as-floor", f"{shown(s.offset)} as a floor, not added", _TAP,
-                                     other("compress", offset=0.0, floor=s.offset)))  # fmt: skip
-            else:
-                found.append(Knob("log.offset-as-floor", lambda x: f"floor {shown(x)}, not {shown(s.offset)} added",
-                                  _TAP, lambda d, x: other("compress", offset=0.0, floor=x)(d), value, low=1e-30,
-                                  high=1e9, positive=True, rank=PLAUSIBLE))  # fmt: skip
-        found.append(Setting("log.offset", f"no log offset, not {shown(s.offset)}", _TAP, other("compress", offset=0.0)))
+        found.append(Setting("log.offset-as-floor", f"{shown(s.offset)} as a floor, not added", _TAP,
+                             other("compress", offset=0.0, floor=s.offset)))  # fmt: skip
+        found.append(Knob("log.offset-as-floor", lambda x: f"floor {shown(x)}, not {shown(s.offset)} added", _TAP,
+                          lambda d, x: other("compress", offset=0.0, floor=x)(d),
+                          tuple(v for v in _SMALL if v != s.offset), low=1e-30, high=1e9, positive=True,
+                          rank=PLAUSIBLE))  # fmt: skip
     if s.floor and not s.offset:
         found.append(Setting("log.offset-as-floor", f"{shown(s.floor)} added, not as a floor", _TAP,
                              other("compress", offset=s.floor, floor=0.0)))  # fmt: skip
@@ -56,8 +58,8 @@ def _log(s: fe.Log) -> list[Setting | Knob]:
         found.append(Setting("log.floor", f"no log floor, not {shown(s.floor)}", _TAP, other("compress", floor=0.0)))
     for top_db in (80.0, None):
         for amin in (1e-10, s.offset or s.floor or 1e-10):
-            for ref in (1.0, "max"):
-                db = fe.Decibel(ref=ref, amin=amin, top_db=top_db)  # type: ignore[arg-type]
+            for ref in _REFS:
+                db = fe.Decibel(ref=ref, amin=amin, top_db=top_db)
                 kind = f"dB (ref {shown(ref)}, amin {shown(amin)}, top_db {shown(top_db)}), not {now}"
                 found.append(Setting("compress.kind", kind, _TAP, _kind(db), PLAUSIBLE))
     by = 10.0 if s.base == "10" else 10.0 / np.log(10.0)
@@ -105,12 +107,15 @@ def _decibel(s: fe.Decibel) -> list[Setting | Knob]:
         Setting("compress.kind", "ln of the same, with top_db, not 10·log10", _TAP,
                 hooked(factor(_TAP, 0.1 * np.log(10.0))), PLAUSIBLE),
     ]  # fmt: skip
-    for base in ("e", "10"):
-        name = "ln" if base == "e" else "log10"
-        found.append(Knob("compress.kind", lambda x, name=name: f"{name} with {shown(x)} added, not dB", _TAP,
-                          lambda d, x, base=base: _kind(fe.Log(base=base, offset=x))(d), _SMALL,  # type: ignore[misc]
-                          low=1e-30, high=1e6, positive=True, rank=PLAUSIBLE))  # fmt: skip
+    found.append(_added("e", "ln"))
+    found.append(_added("10", "log10"))
     return found
+
+
+def _added(base: Literal["e", "10"], name: str) -> Knob:
+    return Knob("compress.kind", lambda x: f"{name} with {shown(x)} added, not dB", _TAP,
+                lambda d, x: _kind(fe.Log(base=base, offset=x))(d), _SMALL, low=1e-30, high=1e6, positive=True,
+                rank=PLAUSIBLE)  # fmt: skip
 
 
 def _twenty(d: Definition) -> Definition | None:
@@ -189,7 +194,7 @@ def _cepstrum(frontend: fe.Frontend, s: fe.Cepstrum) -> list[Setting | Knob]:
                      "{} coefficients")  # fmt: skip
     found.append(Knob("dct.gain", lambda x: f"coefficients times {shown(x)}", _DCT,
                       lambda d, x: d.with_hook(factor(_DCT, x)), (0.5, 2.0, 0.1, 10.0), low=1e-9, high=1e9,
-                      positive=True, rank=RARE))  # fmt: skip
+                      positive=True, neutral=1.0, rank=RARE))  # fmt: skip
     return found
 
 
@@ -231,5 +236,3 @@ def _from_zero(lifter: float) -> Change:
         return bare.with_hook(Hook(_DCT, constant=lambda _, m: m * rows[:, None]))
 
     return change
-
-

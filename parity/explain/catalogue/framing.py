@@ -35,7 +35,9 @@ def _frames(frontend: fe.Frontend, s: fe.Frame) -> list[Setting | Knob]:
     found: list[Setting | Knob] = []
     ms = [rate * n // 1000 for n in (10, 16, 20, 25, 30, 32, 40, 64)]
     common = {n_fft, *ms, s.length // 2, 2 * s.length, 256, 512, 1024, 2048}
-    for n in sorted({n for n in common | {s.length - 1, s.length + 1} if 1 < n != s.length}, key=lambda n: abs(n - s.length)):
+    for n in sorted(
+        {n for n in common | {s.length - 1, s.length + 1} if 1 < n != s.length}, key=lambda n: abs(n - s.length)
+    ):
         if n <= n_fft:
             found.append(Setting("frame.length", f"frames of {n} samples, not {s.length}", _TAP, _length(n),
                                  USUAL if n in common else RARE))  # fmt: skip
@@ -111,6 +113,7 @@ def _started(n: int) -> Change:
         s = d.frontend.frame
         if s is None:
             return None
+
         def instead(x: Array) -> Array:
             count = len(reference.frames(x, s))
             if s.center:
@@ -128,8 +131,8 @@ def _windows(frontend: fe.Frontend, frame: fe.Frame, s: fe.Window) -> list[Setti
     found: list[Setting | Knob] = []
     names = {"hann": "Hann", "hamming": "Hamming", "rectangular": "no window (rectangular)"}
     now = names[s.name].replace("no window (rectangular)", "rectangular")
-    found += [Setting("window.name", f"window {names[n]}, not {now}" if n != "rectangular" else f"{names[n]}, not {now}",
-                      _WINDOWED, other("window", name=n)) for n in names if n != s.name]  # fmt: skip
+    found += [Setting("window.name", f"{'' if n == 'rectangular' else 'window '}{names[n]}, not {now}", _WINDOWED,
+                      other("window", name=n)) for n in names if n != s.name]  # fmt: skip
     found += [Setting("window.name", f"window {name}, not {now}", _WINDOWED, _shaped(draw), PLAUSIBLE)
               for name, draw in _SHAPES.items()]  # fmt: skip
     if s.name != "rectangular":
@@ -147,7 +150,9 @@ def _windows(frontend: fe.Frontend, frame: fe.Frame, s: fe.Window) -> list[Setti
     lengths = [rate * n // 1000 for n in (10, 16, 20, 25, 30, 32, 40)] + [length - 1, length // 2, frame.length]
     for n in sorted({n for n in lengths if 1 < n <= frame.length and n != length}, reverse=True):
         for position in ("center", "left"):
-            where = "" if n == frame.length else " in the middle of the frame" if position == "center" else " at its left"
+            where = (
+                "" if n == frame.length else " in the middle of the frame" if position == "center" else " at its left"
+            )
             if n == frame.length and position == "left":
                 continue
             found.append(Setting("window.length", f"window of {n} samples{where}, not {length}", _WINDOWED,
@@ -235,5 +240,3 @@ def _in_fft(n_fft: int, position: str) -> Change:
 
 def _as_long_as_window(n: int) -> Change:
     return both(other("window", length=None), other("frame", length=n))
-
-

@@ -111,11 +111,9 @@ def _quantize(s: fe.Quantize) -> list[Setting | Knob]:
     if s.dtype == "int8":
         found.append(Setting("quantize.range", "saturates at -127, not -128", _QUANTIZED,
                              hooked(Hook(_QUANTIZED, after=lambda x: np.maximum(x, -127))), PLAUSIBLE))  # fmt: skip
-    points = [s.zero_point + 1, s.zero_point - 1, 0, -s.zero_point, int(info.min), int(info.max), 128]
-    points = [p for p in points if info.min <= p <= info.max]
     found.append(Knob("quantize.zero_point", lambda x: f"zero point {int(x)}, not {s.zero_point}", _QUANTIZED,
                       lambda d, x: other("quantize", zero_point=round(x))(d),
-                      tuple(float(p) for p in dict.fromkeys(points) if p != s.zero_point), low=-256.0, high=511.0,
+                      tuple(float(p) for p in range(info.min, info.max + 1) if p != s.zero_point),
                       whole=True))  # fmt: skip
     found.append(Knob("quantize.scale", lambda x: f"quantization scale {shown(x)}, not {shown(s.scale)}", _QUANTIZED,
                       lambda d, x: other("quantize", scale=x)(d),
@@ -149,7 +147,10 @@ def _wrapped(d: Definition) -> Definition | None:
     if s is None:
         return None
     info = np.iinfo(s.dtype)
-    rounded = {"half-even": np.rint, "half-away": lambda x: np.sign(x) * _up(np.abs(x)), "floor": np.floor}[s.rounding]
+    ways: dict[str, Callable[[Array], Array]] = {
+        "half-even": np.rint, "half-away": lambda x: np.sign(x) * _up(np.abs(x)), "floor": np.floor,
+    }  # fmt: skip
+    rounded = ways[s.rounding]
 
     def instead(x: Array) -> Array:
         y = rounded(x / s.scale) + s.zero_point
@@ -179,14 +180,12 @@ def _micro(s: fe.Micro) -> list[Setting | Knob]:
         for v in dict.fromkeys(values):
             if v == now or (name == "hop" and v > s.length):
                 continue
-            if isinstance(now, bool):
-                words = f"{'no ' if now else ''}{name}"
-            else:
-                words = f"{name} {shown(v)}, not {shown(now)}"
+            switched = f"{'no ' if now else ''}{name}"
+            words = switched if isinstance(now, bool) else f"{name} {shown(v)}, not {shown(now)}"
             found.append(Setting(f"micro.{name}", words, _MICRO, other("micro", **{name: v})))
     if s.even_smoothing != s.odd_smoothing:
-        found.append(Setting("micro.smoothing-swapped", "smoothing of even and odd bands swapped", _MICRO,
-                             other("micro", even_smoothing=s.odd_smoothing, odd_smoothing=s.even_smoothing)))  # fmt: skip
+        swapped = other("micro", even_smoothing=s.odd_smoothing, odd_smoothing=s.even_smoothing)
+        found.append(Setting("micro.smoothing-swapped", "smoothing of even and odd bands swapped", _MICRO, swapped))
     for words, f in (("no noise reduction: the estimate never moves", {"even_smoothing": 0.0, "odd_smoothing": 0.0}),
                      ("all of the signal left by the noise reduction", {"min_signal_remaining": 1.0})):  # fmt: skip
         found.append(Setting("micro.noise-reduction", words, _MICRO, other("micro", **f), PLAUSIBLE))
@@ -195,5 +194,3 @@ def _micro(s: fe.Micro) -> list[Setting | Knob]:
     found.append(Setting("frame.lost-last", "last frame lost", _MICRO,
                          hooked(Hook(_MICRO, after=lambda x: x[:-1], index=True)), PLAUSIBLE))  # fmt: skip
     return found
-
-

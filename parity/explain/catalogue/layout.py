@@ -27,7 +27,8 @@ def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
             found += _orders(tap, last=tap == frontend.output)
         if not whole:
             found += [
-                Setting("tap.float16", f"{_name(tap)} rounded to float16", tap, hooked(Hook(tap, after=half)), PLAUSIBLE),
+                Setting("tap.float16", f"{_name(tap)} rounded to float16", tap, hooked(Hook(tap, after=half)),
+                        PLAUSIBLE),
                 Setting("tap.bfloat16", f"{_name(tap)} rounded to bfloat16", tap, hooked(Hook(tap, after=brain)), RARE),
             ]  # fmt: skip
     output = frontend.output
@@ -70,7 +71,7 @@ def _affine(tap: Tap) -> list[Setting | Knob]:
     """What any scale or unit comes down to; named when nothing of the recipe says it."""
     return [
         Knob("output.scale", lambda x: f"features times {shown(x)}", tap, lambda d, x: d.with_hook(factor(tap, x)),
-             (0.5, 2.0, 0.1, 10.0, -1.0), rank=GENERIC),
+             (0.5, 2.0, 0.1, 10.0, -1.0), neutral=1.0, rank=GENERIC),
         Knob("output.offset", lambda x: f"{shown(x)} added to the features", tap,
-             lambda d, x: d.with_hook(offset(tap, x)), (1.0, -1.0, 0.1, -0.1), rank=GENERIC),
+             lambda d, x: d.with_hook(offset(tap, x)), (1.0, -1.0, 0.1, -0.1), neutral=0.0, rank=GENERIC),
     ]  # fmt: skip

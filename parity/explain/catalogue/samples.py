@@ -30,12 +30,16 @@ def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
                          lambda d: _gained(d, near), PLAUSIBLE))  # fmt: skip
     found.append(Knob("audio.gain", lambda x: f"gain {shown(x)} on the samples", _TAP, _gained,
                       (0.5, 2.0, 0.1, 10.0, 1.001, 0.999, 0.25, 4.0, 1 / 256, 256.0, 1 / 32768, 32768.0, 1e-3, 1e3),
-                      low=1e-9, high=1e9, positive=True))  # fmt: skip
+                      low=1e-9, high=1e9, positive=True, neutral=1.0))  # fmt: skip
     found.append(Knob("audio.dc", lambda x: f"{shown(x)} added to the samples (DC)", _TAP,
-                      lambda d, x: d.with_hook(offset(_TAP, x * _full(d))),
-                      (0.01, -0.01, 0.001, -0.001, 0.1, -0.1, 0.5, -0.5), low=-2.0, high=2.0))  # fmt: skip
+                      lambda d, x: d.with_hook(Hook(_TAP, before=lambda a: a + x, roundings=2.0, spread=1.0)),
+                      _OFFSETS, low=-2.0, high=2.0, neutral=0.0))  # fmt: skip
+    if s.length is not None:
+        found.append(Knob("audio.dc", lambda x: f"{shown(x)} added to the samples and to the zeros after them (DC)",
+                          _TAP, lambda d, x: d.with_hook(offset(_TAP, x * _full(d))), _OFFSETS, low=-2.0, high=2.0,
+                          neutral=0.0, rank=PLAUSIBLE))  # fmt: skip
     found.append(Setting("audio.dc", "the clip's mean taken off the samples (DC removed)", _TAP,
-                         hooked(Hook(_TAP, after=lambda x: x - x.mean(), roundings=2.0, spread=2.0)),
+                         hooked(Hook(_TAP, before=lambda x: x - x.mean(), roundings=2.0, spread=2.0)),
                          PLAUSIBLE))  # fmt: skip
     found.append(Setting("audio.polarity", "polarity turned: samples negated", _TAP,
                          hooked(Hook(_TAP, after=np.negative)), PLAUSIBLE))  # fmt: skip
@@ -57,6 +61,7 @@ def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
     return found
 
 
+_OFFSETS = (0.01, -0.01, 0.001, -0.001, 0.1, -0.1, 0.5, -0.5)
 _STARTS = {
     "first": "the first sample kept as it is by the pre-emphasis, as x[-1] = x[0] - ...",
     "edge": "pre-emphasis from x[-1] = x[0], not 0",
@@ -216,5 +221,3 @@ def _moved(n: int) -> Callable[[Array], Array]:
         return np.pad(x, (n, 0))[: len(x)] if n > 0 else np.pad(x[-n:], (0, min(-n, len(x))))
 
     return after
-
-

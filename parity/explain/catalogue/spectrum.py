@@ -30,7 +30,7 @@ def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
     found += _scalings(s, frame, frontend.window)
     found.append(Knob("spectrum.gain", lambda x: f"spectrum times {shown(x)}", _TAP,
                       lambda d, x: d.with_hook(factor(_TAP, x)), (0.5, 2.0, 0.1, 10.0, 1e-3, 1e3), low=1e-12,
-                      high=1e12, positive=True, rank=PLAUSIBLE))  # fmt: skip
+                      high=1e12, positive=True, neutral=1.0, rank=PLAUSIBLE))  # fmt: skip
     kept = "dropped" if s.nyquist else "kept"
     found.append(Setting("spectrum.nyquist", f"the bin at half the rate {kept}", _TAP,
                          other("spectrum", nyquist=not s.nyquist)))  # fmt: skip
