@@ -4,7 +4,7 @@ RUN := .venv
 DEV := .venv-dev
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test unit lint bench proof build-models clean
+.PHONY: programs run test unit lint bench proof build-models clean
 
 run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
@@ -44,6 +44,11 @@ $(DEV)/.ready: pyproject.toml constraints.txt
 	$(DEV)/bin/pip install $(PIP_FLAGS) "$$(grep '^torch==' constraints.txt)"
 	$(DEV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	touch $@
+
+# What tests of dumps run beside Python: a C compiler, and Octave in MATLAB's place.
+programs:
+	command -v gcc && command -v octave-cli || { apt-get update && \
+	  apt-get install -y --no-install-recommends gcc libc6-dev octave; }
 
 clean:
 	rm -rf $(RUN) $(DEV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

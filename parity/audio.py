@@ -40,6 +40,16 @@ def name_of(path: Path, folder: Path) -> str:
     return path.name if path == folder else path.relative_to(folder).as_posix()
 
 
+def speaker_of(name: str) -> str:
+    """The speaker named by a file: ``a591c2ea`` for ``a591c2ea_nohash_0.wav``; else the name itself.
+
+    A folder that mixes words puts the word before the speaker (``wow_a591c2ea_nohash_0.wav``): it is cut off,
+    or the same voice would land in two splits.
+    """
+    before, mark, _ = name.partition("_nohash_")
+    return before.rpartition("_")[2] if mark else name
+
+
 def _is_text(name: str) -> bool:
     """A name of stray bytes can't be written into any record."""
     try:

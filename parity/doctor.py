@@ -33,6 +33,9 @@ def _checks() -> Iterator[tuple[bool, str, int]]:
                 if plugin.missing:
                     yield True, f"{kind} {name}: not installed ({plugin.install})", OK
                     continue
+                if plugin.takes:
+                    yield True, f"{kind} {name}: takes a {plugin.takes}: {name}:{plugin.takes.upper()}", OK
+                    continue
                 try:
                     versions = target.describe(kind, name, []).versions
                     yield True, f"{kind} {name}: " + ", ".join(f"{k} {v}" for k, v in sorted(versions.items())), OK

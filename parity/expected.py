@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from parity.backends import reference
 from parity.bounds.features import Interval, U, bounds
 from parity.frontend import Frontend
-from parity.protocols import Array, Clip, Tap
+from parity.protocols import Arithmetic, Array, Clip, Tap
 from parity.taps import REGENERATED_TAPS
 
 
@@ -20,28 +20,49 @@ class Expected:
 
     clip: Clip
     features: Mapping[Tap, Interval]
-    """Oracle and derived bounds at the taps of the frontend."""
+    """Oracle and derived bounds at the taps of the frontend, of float32 arithmetic."""
     reference: Array
     """The oracle's features, rounded to what the network is fed with: input of the isolated runs."""
     model: Mapping[Tap, Array] = field(default_factory=dict)
     """Arrays at the network's taps; the decision's source always, layers where they are known."""
     halves: Mapping[str, Array] = field(default_factory=dict)
     """Half-widths of their derived bounds, under the names of `parity.bounds.networks`."""
+    rounded: Mapping[Tap, Interval] = field(default_factory=dict)
+    """As `features`, of the arithmetic `float64-rounded`, where it was asked for and differs."""
+
+    def interval(self, tap: Tap, arithmetic: Arithmetic) -> Interval:
+        """What a backend of a class of arithmetic is held to at a tap."""
+        own = self.rounded.get(tap) if arithmetic == "float64-rounded" else None
+        return self.features[tap] if own is None else own
 
 
 def stored(x: Interval) -> Interval:
-    """The interval around the float32 that a golden stores, with half an ulp added to the bound."""
-    value = x.value.astype(np.float32).astype(np.float64)
+    """The interval around the float32 that a golden stores, with half an ulp added to the bound on either side."""
+    with np.errstate(over="ignore"):
+        value = x.value.astype(np.float32).astype(np.float64)
+    half_ulp = U * np.abs(value) + 2.0**-150 * (x.value != 0.0)  # denormals have fewer bits
     with np.errstate(invalid="ignore"):
-        half_ulp = np.where(np.isfinite(value), U * np.abs(value), 0.0)
-    return Interval(value, np.minimum(x.lo, value) - half_ulp, np.maximum(x.hi, value) + half_ulp)
+        lo, hi = value - (x.value - x.lo) - half_ulp, value + (x.hi - x.value) + half_ulp
+    finite = np.isfinite(value) & np.isfinite(x.value)
+    if not finite.all():
+        lo, hi = np.where(finite, lo, np.minimum(x.lo, value)), np.where(finite, hi, np.maximum(x.hi, value))
+    return Interval(value, lo, hi)
 
 
 def features_of(clip: Clip, frontend: Frontend) -> tuple[dict[Tap, Interval], Array]:
-    """Oracle, bounds and the network's input for a clip, worked out now."""
+    """Oracle, bounds of float32 arithmetic and the network's input for a clip, worked out now."""
+    classes, fed = bounds_of(clip, frontend, ("float32",))
+    return classes["float32"], fed
+
+
+def bounds_of(
+    clip: Clip, frontend: Frontend, classes: Iterable[Arithmetic]
+) -> tuple[dict[Arithmetic, dict[Tap, Interval]], Array]:
+    """Oracle, bounds of each class of arithmetic and the network's input for a clip, worked out now."""
     with np.errstate(invalid="ignore"):  # the difference of two infinities: who asks sees the NaN
         arrays = reference.oracle(frontend, clip)
-        return bounds(frontend, arrays), network_input(arrays[frontend.output], frontend)
+        found = {c: bounds(frontend, arrays, c) for c in classes}
+    return found, network_input(arrays[frontend.output], frontend)
 
 
 def network_input(features: Array, frontend: Frontend) -> Array:

@@ -29,13 +29,15 @@ from parity import frontend as fe
 from parity import system as systems
 from parity.bounds.features import Interval, bounds
 from parity.errors import GoldenError
-from parity.expected import Expected, network_input, regenerated, stored
-from parity.protocols import Array, Tap
+from parity.expected import Expected, bounds_of, network_input, regenerated, stored
+from parity.protocols import Array, Clip, Tap
 from parity.system import System
 from parity.taps import REGENERATED_TAPS
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+ROUNDED = "@float64-rounded"
+"""Ends the names of bounds of that class of arithmetic; those without an end are of float32's."""
 
 
 def sha256(data: bytes) -> str:
@@ -82,11 +84,12 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(data: bytes, what: Path) -> dict[str, Array]:
-    """The arrays of an .npz without pickle. GoldenError where it isn't one."""
+def unpack(data: bytes, what: Path, but: str | None = None) -> dict[str, Array]:
+    """The arrays of an .npz without pickle, but those whose name ends in `but`. GoldenError where it isn't one."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as z:
-            return {n.removesuffix(".npy").replace("|", "/"): _npy(z.read(n)) for n in z.namelist()}
+            names = {n: n.removesuffix(".npy").replace("|", "/") for n in z.namelist()}
+            return {a: _npy(z.read(n)) for n, a in names.items() if but is None or not a.endswith(but)}
     except (ValueError, OSError, EOFError, TypeError, RuntimeError, KeyError, zipfile.BadZipFile, zlib.error) as e:
         raise GoldenError(f"{what} can't be read: {e}", "restore it, or record again: parity golden record") from None
 
@@ -105,30 +108,48 @@ def _npy(data: bytes) -> Array:
     return np.frombuffer(data, header[1].decode(), offset=header.end()).reshape(shape)
 
 
-def pack_features(intervals: Mapping[Tap, Interval]) -> dict[str, Array]:
-    """Value and bound of each stored tap: `tap` float32, `tap:below` and `tap:above` the room on either side."""
+def pack_features(intervals: Mapping[Tap, Interval], rounded: Mapping[Tap, Interval] | None = None) -> dict[str, Array]:
+    """Value and bound of each stored tap: `tap` float32, `tap:below` and `tap:above` the room on either side.
+
+    `rounded` are the bounds of the arithmetic `float64-rounded`: under the same names with that at their end, where
+    they differ.
+    """
     out: dict[str, Array] = {}
     for tap, exact in intervals.items():
         if tap in REGENERATED_TAPS:
             continue
-        kept = stored(exact)
-        with np.errstate(invalid="ignore"):
-            below, above = rounded_up(kept.value - kept.lo), rounded_up(kept.hi - kept.value)
-        out[tap], out[f"{tap}:above"] = kept.value.astype(np.float32), np.nan_to_num(above, nan=0.0, posinf=np.inf)
-        if not np.array_equal(below, above):
-            out[f"{tap}:below"] = np.nan_to_num(below, nan=0.0, posinf=np.inf)
+        out[tap] = exact.value.astype(np.float32)
+        out |= (wide := _rooms(tap, exact, ""))
+        if rounded is not None:
+            narrow = _rooms(tap, rounded[tap], ROUNDED)
+            if len(narrow) != len(wide) or not all(
+                np.array_equal(a, b) for a, b in zip(narrow.values(), wide.values(), strict=True)
+            ):
+                out |= narrow
     return out
 
 
-def unpack_features(arrays: Mapping[str, Array]) -> dict[Tap, Interval]:
-    """The inverse of `pack_features`."""
+def _rooms(tap: Tap, exact: Interval, end: str) -> dict[str, Array]:
+    """The room above the stored value, and below it where the two differ by more than an eighth."""
+    kept = stored(exact)
+    with np.errstate(invalid="ignore"):
+        below, above = (np.nan_to_num(x, nan=0.0, posinf=np.inf) for x in (kept.value - kept.lo, kept.hi - kept.value))
+        wider = np.maximum(below, above)
+        alike = np.array_equal(below, above) or bool((wider <= 1.125 * np.minimum(below, above)).all())
+    if alike:
+        return {f"{tap}:above{end}": rounded_up(wider)}
+    return {f"{tap}:above{end}": rounded_up(above), f"{tap}:below{end}": rounded_up(below)}
+
+
+def unpack_features(arrays: Mapping[str, Array], end: str = "") -> dict[Tap, Interval]:
+    """The inverse of `pack_features`; with `end` `ROUNDED` those taps that have bounds of that class."""
     out = {}
     for tap in arrays:
-        if ":" in tap:
+        if ":" in tap or f"{tap}:above{end}" not in arrays:
             continue
         value = arrays[tap].astype(np.float64)
-        above = arrays[f"{tap}:above"].astype(np.float64)
-        below = arrays.get(f"{tap}:below", above).astype(np.float64)
+        above = arrays[f"{tap}:above{end}"].astype(np.float64)
+        below = arrays.get(f"{tap}:below{end}", above).astype(np.float64)
         with np.errstate(invalid="ignore"):
             lo, hi = value - below, value + above
         if not np.isfinite(value).all():
@@ -199,25 +220,47 @@ class GoldenSet:
                               "restore it (git checkout), or record again: parity golden record")  # fmt: skip
         return data
 
-    def read(self, entry: Mapping[str, Any], regenerate: frozenset[Tap] = REGENERATED_TAPS) -> Expected:
-        """A clip with what is right for it; `regenerate` names the wanted ones of the taps kept as digests only."""
+    def read(
+        self, entry: Mapping[str, Any], regenerate: frozenset[Tap] = REGENERATED_TAPS, rounded: bool = False
+    ) -> Expected:
+        """A clip with what is right for it; `regenerate` names the wanted ones of the taps kept as digests only.
+
+        `rounded` asks for the bounds of the arithmetic `float64-rounded` as well.
+        """
         self.file(entry["clip"])
         frontend = self.system.frontend
         clip = audio.read(self.root / entry["clip"]["file"], entry["name"], frontend)
         if clip.sha256 != entry["samples_sha256"]:
             raise GoldenError(f"clip {entry['name']} no longer gives the samples it was recorded from", "record again")
-        kept = unpack(self.file(entry["features"]), self.root / entry["features"]["file"])
+        kept = unpack(self.file(entry["features"]), self.root / entry["features"]["file"], None if rounded else ROUNDED)
         model = unpack(self.file(entry["model"]), self.root / entry["model"]["file"])
         if (problem := self._holds(kept, model)) is not None:
             raise GoldenError(f"the golden of {entry['name']} holds {problem}", how_to_record(self.root, self.system))
         features, output = unpack_features(kept), frontend.output
         if output in REGENERATED_TAPS:  # raw audio: what the network is fed with isn't stored either
             regenerate |= {output}
+        narrow = self._rounded(clip, kept, features) if rounded else {}
         if regenerate:
             first = regenerated(clip, frontend, regenerate)
             features = bounds(frontend, first) | features
+            if rounded and "features/windowed" in first:
+                narrow = bounds(frontend, first, "float64-rounded") | narrow
         halves = {name: model.pop(name).astype(np.float64) for name in list(model) if ":" in name}
-        return Expected(clip, features, network_input(features[output].value, frontend), model, halves)
+        return Expected(clip, features, network_input(features[output].value, frontend), model, halves, narrow)
+
+    def _rounded(self, clip: Clip, kept: Mapping[str, Array], features: Mapping[Tap, Interval]) -> dict[Tap, Interval]:
+        """The bounds of the arithmetic `float64-rounded`: as stored, or worked out where an older golden has none."""
+        if any(name.endswith(ROUNDED) for name in kept) or self.system.frontend.stft is None:
+            return unpack_features(kept, ROUNDED)
+        now = bounds_of(clip, self.system.frontend, ("float64-rounded",))[0]["float64-rounded"]
+        out = {}
+        for tap, golden in features.items():
+            x = stored(now[tap])
+            finite = np.isfinite(golden.value)
+            with np.errstate(invalid="ignore"):
+                lo, hi = golden.value - (x.value - x.lo), golden.value + (x.hi - x.value)
+            out[tap] = Interval(golden.value, np.where(finite, lo, x.lo), np.where(finite, hi, x.hi))
+        return out
 
     def _holds(self, features: Mapping[str, Array], model: Mapping[Tap, Array]) -> str | None:
         """What a clip's arrays lack, or have too much of, in words."""

@@ -65,7 +65,7 @@ def show_systems(systems: Sequence[System]) -> None:
 
 def show_matrix(systems: Sequence[System], target: Target) -> None:
     """Every system by what can compute it: backends for its recipe, runtimes for each of its files, and why not."""
-    names = {kind: [n for n, p in registry.plugins(kind).items() if not p.missing] for kind in _KINDS}
+    names = {kind: [n for n, p in registry.plugins(kind).items() if not (p.missing or p.takes)] for kind in _KINDS}
     target.load([(kind, name) for kind in _KINDS for name in names[kind]])
     frontends = [s.frontend for s in systems]
     artifacts = [a for s in systems for a in s.files]

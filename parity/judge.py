@@ -18,7 +18,7 @@ from parity.compare import Comparison
 from parity.errors import ConfigError, GoldenError
 from parity.expected import Expected
 from parity.policy import Policy
-from parity.protocols import Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
+from parity.protocols import Arithmetic, Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
 from parity.records import Verdict
 from parity.system import System
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
@@ -63,12 +63,6 @@ def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, 
     return where
 
 
-def _derived(e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
-    """The derived bound of an activation before a policy widened it, where there is one."""
-    half = networks.half_of(e.halves, tap, artifact.precision, path)
-    return None if half is None else networks.interval(value, half)
-
-
 def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     """Whether a known gap is this failure: numbers out of bounds, not something worse."""
     if c.outcome != gap.outcome:
@@ -91,14 +85,17 @@ class Judge:
         labels: Sequence[str] | None = None,
         root: Path | None = None,
         own_judge: tuple[str, Artifact] | None = None,
+        arithmetic: Mapping[str, Arithmetic] | None = None,
         alone: bool = True,
     ) -> None:
         """`labels` are the golden's, `root` is where it lies; `own_judge` is the runtime that stands in for one.
 
-        `alone`: the stages of features that fail are judged by themselves as well.
+        `arithmetic` is the class of each backend that isn't of float32's; `alone`: the stages of features that fail are
+        judged by themselves as well.
         """
         self._system, self._rules, self._target = system, rules, target
-        self._root, self._own_judge, self._alone = root, own_judge, alone
+        self._root, self._own_judge, self._arithmetic = root, own_judge, arithmetic or {}
+        self._alone = alone
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -188,15 +185,17 @@ class Judge:
                     continue
                 x, rule = self._feature(tap, e, backend)
                 dtype = self._system.frontend.dtype(tap)
-                derived = x if rule == "derived" else e.features[tap]
+                derived = x if rule == "derived" else e.interval(tap, self._arithmetic.get(backend, "float32"))
                 found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=derived, rule=rule))
-            yield from self._by_themselves(found, e, output)
+            yield from self._by_themselves(found, e, output, self._arithmetic.get(backend, "float32"))
 
-    def _by_themselves(self, found: Sequence[Judged], e: Expected, output: ClipOutput) -> Sequence[Judged]:
+    def _by_themselves(
+        self, found: Sequence[Judged], e: Expected, output: ClipOutput, arithmetic: Arithmetic
+    ) -> Sequence[Judged]:
         """The verdicts of a clip's features; where one fails, with each stage's isolated error."""
         if not self._alone or not any(j.verdict.outcome in ("fail", "missing") for j in found):
             return found
-        own = stages.isolated(self._system.frontend, e.clip, output.taps)
+        own = stages.isolated(self._system.frontend, e.clip, output.taps, arithmetic)
         return [Judged(stages.told(j.verdict, own.get(j.verdict.tap)), j.arrays) for j in found]
 
     def _feature(self, tap: Tap, e: Expected, backend: str) -> tuple[Interval, str]:
@@ -206,10 +205,11 @@ class Judge:
                 f"the golden of {e.clip.name} has no {tap}",
                 golden.how_to_record(self._root, self._system) if self._root else None,
             )
+        x = e.interval(tap, self._arithmetic.get(backend, "float32"))
         wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap, e.clip.name)
         if wider is None:
-            return e.features[tap], "derived"
-        return policy.widened(wider, e.features[tap]), f"declared: {wider.why}"
+            return x, "derived"
+        return policy.widened(wider, x), f"declared: {wider.why}"
 
     def _compare(
         self,
@@ -273,7 +273,7 @@ class Judge:
                 if tap == MODEL_INPUT:
                     derived = e.features[self._system.frontend.output] if backend else None
                 else:
-                    derived = x if rule == "derived" else _derived(e, tap, e.model[tap], artifact, path)
+                    derived = x if rule == "derived" else self._derived(e, tap, e.model[tap], artifact, path)
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
@@ -312,7 +312,7 @@ class Judge:
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
-                    x if rule == "derived" else _derived(e, tap, right.taps[tap], artifact, "deployment"),
+                    x if rule == "derived" else self._derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:
@@ -336,12 +336,21 @@ class Judge:
         rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
         return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
 
+    def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
+        """How far arithmetic lets an activation move, where that can be derived."""
+        return networks.half_of(e.halves, tap, artifact.precision, path)
+
+    def _derived(self, e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
+        """The derived bound of an activation before a policy widened it, where there is one."""
+        half = self.half_width(e, tap, artifact, path)
+        return None if half is None else networks.interval(value, half)
+
     def _declared(
         self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
     ) -> tuple[Interval, str]:
         """The derived bound of an activation, widened where a rule declares more; where none is derived, the rule's."""
         which = (self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name)
-        half = networks.half_of(e.halves, tap, artifact.precision, path)
+        half = self.half_width(e, tap, artifact, path)
         rule = self._rules.require(*which) if half is None else self._rules.rule(*which)
         raw = output.raw.get(tap)
         if rule is None:
@@ -368,8 +377,7 @@ class Judge:
         """The label that the logits decide, against that of the `right` ones."""
         decision, path = self._system.decision, what["path"]
         source = decision.source
-        gold, logits = compare.decide(decision.logits(right), tuple(labels)), output.taps.get(source)
-        chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
+        gold, chosen = compare.decide(decision.logits(right), tuple(labels)), self._chosen(output)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
         x, rule = self._declared(e, source, right, output, artifact, runtime, path)
@@ -381,6 +389,15 @@ class Judge:
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
         return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
+
+    def _chosen(self, output: ClipOutput) -> compare.Choice | None:
+        """What a candidate decides: the label that it told (a dump, by its index), else what its logits decide."""
+        if (told := output.taps.get(LABEL)) is not None:
+            index = int(told.item())
+            return compare.Choice(self._system.labels[index], index, np.inf)
+        decision = self._system.decision
+        logits = output.taps.get(decision.source)
+        return None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
 
     def _decision(
         self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, what: dict[str, Any]

@@ -11,8 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import errors, plan, policy, provenance, sources, system
+from parity import dumped, errors, plan, policy, provenance, sources, system
 from parity import frontend as fe
+from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
 from parity.expected import Expected
 from parity.judge import Judge
@@ -70,22 +71,23 @@ def _unheard(_detection: Detection) -> None:
 
 def run(
     selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
-    heard: Callable[[Detection], None] = _unheard,
+    heard: Callable[[Detection], None] = _unheard, dump: DumpTarget | None = None,
 ) -> tuple[Run, Path]:  # fmt: skip
     """Compare everything selected; returns the run and its folder under `reports`.
 
-    `heard` is told what a stream detects, as it is detected.
+    `heard` is told what a stream detects, as it is detected. A `dump` stands in the place of the plugins selected.
 
     Raises a ParityError for what must be mended first; nothing is written then.
     """
     begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    plans, skipped, versions = plan.make(selection, target)
-    runnable = [p for p in plans if p.pairs]
+    plans, skipped, versions = plan.make(selection, target) if dump is None else dump.plan()
+    runnable = [p for p in plans if p.pairs or dump is not None]
     if not runnable:
         raise _nothing(selection, plans, skipped)
     runnable = sources.recorded(selection, runnable, skipped)
     rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
-    found = {p.system.name: sources.source(p, selection, target) for p in runnable}
+    found = {p.system.name: sources.source(p, selection, target) if dump is None
+             else dump.source(p, selection, skipped) for p in runnable}  # fmt: skip
     summary = Run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
@@ -106,8 +108,10 @@ def run(
                 _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
                                bool(selection.systems), selection.keep)  # fmt: skip
             else:
-                _run_system(p, source, target, rules[p.system.name], record, times, progress,
-                            tally if selection.labels_from_folders else None, selection.keep)  # fmt: skip
+                seen = _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
+                                   tally if selection.labels_from_folders else None, selection.keep,
+                                   amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
+                skipped += dumped.left_over(p, seen) if dump is None else []
                 skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
@@ -119,6 +123,8 @@ def run(
             skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
         summary.labels = tally.summary() if selection.labels_from_folders else {}
         summary.gaps = _gaps(rules, runnable, found)
+        if dump is not None:
+            summary.gaps["unmet"] = []  # of plugins, not of what a device computed
         summary.timings = times.rows() + list(getattr(target, "timings", []))
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
@@ -180,11 +186,12 @@ def _run_system(
     p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
     progress: Progress, tally: LabelTally | None, keep: Keep = "failing", left_out: frozenset[Tap] = frozenset(),
     amended: Callable[[Verdict], Verdict] = _as_it_is,
-) -> None:  # fmt: skip
-    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge)
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Judge a system's clips as their results come; returns their names and sha256."""
+    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge, p.arithmetic)
     keeping = Keeping(record, keep, p.system.decision.source)
     pending: list[list[Expected]] = []
-    done = 0
+    clips: list[tuple[str, str]] = []
     progress(p.system.name, 0, source.total)
     for result in target.run(_jobs(p, source.chunks, pending)):
         part = pending.pop(0)
@@ -203,8 +210,9 @@ def _run_system(
             times.outputs("model", spec, p.system.name, outputs, precision)
         if tally is not None:
             _tally(tally, p, result)
-        done += len(part)
-        progress(p.system.name, done, source.total)
+        clips += [(e.clip.name, e.clip.sha256) for e in part]
+        progress(p.system.name, len(clips), source.total)
+    return clips
 
 
 def _stream_system(

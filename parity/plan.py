@@ -12,7 +12,7 @@ import msgspec
 
 from parity import registry, system
 from parity.errors import ConfigError, MissingExtra
-from parity.protocols import Artifact, Description, Tap, Target, Unsupported
+from parity.protocols import Arithmetic, Artifact, Description, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.system import System
 
@@ -48,6 +48,8 @@ class Plan:
     models: list[tuple[str, Artifact]] = field(default_factory=list)
     kernels: list[tuple[str, Artifact]] = field(default_factory=list)
     """Runtimes that say what a file of `models` computes, where system.toml names one."""
+    arithmetic: dict[str, Arithmetic] = field(default_factory=dict)
+    """Backend -> the class of arithmetic whose bounds it is held to; float32 where it isn't said."""
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -98,12 +100,14 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
         if told is None:
             continue
         versions[spec] = told.versions
-        for plan, answer in zip(plans, told.answers, strict=True):
+        classes = told.arithmetic or ["float32"] * len(plans)
+        for plan, answer, arithmetic in zip(plans, told.answers, classes, strict=True):
             if isinstance(answer, Unsupported):
                 asked = by_name and bool(selection.backends)
                 skipped.append(Skipped(system=plan.system.name, backend=spec, reason=answer.reason, asked=asked))
             else:
                 plan.backends[spec] = _complete(spec, plan, answer)
+                plan.arithmetic[spec] = arithmetic
     files = {p.system.name: _files(p.system, selection.streaming) for p in plans}
     artifacts = [(p, a) for p in plans for a in files[p.system.name][0] if _wanted(a, selection.precisions)]
     for spec in runtimes:
@@ -135,7 +139,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         _refuse_unread(plan.system, runtimes)
-        _add_kernels(plan, target, skipped)
+        add_kernels(plan, target, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:
@@ -174,7 +178,7 @@ def _refuse_unread(of: System, runtimes: Sequence[str]) -> None:
             )
 
 
-def _add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
+def add_kernels(plan: Plan, target: Target, skipped: list[Skipped]) -> None:
     """The runtimes that say what a plan's files compute; what can't be held to them is told.
 
     ConfigError where system.toml names one that can't run the file.

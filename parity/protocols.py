@@ -18,15 +18,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy.typing as npt
 
+from parity.errors import ConfigError
 from parity.frontend import Frontend
 
 Array = npt.NDArray[Any]
 Tap = str
 Taps = Mapping[Tap, Array]
+Arithmetic = Literal["float32", "float64-rounded"]
+"""How window and FFT are computed: in float32, or in float64 and rounded once to complex64. float32 all else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +144,19 @@ class FeatureBackend(Protocol):
         """The taps that it can give for this recipe; the last stage is always among them."""
         ...
 
+    # Optional: def arithmetic(self, frontend: Frontend) -> Arithmetic. Without it, `float32`.
+
     def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
         """For each clip the arrays at `taps`, C-contiguous, time-major, of the dtype that the recipe declares."""
         ...
+
+
+def arithmetic_of(backend: Any, frontend: Frontend) -> Arithmetic:
+    """The class of arithmetic that a backend declares for a recipe. ConfigError where there is no such class."""
+    told: Any = backend.arithmetic(frontend) if hasattr(backend, "arithmetic") else "float32"
+    if told not in get_args(Arithmetic):
+        raise ConfigError(f"the plugin's arithmetic() gave {told!r}", f"give {' or '.join(get_args(Arithmetic))}")
+    return cast(Arithmetic, told)
 
 
 class Session(Protocol):
@@ -250,6 +263,8 @@ class Description:
 
     versions: Mapping[str, str]
     answers: Sequence[frozenset[Tap] | Unsupported]
+    arithmetic: Sequence[Arithmetic] = ()
+    """Of a backend, for each question: the class whose bounds it is held to. Empty: float32."""
 
 
 class Target(Protocol):

@@ -20,7 +20,6 @@ import numpy as np
 
 from parity import kept, pipeline, policy, records, sources
 from parity import system as systems
-from parity.bounds import networks
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError
@@ -28,7 +27,7 @@ from parity.expected import Expected, network_input
 from parity.judge import Judge, covers
 from parity.plan import Selection
 from parity.policy import Policy, Rule
-from parity.protocols import Array, Artifact, Clip, ClipOutput, Raw
+from parity.protocols import Array, Artifact, Clip, ClipOutput, Raw, Tap
 from parity.records import Recorder, Run, Skipped, Verdict
 from parity.report import html, junit
 from parity.system import System
@@ -37,6 +36,13 @@ from parity.taps import LABEL, MARGIN, MODEL_INPUT
 OPEN = "another rule applies than in the run, which didn't keep the arrays (parity run --keep all keeps them)"
 Kept = Mapping[str, Mapping[str, Array]]
 """Tap -> its arrays, as `kept.of_verdict` gives them."""
+
+
+class _Judge(Judge):
+    """A judge whose half-widths are those that were stored, by tap."""
+
+    def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
+        return e.halves.get(tap)
 
 
 @dataclass
@@ -68,7 +74,7 @@ class _Again:
         """A judge under the new policy. Of stages by themselves nothing changes with it."""
         own = self.about["judge"]
         own_judge = None if own is None else (own["runtime"], self._file(own))
-        return Judge(self.system, self.new, target, self.about["golden_labels"], None, own_judge, alone=False)
+        return _Judge(self.system, self.new, target, self.about["golden_labels"], None, own_judge, alone=False)
 
 
 def recheck(
@@ -197,8 +203,7 @@ def _judged(of: _Again, first: Verdict, arrays: Kept) -> dict[str, Verdict]:
         reference = np.zeros(0) if fed is None else network_input(fed["golden"], of.system.frontend)
         features = {} if fed is None else {output_tap: _derived(fed)}
         model = {tap: value for tap, value in values.items() if tap != MODEL_INPUT}
-        halves = _halves({tap: a for tap, a in arrays.items() if tap != MODEL_INPUT}, first)
-        right = Expected(clip, features, reference, model, halves=halves)
+        right = Expected(clip, features, reference, model, halves=_halves(arrays))
         kernels = [ClipOutput(values, 0.0)]
         found = judge.column(path, [output], [right], backend=first.backend, runtime=first.runtime, artifact=artifact,
                              kernels=kernels)  # fmt: skip
@@ -211,17 +216,10 @@ def _derived(a: Mapping[str, Array]) -> Interval:
     return Interval(a["golden"], a.get("derived_lo", a["lo"]), a.get("derived_hi", a["hi"]))
 
 
-def _halves(arrays: Kept, of: Verdict) -> dict[str, Array]:
-    """The derived half-widths of activations under the names that the judge looks them up by."""
-    if (by := networks.held(of.precision, of.path)) is None:
-        return {}
-    factor, precision, path = by
+def _halves(arrays: Kept) -> dict[str, Array]:
+    """Tap -> the half-width that was derived for an activation, where one was."""
     with np.errstate(invalid="ignore"):
-        return {
-            networks.name(tap, precision, path): (_derived(a).hi - a["golden"]) / factor
-            for tap, a in arrays.items()
-            if "derived_hi" in a or "derived" in a
-        }
+        return {tap: _derived(a).hi - a["golden"] for tap, a in arrays.items() if "derived_hi" in a or "derived" in a}
 
 
 def _rules(p: Policy, of: _Again, v: Verdict) -> Sequence[Rule | None]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from parity import audio, compare, golden, plan, provenance, registry, vectors
 from parity import frontend as fe
 from parity.bounds import networks
 from parity.errors import AnchorError, ConfigError, ModelError
-from parity.expected import features_of
+from parity.expected import bounds_of
 from parity.plan import Plan
-from parity.protocols import Array, Artifact, Clip, Failure, Job, JobResult, Taps, Target, Unsupported
+from parity.protocols import Arithmetic, Array, Artifact, Clip, Failure, Job, JobResult, Taps, Target, Unsupported
 from parity.sources import CHUNK, Progress, bounded_by, chunked, halves_of
 from parity.system import System, how_to_build
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
@@ -60,10 +60,10 @@ def usual_anchor(system: System) -> str | None:
     return system.anchor.backend or (None if system.anchor.vector else "librosa")
 
 
-def _ask(target: Target, kind: str, spec: str, question: fe.Frontend | Artifact) -> tuple[Any, Mapping[str, str]]:
-    registry.find("backend" if kind == "backend" else "runtime", spec)
-    told = target.describe(kind, spec, [question])
-    return told.answers[0], told.versions
+def _ask(target: Target, spec: str, frontend: fe.Frontend) -> tuple[Any, Arithmetic, Mapping[str, str]]:
+    registry.find("backend", spec)
+    told = target.describe("backend", spec, [frontend])
+    return told.answers[0], told.arithmetic[0] if told.arithmetic else "float32", told.versions
 
 
 def _recorder(what: Recording, target: Target) -> tuple[str, Artifact, Mapping[str, str]]:
@@ -137,10 +137,11 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
     spec, artifact, versions = _recorder(what, target)
     anchor_taps: frozenset[str] = frozenset()
     anchor_versions: Mapping[str, str] = {}
+    arithmetic: Arithmetic = "float32"
     if what.anchor is not None:
         if registry.parse(what.anchor)[0] == "reference":
             raise ConfigError("'reference' is the oracle itself: it can prove nothing", "name another, or --unanchored")
-        answer, anchor_versions = _ask(target, "backend", what.anchor, system.frontend)
+        answer, arithmetic, anchor_versions = _ask(target, what.anchor, system.frontend)
         if isinstance(answer, Unsupported):
             raise ConfigError(f"{what.anchor} can't be the anchor: {answer.reason}", "name another, or --unanchored")
         anchor_taps = answer
@@ -150,9 +151,9 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
     for part in chunked(enumerate(paths), CHUNK):
         clips = [audio.read(p, named[p], system.frontend) for _, p in part]
         numbers = [i for i, _ in part]
-        oracle = [features_of(c, system.frontend) for c in clips]
+        oracle = [bounds_of(c, system.frontend, get_args(Arithmetic)) for c in clips]
         for clip, (intervals, _) in zip(clips, oracle, strict=True):
-            if (tap := _first_nan({t: intervals[t].value for t in system.frontend.taps})) is not None:
+            if (tap := _first_nan({t: intervals["float32"][t].value for t in system.frontend.taps})) is not None:
                 raise ConfigError(
                     f"the oracle gives NaN at {tap} for {clip.name}",
                     "nothing was recorded; has the recipe a logarithm of zero, or a clip without sound?",
@@ -164,14 +165,11 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
             models=[(spec, artifact), *([(networks.RUNTIME, bounder)] if bounder is not None else [])],
             references=[reference for _, reference in oracle],
             taps=[wanted | (networks.wanted(wanted, bounder) if bounder is not None else set()) for wanted in taps],
-            moved=[networks.moved(system.frontend, x[system.frontend.output]) for x, _ in oracle],
+            moved=[networks.moved(system.frontend, x["float32"][system.frontend.output]) for x, _ in oracle],
         )  # fmt: skip
         (result,) = target.run([job])
-        halves = halves_of(result, bounder)
-        if bounder is not None:
-            _same_network(bounder, result, spec, artifact)
         if what.anchor is not None:
-            _agree(what.anchor, anchor_taps, system, clips, oracle, result.features[what.anchor], made)
+            _agree(what.anchor, anchor_taps, arithmetic, system, clips, oracle, result.features[what.anchor], made)
         outputs = result.activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
             raise ModelError(f"{spec} failed while recording: {outputs.reason}", "record from another: --runtime")
@@ -181,6 +179,9 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
                     f"{spec} can't record {clip.name}: the {artifact.format} file {output.unsupported}",
                     "record from another: --runtime",
                 )
+        halves = halves_of(result, bounder)
+        if bounder is not None:
+            _same_network(bounder, result, spec, artifact)
         for (_, path), clip, (intervals, _), output, half in zip(part, clips, oracle, outputs, halves, strict=True):
             inner_taps = {t: output.taps[t] for t in system.taps if t in output.taps and t != system.decision.source}
             if (tap := _first_nan(inner_taps)) is not None:
@@ -200,20 +201,21 @@ def record(what: Recording, target: Target, progress: Progress) -> tuple[Path, d
 def _agree(
     anchor: str,
     taps: frozenset[str],
+    arithmetic: Arithmetic,
     system: System,
     clips: Sequence[Clip],
     oracle: Sequence[Any],
     outputs: Any,
     made: _Set,
 ) -> None:
-    """Hold the anchor to the oracle's bounds, at every tap that it gives."""
+    """Hold the anchor to the oracle's bounds of its class of arithmetic, at every tap that it gives."""
     if isinstance(outputs, Failure):
         raise AnchorError(f"the anchor {anchor} failed: {outputs.reason}", "nothing was recorded")
     for clip, (intervals, _), output in zip(clips, oracle, outputs, strict=True):
         for tap in system.frontend.taps:
             if tap not in taps:
                 continue
-            x = intervals[tap]
+            x = intervals[arithmetic][tap]
             judged = compare.compare(output.taps.get(tap), x.value, x.lo, x.hi, system.frontend.dtype(tap))
             if judged.outcome != "pass":
                 raise AnchorError(
@@ -234,8 +236,8 @@ def _same_network(bounder: Artifact, result: JobResult, spec: str, artifact: Art
     for clip, right, output in zip(result.job.clips, recorded, graph, strict=True):
         for tap, value in right.taps.items():
             half = output.taps.get(networks.name(tap, "float32", "isolated"))
-            if half is None:
-                continue
+            if half is None or not np.isfinite(value).all():
+                continue  # nothing is recorded, or it is an infinity that the network means
             x = networks.interval(value, networks.stored(value, half))
             judged = compare.compare(output.taps.get(tap), x.value, x.lo, x.hi, "float64")
             if judged.outcome != "pass":
@@ -251,7 +253,7 @@ def _add(
     """One clip's files and its entry in the manifest."""
     system, root = what.system, what.root
     units = golden.units(system.frontend)
-    features = golden.pack_features(intervals)
+    features = golden.pack_features(intervals["float32"], intervals["float64-rounded"])
     model = {t: _kept(a) for t, a in sorted(taps.items()) if t != MODEL_INPUT}
     model |= {
         n: golden.rounded_up(networks.stored(model[n.partition(":")[0]], half))
@@ -281,7 +283,7 @@ def _add(
         made.files[file] = data
         entry[part] = {"file": file, "sha256": golden.sha256(data), "arrays": golden.describe_arrays(arrays, units)}
     entry["regenerated"] = {
-        t: golden.regenerated_digest(x.value) for t, x in intervals.items() if t in REGENERATED_TAPS
+        t: golden.regenerated_digest(x.value) for t, x in intervals["float32"].items() if t in REGENERATED_TAPS
     }
     source = system.decision.source
     if source not in model:

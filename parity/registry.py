@@ -34,6 +34,8 @@ class Plugin:
     """Takes part in a run only when it is named."""
     any_of: bool = False
     """One of the packages it needs is enough."""
+    takes: str = ""
+    """The one option that all of the spec after the first colon is, whatever stands in it: a path, a command."""
 
     @property
     def missing(self) -> list[str]:
@@ -66,6 +68,10 @@ _BUILTIN = (
     Plugin("torch", "backend", "parity.backends.torch_:TorchBackend", (("torch", "torch"),), "torch"),
     Plugin("microfrontend", "backend", "parity.backends.microfrontend:MicrofrontendBackend",
            (("tensorflow", "tensorflow"), ("pymicro_features", "pymicro-features")), "microfrontend", any_of=True),
+    Plugin("recorded", "backend", "parity.backends.recorded:RecordedBackend", (("numpy", "numpy"),), by_name=True,
+           takes="path"),
+    Plugin("exec", "backend", "parity.backends.exec_:ExecBackend", (("numpy", "numpy"),), by_name=True,
+           takes="command"),
     Plugin("torch", "runtime", "parity.runtimes.torch_:TorchRuntime",
            (("torch", "torch"), ("safetensors", "safetensors")), "torch", reads="torch"),
     Plugin("torchscript", "runtime", "parity.runtimes.torchscript:TorchScriptRuntime", (("torch", "torch"),), "torch",
@@ -91,6 +97,9 @@ FORMATS = tuple(dict.fromkeys(p.reads for p in _BUILTIN if p.reads))
 """Formats of model files that parity's own runtimes read."""
 
 
+_TAKES = {p.name: p.takes for p in _BUILTIN if p.takes}
+
+
 def plugins(kind: Kind) -> dict[str, Plugin]:
     """Every plugin of a kind by name: the built-in ones in their order, then entry points sorted by name."""
     found = {p.name: p for p in _BUILTIN if p.kind == kind}
@@ -100,10 +109,13 @@ def plugins(kind: Kind) -> dict[str, Plugin]:
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
-    """`onnxrt:opt=off,threads=2` -> name and options; `module:Class` stays a name.
+    """`onnxrt:opt=off,threads=2` -> name and options; `module:Class` stays a name; `exec:COMMAND` takes it all as one.
 
     ConfigError for an option without a value.
     """
+    first, colon, rest = spec.partition(":")
+    if first in _TAKES:
+        return first, {_TAKES[first]: rest.strip()} if rest.strip() else {}
     name, colon, rest = spec.rpartition(":")
     if not colon or "=" not in rest:
         return spec, {}
@@ -155,6 +167,9 @@ def create(kind: Kind, spec: str) -> Any:
         raise ConfigError(f"{kind} {plugin.name!r} can't be imported: {e}", hint) from e
     options = parse(spec)[1]
     known = list(inspect.signature(cls).parameters)
+    if plugin.takes and plugin.takes not in options:
+        raise ConfigError(f"{kind} {plugin.name!r} needs a {plugin.takes}",
+                          f"write {plugin.name}:{plugin.takes.upper()}")  # fmt: skip
     if kind == "runtime" and "threads" not in known and threads(spec) is not None:
         del options["threads"]  # what a session is opened with
     if unknown := [o for o in options if o not in known]:

@@ -83,7 +83,7 @@ class _Examples:
     def __init__(self, p: Plan, target: Target, rules: Policy) -> None:
         self._plan, self._target = p, target
         self._own_judge = plan.reference(p, plan.asking(target))
-        self._judge = Judge(p.system, rules, target.name, own_judge=self._own_judge)
+        self._judge = Judge(p.system, rules, target.name, own_judge=self._own_judge, arithmetic=p.arithmetic)
         self.count = 0
         self.worst: dict[tuple[str, str, str], Verdict] = {}
         self.failing: dict[tuple[str, str, str], Verdict] = {}

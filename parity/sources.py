@@ -12,10 +12,10 @@ from typing import Any
 from parity import audio, golden, plan, policy, registry, system
 from parity.bounds import networks
 from parity.errors import ConfigError
-from parity.expected import Expected, features_of
+from parity.expected import Expected, bounds_of
 from parity.golden import GoldenSet
 from parity.plan import Plan, Selection
-from parity.protocols import Array, Artifact, Clip, Failure, Job, JobResult, Tap, Target, Unsupported
+from parity.protocols import Arithmetic, Array, Artifact, Clip, Failure, Job, JobResult, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -91,10 +91,10 @@ def rules_for(selection: Selection, of: system.System, tolerances: Path | None =
     return policy.load([*named, of.folder / "golden", of.folder, system.root() / "golden"], tolerances)
 
 
-def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap]) -> Source:
-    """Clips and arrays as recorded."""
+def from_goldens(goldens: GoldenSet, regenerate: frozenset[Tap], rounded: bool = False) -> Source:
+    """Clips and arrays as recorded; `rounded` with bounds of the arithmetic `float64-rounded` as well."""
     entries = goldens.clips
-    chunks = ahead([goldens.read(e, regenerate) for e in part] for part in chunked(entries, CHUNK))
+    chunks = ahead([goldens.read(e, regenerate, rounded) for e in part] for part in chunked(entries, CHUNK))
     held = {tap for e in entries for tap in e["model"]["arrays"]}
     unheld = [f"no golden holds {tap}" for tap in goldens.system.taps if tap not in held]
     anchor, labels = dict(goldens.manifest["anchor"]), goldens.manifest["labels"]
@@ -108,13 +108,14 @@ def judged_live(
     spec, artifact = judge
     bounder, seen = bounded_by(p.system, {a.precision for _, a in p.models}, target), 0
     for part in chunked(clips, CHUNK):
-        made = [(c, *features_of(c, p.system.frontend)) for c in part]
+        classes: set[Arithmetic] = {"float32", *p.arithmetic.values()}
+        made = [(c, *bounds_of(c, p.system.frontend, classes)) for c in part]
         wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
         job = Job(
             system=p.system.name, frontend=p.system.frontend, clips=part,
             models=[(spec, artifact), *([(networks.RUNTIME, bounder)] if bounder is not None else [])],
             references=[reference for _, _, reference in made], taps=[_with_halves(taps, bounder) for taps in wanted],
-            moved=[networks.moved(p.system.frontend, x[p.system.frontend.output]) for _, x, _ in made],
+            moved=[networks.moved(p.system.frontend, x["float32"][p.system.frontend.output]) for _, x, _ in made],
         )  # fmt: skip
         (result,) = target.run([job])
         halves = halves_of(result, bounder)
@@ -130,7 +131,14 @@ def judged_live(
                 "judge by another: model.reference in system.toml",
             )
         yield [
-            Expected(clip, features, reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT}, half)
+            Expected(
+                clip,
+                features["float32"],
+                reference,
+                {t: a for t, a in o.taps.items() if t != MODEL_INPUT},
+                half,
+                features.get("float64-rounded", {}),
+            )
             for (clip, features, reference), o, half in zip(made, outputs, halves, strict=True)
         ]
         seen += len(part)
@@ -190,4 +198,5 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         live = judged_live(p, clips, target, selection.layers, judge)
         return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
     regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
-    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate)
+    rounded = "float64-rounded" in p.arithmetic.values()
+    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate, rounded)

@@ -20,7 +20,7 @@ from parity.backends import reference
 from parity.bounds import features as bounds
 from parity.bounds.features import Interval
 from parity.compare import Comparison
-from parity.protocols import Array, Clip, Tap
+from parity.protocols import Arithmetic, Array, Clip, Tap
 from parity.records import Verdict
 
 SAMPLES = ""
@@ -45,7 +45,9 @@ class Own:
             return candidate.astype(np.float64) - self.right.value
 
 
-def isolated(frontend: fe.Frontend, clip: Clip, taps: Mapping[Tap, Array]) -> dict[Tap, Own]:
+def isolated(
+    frontend: fe.Frontend, clip: Clip, taps: Mapping[Tap, Array], arithmetic: Arithmetic = "float32"
+) -> dict[Tap, Own]:
     """Tap -> its isolated error, for each tap of the recipe that the candidate gave.
 
     A tap is left out where the oracle's stages can't be applied to what came before it (an array of another number of
@@ -58,23 +60,29 @@ def isolated(frontend: fe.Frontend, clip: Clip, taps: Mapping[Tap, Array]) -> di
         if tap not in taps:
             continue
         between = flow[flow.index(since) + 1 if since else 0 : i + 1]
-        right = _applied(frontend, since, start, between)
+        right = _applied(frontend, since, start, between, arithmetic)
         if right is not None:
             judged = compare.compare(taps[tap], right.value, right.lo, right.hi, frontend.dtype(tap))
             out[tap] = Own(since, right, judged)
-        since, start = tap, np.asarray(taps[tap], np.float64)
+        if taps[tap].dtype.kind in "biuf":  # of what isn't a number nothing follows
+            with np.errstate(invalid="ignore"):  # a signalling NaN, as bytes in the wrong order have it
+                since, start = tap, taps[tap].astype(np.float64)
     return out
 
 
-def _applied(frontend: fe.Frontend, since: Tap, start: Array, between: tuple[Tap, ...]) -> Interval | None:
+def _applied(
+    frontend: fe.Frontend, since: Tap, start: Array, between: tuple[Tap, ...], arithmetic: Arithmetic
+) -> Interval | None:
     """The oracle's stages on an array at the tap `since`, and their bound; None where they don't take it."""
     x, arrays = start, {since: start} if since else {}
+    if start.ndim != (1 if since in (SAMPLES, "features/audio") else 2):
+        return None
     try:
         with np.errstate(all="ignore"):  # what it holds is the candidate's: negative powers, NaN
             for tap in between:
                 x = arrays[tap] = reference.stage(frontend, tap, x)
-            return bounds.bounds(frontend, arrays, since or None)[between[-1]]
-    except (ValueError, IndexError, TypeError):
+            return bounds.bounds(frontend, arrays, arithmetic, since or None)[between[-1]]
+    except (ValueError, IndexError, TypeError, ArithmeticError):
         return None
 
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from parity import layout, registry, system
+from parity.audio import speaker_of as speaker_of
 from parity.protocols import Clip, FeatureBackend
 
 SPLITS = ("train", "validation", "held_out")
@@ -78,16 +79,6 @@ def split_of(speaker: str) -> str:
     """Return the split of a speaker: 70 % train, 10 % validation, 20 % held out; the same everywhere."""
     share = int.from_bytes(hashlib.sha1(speaker.encode()).digest()[:8], "big") / 2**64
     return "train" if share < 0.7 else "validation" if share < 0.8 else "held_out"
-
-
-def speaker_of(name: str) -> str:
-    """Return the speaker named by a file: ``a591c2ea`` for ``a591c2ea_nohash_0.wav``; else the name itself.
-
-    A folder that mixes words puts the word before the speaker (``wow_a591c2ea_nohash_0.wav``): it is cut off,
-    or the same voice would land in two splits.
-    """
-    before, mark, _ = name.partition("_nohash_")
-    return before.rpartition("_")[2] if mark else name
 
 
 def label_of(word: str, labels: Sequence[str]) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def data_folder() -> Path:
     reason = f"PARITY_DATA names no folder ({named})" if named else "PARITY_DATA isn't set: no real speech and models"
     if os.environ.get("PARITY_REQUIRE_DATA") == "1":
         pytest.fail(f"{reason}, and PARITY_REQUIRE_DATA=1 asks for them")
+    pytest.skip(reason)
+
+
+def program(name: str, package: str) -> str:
+    """A program's path; a skip, or a failure under PARITY_REQUIRE_DATA=1, where it isn't installed."""
+    if (found := shutil.which(name)) is not None:
+        return found
+    reason = f"no {name} here: apt-get install -y --no-install-recommends {package}"
+    if os.environ.get("PARITY_REQUIRE_DATA") == "1":
+        pytest.fail(f"{reason}, and PARITY_REQUIRE_DATA=1 asks for it")
     pytest.skip(reason)
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from parity import frontend as fe
 from parity.backends import reference
 from parity.backends.numpy_ import NumpyBackend
-from parity.bounds.features import Interval, bounds, quantized
+from parity.bounds.features import Interval, bounds
+from parity.bounds.levels import quantized
 from parity.compare import compare
 from parity.protocols import Array, Clip, Tap
 from parity.search import clip_of, clips

@@ -297,4 +297,4 @@ def test_the_trained_network_judges_where_none_is_named(tmp_path: Path) -> None:
     one = planned(tmp_path / "s", "onnxrt", formats=("onnx", "torch"))
     nobody = dataclasses.replace(one.system, reference=None)
     spec, artifact = plan.reference(dataclasses.replace(one, system=nobody), asked(reads("torch")))
-    assert (spec, artifact.format) == ("torch", "torch")
+    assert (spec, artifact.format) == ("torch:dtype=float64", "torch")

@@ -82,7 +82,7 @@ def test_what_is_recorded_is_whole_and_can_be_read_again(local: LocalTarget, wav
 def test_only_arrays_of_a_few_clips_hold_inner_layers(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
     def inner(layers: int) -> list[int]:
         manifest = make(local, wavs, tmp_path / f"golden-{layers}", layers=layers)
-        return [len(e["model"]["arrays"]) for e in manifest["clips"]]
+        return [len({name.partition(":")[0] for name in e["model"]["arrays"]}) for e in manifest["clips"]]
 
     assert inner(0) == [1, 1]
     assert sorted(inner(1)) == [1, 7]

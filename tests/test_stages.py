@@ -46,6 +46,18 @@ def test_what_is_right_is_within_the_bound_of_each_stage_alone(frontend: fe.Fron
         assert found == dict.fromkeys(frontend.taps, "pass"), clip.name
 
 
+def test_each_class_of_arithmetic_has_its_own_bound() -> None:
+    librosa = pytest.importorskip("parity.backends.librosa_").LibrosaBackend()
+    (taps,) = librosa.features([CLIP], CNN, librosa.taps(CNN))
+    found = stages.isolated(CNN, CLIP, taps, "float64-rounded")
+    assert {own.comparison.outcome for own in found.values()} == {"pass"}
+    wide = stages.isolated(CNN, CLIP, taps)[SPECTRUM].comparison
+    close = found[SPECTRUM].comparison
+    assert wide.ratio is not None
+    assert close.ratio is not None
+    assert wide.ratio < close.ratio
+
+
 PLANTED: dict[str, tuple[str, fe.Frontend, Tap]] = {
     "symmetric window": ("commands-cnn", replace(CNN, window=replace(CNN.window, periodic=False)), WINDOWED),
     "magnitude": ("commands-cnn", replace(CNN, spectrum=replace(CNN.spectrum, exponent=1)), SPECTRUM),
@@ -144,6 +156,24 @@ def test_a_nan_is_found_and_nothing_is_changed() -> None:
     assert failing(CNN, taps)[0] == SPECTRUM
     assert {tap: a.tobytes() for tap, a in taps.items()} == before
     assert CLIP.samples.tobytes() == samples
+
+
+ODD: list[Array] = [
+    np.ones(()), np.zeros(0, np.float32), np.zeros((0, 3), np.float32), np.ones((2, 2, 2), np.float32),
+    np.full((98, 512), np.nan, np.float32), np.full((98, 512), -np.inf), np.full((3, 50), 1e38, np.float32),
+    np.frombuffer(b"\x7f\xa0\x00\x01" * 98 * 512, ">f4").reshape(98, 512), np.full((98, 512), -1, np.int8),
+    np.ones((98, 512), complex), np.array([["a"]]), np.ones((98, 512), bool), np.full((98, 50), 1e-45, np.float32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda a: f"{a.dtype}{list(a.shape)}")
+@pytest.mark.parametrize("name", ["commands-cnn", "mfcc", "tiny-conv", "micro-speech", "raw audio in chunks"])
+def test_whatever_comes_nothing_is_raised(name: str, odd: Array) -> None:
+    frontend = RECIPES[name]
+    right = given(frontend)
+    for tap in frontend.taps:
+        assert outcomes(frontend, right | {tap: odd}).get(tap, "fail") == "fail"
+    stages.isolated(frontend, CLIP, dict.fromkeys(frontend.taps, odd))
 
 
 def test_integers_are_known_exactly() -> None:

@@ -13,7 +13,7 @@ import librosa
 import numpy as np
 
 from parity import frontend as fe
-from parity.protocols import Array, Clip, Tap, Taps, Unsupported
+from parity.protocols import Arithmetic, Array, Clip, Tap, Taps, Unsupported
 
 _PAD = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
@@ -51,6 +51,9 @@ class LibrosaBackend:
     def taps(self, frontend: fe.Frontend) -> frozenset[Tap]:
         # librosa keeps frames and windowed frames to itself.
         return frozenset(frontend.taps) - {"features/frames", "features/windowed"}
+
+    def arithmetic(self, frontend: fe.Frontend) -> Arithmetic:
+        return "float64-rounded"  # stft() multiplies and transforms in float64, and stores complex64
 
     def features(self, clips: Sequence[Clip], frontend: fe.Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
         by_length: dict[int, list[int]] = {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from parity import frontend as fe
 from parity.backends import fixed_point
-from parity.protocols import Array, Clip, Tap, Taps, Unsupported
+from parity.protocols import Arithmetic, Array, Clip, Tap, Taps, Unsupported
 
 _PAD = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
@@ -235,6 +235,9 @@ class ReferenceBackend:
 
     def taps(self, frontend: fe.Frontend) -> frozenset[Tap]:
         return frozenset(frontend.taps)
+
+    def arithmetic(self, frontend: fe.Frontend) -> Arithmetic:
+        return "float64-rounded"
 
     def features(self, clips: Sequence[Clip], frontend: fe.Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
         return [

@@ -243,7 +243,7 @@ class Search:
             _inside([(m, b.value, b.bound) for m, b, _ in measured]) if fits else 0.0,
             _inside([(m, t.value, t.bound) for m, _, t in measured]),
             before[1] if before is not None else None, left[1],
-            shapes="" if fits else next(f"{list(m.shape)}, not {list(b.value.shape)}"
+            shapes="" if fits else next(f"shape {list(m.shape)}, not {list(b.value.shape)}"
                                         for m, b, _ in measured if m.shape != b.value.shape),
         )  # fmt: skip
 

@@ -44,11 +44,14 @@ def _windows(x: Array, kernel: Sequence[int], a: Attributes, fill: float) -> Arr
     pads = _pads(x.shape[2:], kernel, stride, dilation, a)
     if a.get("ceil_mode"):
         for i in range(n):
-            over = (x.shape[2 + i] + sum(pads[i]) - (kernel[i] - 1) * dilation[i] - 1) % stride[i]
-            pads[i] = (pads[i][0], pads[i][1] + (stride[i] - over) % stride[i])
+            reach = x.shape[2 + i] + sum(pads[i]) - (kernel[i] - 1) * dilation[i] - 1
+            last = -(-reach // stride[i])
+            if last * stride[i] >= x.shape[2 + i] + pads[i][0]:
+                last -= 1  # a window that would start beyond what there is
+            pads[i] = (pads[i][0], pads[i][1] + max(0, last * stride[i] - reach))
     x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    seen = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, 2 + n)))
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    seen = np.lib.stride_tricks.sliding_window_view(x, extent, axis=tuple(range(2, 2 + n)))
     steps = [slice(None, None, s) for s in stride]
     inner = [slice(None, None, d) for d in dilation]
     return seen[(slice(None), slice(None), *steps, *inner)]

@@ -24,7 +24,7 @@ import numpy as np
 from parity import frontend as fe
 from parity import layout, registry
 from parity.errors import ConfigError, ModelError, ParityError
-from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported
+from parity.protocols import Array, Artifact, Clip, Port, Raw, State, Tap, Tensor, Unsupported, arithmetic_of
 from parity.taps import MODEL_INPUT
 from parity.targets import wire
 from parity.targets.pieces import InPieces, constants, remembers
@@ -178,14 +178,17 @@ class Agent:
             if "frontend" in question:
                 frontend = fe.from_plain(question["frontend"])
                 reason = self._plugin.supports(frontend)
-                taps = None if isinstance(reason, Unsupported) else sorted(self._plugin.taps(frontend))
+                told: dict[str, Any] = {}
+                if reason is None:
+                    told["taps"] = sorted(self._plugin.taps(frontend))
+                    told["arithmetic"] = arithmetic_of(self._plugin, frontend)
             else:
                 artifact = artifact_from_plain(question["artifact"])
                 reason = self._plugin.supports(artifact)
-                taps = sorted(artifact.taps)
+                told = {"taps": sorted(artifact.taps)}
             if reason is not None and not isinstance(reason, Unsupported):
                 raise ConfigError(f"the plugin's supports() gave {reason!r}", "give None, or Unsupported(reason)")
-            answers.append({"unsupported": reason.reason} if isinstance(reason, Unsupported) else {"taps": taps})
+            answers.append({"unsupported": reason.reason} if isinstance(reason, Unsupported) else told)
         yield {"answers": answers}
 
     def _features(
@@ -235,11 +238,14 @@ class Agent:
             given = {artifact.input.name: x}
             if moved is not None:
                 given["moved"] = layout.native(moved[i], artifact.input.layout)
-            got = session.run(given, frozenset(wanted) & artifact.taps.keys())
+            asked = frozenset(wanted) & artifact.taps.keys()
+            got = session.run(given, asked)
             seconds = time.perf_counter() - start
             out: dict[Tap, Array] = {}
             raw: dict[Tap, dict[str, Any]] = {}
             for tap, value in got.items():
+                if tap not in asked:
+                    continue  # by its exact name or not at all: what nobody asked for isn't compared
                 port, tensor = artifact.taps[tap], tensors.get(tap)
                 try:
                     out[tap] = from_output(np.asarray(value), port, tensor)

@@ -121,7 +121,9 @@ class LocalTarget:
         except WorkerDiedError as e:
             raise errors.ConfigError(f"{kind} {spec!r} can't be loaded: {e}", "see `parity doctor`") from None
         return Description(
-            versions, [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers]
+            versions,
+            [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers],
+            [a.get("arithmetic", "float32") for a in answers],
         )
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:

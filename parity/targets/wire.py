@@ -39,7 +39,8 @@ def encode(message: Any) -> list[bytes | memoryview]:
         if isinstance(value, np.ndarray):
             if value.dtype.name not in DTYPES:
                 raise WireError(f"an array of dtype {value.dtype} can't be sent")
-            arrays.append(np.ascontiguousarray(value))
+            # What is said of an array is its dtype's name, which leaves out the order of its bytes.
+            arrays.append(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")))
             return {"$array": len(arrays) - 1}
         if isinstance(value, dict):
             return {k: plain(v) for k, v in value.items()}

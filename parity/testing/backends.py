@@ -15,7 +15,7 @@ from parity import registry
 from parity.backends import reference
 from parity.bounds.features import bounds
 from parity.compare import compare
-from parity.protocols import Clip, FeatureBackend, Taps, Unsupported
+from parity.protocols import Clip, FeatureBackend, Taps, Unsupported, arithmetic_of
 from parity.search import clip_of, clips
 from parity.signals import Signal
 from parity.testing.recipes import RECIPES, SOUNDS, frontends
@@ -50,8 +50,8 @@ class BackendConformance:
                 yield name, frontend, plugin
 
     def check(self, what: str, clip: Clip, frontend: fe.Frontend, got: Taps) -> None:
-        """Hold arrays to the bounds that are derived around the oracle."""
-        exact = bounds(frontend, reference.oracle(frontend, clip))
+        """Hold arrays to the bounds that are derived around the oracle, for the arithmetic that the plugin declares."""
+        exact = bounds(frontend, reference.oracle(frontend, clip), arithmetic_of(self.plugin(), frontend))
         for tap, array in got.items():
             x = exact[tap]
             judged = compare(array, x.value, x.lo, x.hi, frontend.dtype(tap))

@@ -77,7 +77,8 @@ def test_run_imports_no_framework_where_it_judges(project: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "module",
-    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "backends.fixed_point", "protocols",
+    ["targets.agent", "targets.wire", "backends.numpy_", "backends.reference", "backends.fixed_point",
+     "backends.recorded", "backends.exec_", "dumps.files", "dumps.description", "dumps.dump", "protocols",
      "frontend", "taps", "layout", "registry", "errors"],
 )  # fmt: skip
 def test_the_far_side_needs_numpy_and_the_standard_library_only(module: str, tmp_path: Path) -> None:

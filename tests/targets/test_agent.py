@@ -287,6 +287,20 @@ def test_a_backend_is_asked_before_any_work() -> None:
     able, unable = reply["answers"]
     assert "features/spectrum" in able["taps"]
     assert unable == {"unsupported": "librosa has no int16 input scale"}
+    assert able["arithmetic"] == "float64-rounded"
+
+
+@pytest.mark.parametrize("told", ["float64", None, "Float32"])
+def test_a_class_of_arithmetic_that_there_is_none_of_is_refused(told: object) -> None:
+    far = agent.Agent()
+    list(far.handle({"do": "load", "kind": "backend", "spec": "numpy"}))
+    recipe = {"frontend": fe.to_plain(systems.load(rig.SYSTEM).frontend)}
+    (reply,) = far.handle({"do": "describe", "questions": [recipe]})
+    assert reply["answers"][0]["arithmetic"] == "float32"  # nothing is said
+    far._plugin.arithmetic = lambda _frontend: told
+    with pytest.raises(ConfigError, match=r"arithmetic\(\) gave") as e:
+        list(far.handle({"do": "describe", "questions": [recipe]}))
+    assert e.value.hint == "give float32 or float64-rounded"
 
 
 def test_a_plugin_with_options_that_it_does_not_know() -> None:

@@ -63,6 +63,12 @@ def test_arrays_arrive_contiguous_and_can_be_written_to() -> None:
     got[0, 0] = 9
 
 
+def test_arrays_in_another_byte_order_arrive_with_their_values() -> None:
+    got = there_and_back({"x": np.arange(6, dtype=">f4")})["x"]
+    assert got.dtype == np.float32
+    assert got.tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_messages_follow_one_another() -> None:
     read = reader(b"".join(b"".join(wire.encode({"n": n, "x": np.zeros(n)})) for n in range(3)))
     assert [wire.decode(read)["n"] for _ in range(3)] == [0, 1, 2]

@@ -1,0 +1,143 @@
+"""Whatever compares arrays leaves them as they were, bit by bit: also those that it could write to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from parity import compare, expected, golden, policy
+from parity import frontend as fe
+from parity.backends import reference
+from parity.bounds import features, steps
+from parity.bounds.features import Interval
+from parity.protocols import Array, Raw
+from parity.search import clips
+from parity.testing import RECIPES
+
+ANY = st.floats(width=32)
+LABELS = ("no", "yes", "up")
+
+
+@st.composite
+def four(draw: st.DrawFn) -> tuple[Array, Array, Array, Array]:
+    """A candidate, and the golden between its bounds: any numbers, often the same ones."""
+    shape = draw(hnp.array_shapes(max_dims=3, max_side=4))
+    value, other = (draw(hnp.arrays(np.float64, shape, elements=ANY)) for _ in range(2))
+    room = draw(hnp.arrays(np.float64, shape, elements=st.floats(0.0, 10.0)))
+    candidate = draw(st.sampled_from((value, value + room / 2.0, other))).astype(np.float32)
+    return candidate, value, value - room, value + room
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> tuple[Array, Array, Array]:
+    """Logits of candidate and golden, and how far each may move."""
+    candidate, right, half = (draw(hnp.arrays(np.float64, 3, elements=st.floats(-9.0, 9.0))) for _ in range(3))
+    return candidate, right, np.abs(half)
+
+
+@st.composite
+def raws(draw: st.DrawFn) -> tuple[Raw, Array]:
+    """Integers with their scale, and others of the same shape."""
+    integers, others = (draw(hnp.arrays(np.int8, (3, 4))) for _ in range(2))
+    return Raw(integers, draw(st.floats(1e-3, 10.0)), draw(st.integers(-128, 127))), others
+
+
+RULE = policy.Rule(tap="*", why="drawn", absolute=0.1, relative=0.1, of_rms=0.1, steps=1.0)
+Arrays = list[Array]
+
+
+def _label(logits: Array, right: Array, half: Array) -> None:
+    golden_choice = compare.decide(right, LABELS)
+    assert golden_choice is not None
+    compare.compare_label(compare.decide(logits, LABELS), golden_choice, right, half)
+    compare.compare_label(None, golden_choice, right, half, margin=0.1)
+
+
+def _bounds(recipe: str, samples: Array) -> tuple[Arrays, Callable[[], object]]:
+    frontend = RECIPES[recipe]
+    arrays = reference.run(frontend, samples.astype(np.float64))
+    return [np.asarray(a) for a in arrays.values()], lambda: features.bounds(frontend, arrays)
+
+
+@st.composite
+def calls(draw: st.DrawFn, name: str) -> tuple[Arrays, Callable[[], object]]:
+    """Arrays, and a call of the comparator that is given them."""
+    if name in ("compare", "widened", "interval", "half_width", "stored", "packed"):
+        c, v, lo, hi = found = draw(four())
+        x = Interval(v, lo, hi)
+        by_name: dict[str, Callable[[], object]] = {
+            "compare": lambda: compare.compare(c, v, lo, hi, "float32"),
+            "widened": lambda: policy.widened(RULE, x),
+            "interval": lambda: policy.interval(RULE, v, 0.5),
+            "half_width": lambda: policy.half_width(RULE, c, 0.5),
+            "stored": lambda: expected.stored(x),
+            "packed": lambda: golden.unpack_features(golden.pack_features({"features/spectrum": x})),
+        }
+        return list(found), by_name[name]
+    if name in ("decide", "compare_label"):
+        logits, right, half = found3 = draw(decisions())
+        decide: Callable[[], object] = lambda: compare.decide(logits, LABELS)  # noqa: E731
+        return list(found3), decide if name == "decide" else lambda: _label(logits, right, half)
+    if name in ("rounded", "unlike", "moved"):
+        raw, others = draw(raws())
+        value = others.astype(np.float64)
+        by_name = {
+            "rounded": lambda: steps.rounded(Interval(value, value - 1.0, value + 1.0), raw),
+            "unlike": lambda: steps.unlike(raw, Raw(others, raw.scale * 2.0, 0)),
+            "moved": lambda: steps.moved(raw.integers, others),
+        }
+        return [raw.integers, others, value], by_name[name]
+    if name == "quantized":
+        _, v, lo, hi = draw(four())
+        finite = [np.nan_to_num(a, nan=0.0, posinf=1e6, neginf=-1e6) for a in (v, lo, hi)]
+        recipe = fe.Quantize(dtype="int8", scale=draw(st.floats(0.1, 10.0)), rounding="half-away")
+        return finite, lambda: features.quantized(reference.quantize(finite[0], recipe), recipe, Interval(*finite))
+    assert name == "bounds"
+    recipe = draw(st.sampled_from(sorted(RECIPES)))
+    return _bounds(recipe, draw(clips(RECIPES[recipe])).samples)
+
+
+COMPARATORS: Mapping[ModuleType, tuple[str, ...]] = {
+    compare: ("compare", "decide", "compare_label"),
+    features: ("bounds", "quantized"),
+    steps: ("rounded", "unlike", "moved"),
+    policy: ("half_width", "interval", "widened"),
+}
+OTHERS = ("stored", "packed")
+"""What else an array passes through between a plugin and its verdict."""
+
+
+@pytest.mark.parametrize("name", [*(n for names in COMPARATORS.values() for n in names), *OTHERS])
+@given(data=st.data())
+def test_its_inputs_stay_bit_identical(name: str, data: st.DataObject) -> None:
+    arrays, call = data.draw(calls(name))
+    before = [(a.dtype, a.shape, a.tobytes()) for a in arrays]
+    with np.errstate(all="ignore"):
+        call()  # what may be written to isn't
+        assert [(a.dtype, a.shape, a.tobytes()) for a in arrays] == before
+        for a in arrays:
+            a.setflags(write=False)
+        call()  # and nothing is written that is put back
+    assert [(a.dtype, a.shape, a.tobytes()) for a in arrays] == before
+
+
+def _takes_arrays(module: ModuleType) -> Iterator[str]:
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        annotated: dict[str, Any] = function.__annotations__
+        if function.__module__ != module.__name__ or name.startswith("_"):
+            continue
+        if any(word in str(annotated[p]) for p in annotated if p != "return" for word in ("Array", "Interval", "Raw")):
+            yield name
+
+
+@pytest.mark.parametrize("module", COMPARATORS, ids=[m.__name__ for m in COMPARATORS])
+def test_every_comparator_is_among_those_tried(module: ModuleType) -> None:
+    assert set(_takes_arrays(module)) == set(COMPARATORS[module])
