@@ -16,12 +16,11 @@ import numpy as np
 from parity.bounds import networks as derived
 from parity.errors import ModelError
 from parity.evidence import Evidence
-from parity.explain import channels, edits, inputs, layers, norms, steps
+from parity.explain import channels, edits, inputs, layers, norms, steps, trusted
 from parity.explain.explanation import Cause, Explanation, Finding
 from parity.explain.patches import Edit
-from parity.explain.study import Study
-from parity.explain.surgery import RECURRENT, Network, Patch
-from parity.networks.graph import load
+from parity.explain.study import Expected, Study
+from parity.explain.surgery import RECURRENT, Patch
 from parity.protocols import Array, Tap
 from parity.system import System
 
@@ -61,14 +60,19 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
     if artifact is None:
         return said(f"{system.name} has no float32 ONNX file, whose graph could be edited")
     try:
-        search = Search(system, Study(Network(load(artifact.path)), artifact, of))
+        network, said_of_it = trusted.graph(system, artifact, np.asarray(of[0].fed))
+        search = Search(system, Study(network, artifact, of))
         findings = search.findings()
     except ModelError as e:
         return said(e.message)
-    note = "" if search.start.first else "the network's taps are within bounds"
+    notes = [said_of_it] if said_of_it else []
+    if search.start.first is None:
+        notes.append("the network's taps are within the bounds of what it was fed with")
+    if search.start.precision != first.precision:
+        notes.append(f"what rounding allows a file of {first.precision} isn't derived: held to float32's")
     return Explanation(
-        system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete, note,
-        search.tried, first.runtime, first.precision, first.path,
+        system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete,
+        "; ".join(notes), search.tried, first.runtime, first.precision, first.path,
     )  # fmt: skip
 
 
@@ -223,28 +227,21 @@ class Search:
 
     def told(self, study: Study, tap: Tap, alternatives: Sequence[Sequence[Edit]], complete: bool) -> Finding:
         """The finding, with its numbers over all clips."""
-        base = [of[tap] for of in study.right]
-        after = study
-        if alternatives:
-            after = study.rebased(_together(alternatives[0]))
-        then = [of[tap] for of in after.right]
-        measured = [(np.asarray(e.model[tap], np.float64), b, t)
-                    for e, b, t in zip(study.of, base, then, strict=True) if tap in e.model]  # fmt: skip
-        fits = all(m.shape == b.value.shape for m, b, _ in measured)
-        before = _size([m - b.value for m, b, _ in measured]) if fits else None
-        left = _size([m - t.value for m, _, t in measured])
-        sure = before is not None and np.isfinite(before[0])
-        causes = tuple(
-            tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives
-        )
+        after = study.rebased(_together(alternatives[0])) if alternatives else study
+        seen = [(np.asarray(e.model[tap], np.float64), b[tap], t[tap])
+                for e, b, t in zip(study.of, study.right, after.right, strict=True) if tap in e.model]  # fmt: skip
+        before, after_it = (_size([(m, of[k]) for m, *of in seen]) for k in range(2))
+        share = None
+        if before is not None and after_it is not None and before[0]:
+            share = 1.0 - after_it[0] / before[0] if alternatives else 0.0
+        shapes = next((f"shape {list(m.shape)}, not {list(b.value.shape)}" for m, b, _ in seen
+                       if m.shape != b.value.shape), "")  # fmt: skip
+        if not shapes and before is None:
+            shapes = f"{sum(int((~np.isfinite(m)).sum()) for m, _, _ in seen)} elements are NaN or infinite"
+        causes = [tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives]
         return Finding(
-            tap, causes, complete,
-            (1.0 - left[0] / before[0] if before is not None and sure and before[0] else None) if alternatives else 0.0,
-            _inside([(m, b.value, b.bound) for m, b, _ in measured]) if fits else 0.0,
-            _inside([(m, t.value, t.bound) for m, _, t in measured]),
-            before[1] if before is not None else None, left[1],
-            shapes="" if fits else next(f"shape {list(m.shape)}, not {list(b.value.shape)}"
-                                        for m, b, _ in measured if m.shape != b.value.shape),
+            tap, tuple(causes), complete, share, _inside([(m, b) for m, b, _ in seen]), _inside([(m, t) for m, _, t in seen]),
+            None if before is None else before[1], None if after_it is None else after_it[1], shapes=shapes,
         )  # fmt: skip
 
     def first_tap(self, patch: Patch) -> Tap | None:
@@ -260,13 +257,16 @@ def _together(of: Sequence[Edit]) -> Patch:
     return first
 
 
-def _size(errors: Sequence[Array]) -> tuple[float, float]:
-    """Root mean square, largest."""
-    together = np.concatenate([np.abs(e).ravel() for e in errors])
-    return float(np.sqrt(np.square(together).mean())), float(together.max())
+def _size(of: Sequence[tuple[Array, Expected]]) -> tuple[float, float] | None:
+    """Root mean square and largest of the error; None where shapes differ or a number isn't finite."""
+    if any(m.shape != x.value.shape for m, x in of):
+        return None
+    together = np.concatenate([np.abs(m - x.value).ravel() for m, x in of])
+    return (float(np.sqrt(np.square(together).mean())), float(together.max())) if np.isfinite(together).all() else None
 
 
-def _inside(of: Sequence[tuple[Array, Array, Array]]) -> float:
+def _inside(of: Sequence[tuple[Array, Expected]]) -> float:
     """Share of elements within bound."""
-    within = np.concatenate([(np.abs(m - v) <= b).ravel() for m, v, b in of])
-    return float(within.mean())
+    if any(m.shape != x.value.shape for m, x in of):
+        return 0.0
+    return float(np.concatenate([(np.abs(m - x.value) <= x.bound).ravel() for m, x in of]).mean())

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
+from click.testing import CliRunner
 
+from parity import evidence, records
+from parity import frontend as fe
+from parity.cli import cli
 from parity.explain.explanation import Explanation
 from parity.explain.networks import explain
+from parity.networks.graph import load
 from parity.protocols import Array
+from parity.runtimes.onnxrt import OnnxRuntime
 from tests.explain.wrong_networks import (
     attributes,
     candidate,
@@ -189,12 +198,12 @@ def test_two_mistakes_before_one_tap_are_a_pair(tmp_path: Path) -> None:
 
 def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    evidence = onnx_candidate(tmp_path, GRU)
+    right = onnx_candidate(tmp_path, GRU)
     moved = [
         dataclasses.replace(
             e, model={t: a + rng.normal(0.0, 0.01, a.shape).astype(np.float32) for t, a in e.model.items()}
         )
-        for e in evidence
+        for e in right
     ]
     found = explain(named(GRU), moved)
     assert not found.complete
@@ -202,13 +211,13 @@ def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
 
 
 def test_arrays_of_another_shape_and_not_finite(tmp_path: Path) -> None:
-    evidence = onnx_candidate(tmp_path, TINY)
+    right = onnx_candidate(tmp_path, TINY)
     turned = [
         dataclasses.replace(e, model={t: a.T if a.ndim == 3 else a for t, a in e.model.items()}) for e in evidence
     ]
     found = explain(named(TINY), turned)
     assert first(found) == ["network.layout"]
-    bad = [dataclasses.replace(e, model={t: np.full_like(a, np.nan) for t, a in e.model.items()}) for e in evidence]
+    bad = [dataclasses.replace(e, model={t: np.full_like(a, np.nan) for t, a in e.model.items()}) for e in right]
     found = explain(named(TINY), bad)
     assert not found.complete
     assert not any(f.complete for f in found.findings)
@@ -263,6 +272,28 @@ def test_batch_normalization_left_in_training_mode_by_pytorch() -> None:
         assert first(found) == [key], found.findings
         assert found.complete
         assert "in all 5 layers" in found.findings[0].alternatives[0][0].words
+
+
+@pytest.mark.slow
+def test_the_command_tells_a_file_that_went_wrong_from_the_trained_network(tmp_path: Path) -> None:
+    """The system's own ONNX file is the wrong one: what it is held to is exported again from the trained weights."""
+    folder = tmp_path / "wrong-export"
+    shutil.copytree(named(CNN).folder, folder, ignore=shutil.ignore_patterns("*.tflite", "*.pt", "*.pt2"))
+    model = load(onnx_of(CNN).path)
+    weights(model, layer(model, "conv3").input[2], np.zeros_like)
+    onnx.save(model, folder / "commands-cnn.onnx")
+    run = records.Run(name="run", started="")
+    run.systems[CNN] = {"frontend": fe.to_plain(named(CNN).frontend), "folder": str(folder)}
+    report = tmp_path / "run"
+    (report / evidence.FOLDER).mkdir(parents=True)
+    (report / "run.json").write_bytes(msgspec.json.encode(run))
+    wrong = dataclasses.replace(onnx_of(CNN), path=str(folder / "commands-cnn.onnx"))
+    for i, e in enumerate(candidate(OnnxRuntime(), wrong, CNN)):
+        evidence.write(report / evidence.FOLDER / f"{i:04d}.npz", e)
+    said = CliRunner().invoke(cli, ["explain", str(report)])
+    assert said.exit_code == 0, said.output
+    assert "model/relu3: conv3: bias missing: 100 % of the error explained (" in said.output
+    assert "exported again from weights.safetensors" in said.output
 
 
 def test_the_features_are_real() -> None:
