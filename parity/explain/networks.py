@@ -240,7 +240,8 @@ class Search:
             shapes = f"{sum(int((~np.isfinite(m)).sum()) for m, _, _ in seen)} elements are NaN or infinite"
         causes = [tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives]
         return Finding(
-            tap, tuple(causes), complete, share, _inside([(m, b) for m, b, _ in seen]), _inside([(m, t) for m, _, t in seen]),
+            tap, tuple(causes), complete, share,
+            _inside([(m, b) for m, b, _ in seen]), _inside([(m, t) for m, _, t in seen]),
             None if before is None else before[1], None if after_it is None else after_it[1], shapes=shapes,
         )  # fmt: skip
 

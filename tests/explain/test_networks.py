@@ -167,7 +167,7 @@ def test_labels_in_another_order(tmp_path: Path) -> None:
 
     found = explain(named(GRU), onnx_candidate(tmp_path, GRU, lambda m: None))
     assert found.complete
-    assert "within bounds" in found.note
+    assert "within the bounds" in found.note
     found = explain(named(CNN), onnx_candidate(tmp_path, CNN, wrong))
     assert first(found) == ["network.labels"]
     assert "0 gives 1, 1 gives 0" in found.findings[0].alternatives[0][0].words
@@ -212,9 +212,7 @@ def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
 
 def test_arrays_of_another_shape_and_not_finite(tmp_path: Path) -> None:
     right = onnx_candidate(tmp_path, TINY)
-    turned = [
-        dataclasses.replace(e, model={t: a.T if a.ndim == 3 else a for t, a in e.model.items()}) for e in evidence
-    ]
+    turned = [dataclasses.replace(e, model={t: a.T if a.ndim == 3 else a for t, a in e.model.items()}) for e in right]
     found = explain(named(TINY), turned)
     assert first(found) == ["network.layout"]
     bad = [dataclasses.replace(e, model={t: np.full_like(a, np.nan) for t, a in e.model.items()}) for e in right]
