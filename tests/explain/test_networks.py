@@ -160,6 +160,7 @@ def test_a_network_that_is_fed_wrongly(case: str, tmp_path: Path) -> None:
     assert words in found.findings[0].alternatives[0][0].words
 
 
+@pytest.mark.slow
 def test_labels_in_another_order(tmp_path: Path) -> None:
     def wrong(m: Any) -> None:
         for name in ("fc.weight", "fc.bias"):
@@ -196,6 +197,7 @@ def test_two_mistakes_before_one_tap_are_a_pair(tmp_path: Path) -> None:
     assert found.complete
 
 
+@pytest.mark.slow
 def test_what_nobody_knows_is_not_named_with_certainty(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     right = onnx_candidate(tmp_path, GRU)
