@@ -24,7 +24,8 @@ def probe(study: Study, tap: Tap, names: Sequence[str]) -> Callable[[dict[str, A
 
     def error(weights: dict[str, Array]) -> Array | None:
         try:
-            out = part.run(study.values, usual | weights)[study.artifact.taps[tap].name]
+            with np.errstate(all="ignore"):
+                out = part.run(study.values, usual | weights)[study.artifact.taps[tap].name]
             shown = np.concatenate([study.shown(out, tap, c, study.base).ravel() for c in clips])
         except (ModelError, ValueError):
             return None

@@ -78,7 +78,8 @@ class Study:
         feed = {n: np.repeat(x, COPIES + 1, axis=0) for n, x in self.feed(self.of[k].fed, patch).items()}
         ports = {t: self.artifact.taps[t] for t in self.taps}
         noise = Noise(PRECISIONS[self.precision], COPIES + 1, seed=0)
-        out = graph.run(feed, [p.name for p in ports.values()], noise)
+        with np.errstate(all="ignore"):  # of a wrong graph's numbers some overflow
+            out = graph.run(feed, [p.name for p in ports.values()], noise)
         found = {}
         for tap, port in ports.items():
             copies = out[port.name]
@@ -151,7 +152,8 @@ class Study:
     def tried(self, patch: Patch, tap: Tap) -> list[Array] | None:
         """What a patch gives at a tap for the few clips, exactly; None where it can't be run."""
         try:
-            out = self.part(patch, tap).run(self.given(patch))[self.artifact.taps[tap].name]
+            with np.errstate(all="ignore"):
+                out = self.part(patch, tap).run(self.given(patch))[self.artifact.taps[tap].name]
             shown = [self.shown(out, tap, c, self.base | patch) for c in range(len(self.few))]
         except (ModelError, ValueError, IndexError):
             return None
