@@ -12,9 +12,9 @@ from parity.errors import ModelError
 from parity.networks.arithmetic import PRECISIONS
 from parity.protocols import Array
 
-_INTEGERS = (16.0, 12.0)
+_FLOATS, _INTEGERS = (9.0, 6.0), (16.0, 12.0)
 SPREADS: dict[str, tuple[float, float]] = {
-    "float32": (8.0, 8.0), "float16": (9.0, 6.0), "bfloat16": (9.0, 6.0), "dynamic": (12.0, 8.0),
+    "float32": (9.0, 3.0), "float16": _FLOATS, "bfloat16": _FLOATS, "dynamic": (12.0, 8.0),
     "int8": _INTEGERS, "uint8": _INTEGERS, "qnnpack-int8": _INTEGERS, "x86-int8": _INTEGERS,
 }  # fmt: skip
 """Half-width of the bound in spreads, by precision, of a tensor with positions (time, frequency) and of one without:
