@@ -17,8 +17,8 @@ from parity.bounds.features import U
 from parity.errors import ModelError
 from parity.evidence import Evidence
 from parity.explain.surgery import Network, Part, Patch
+from parity.networks import spread
 from parity.networks.arithmetic import PRECISIONS, Noise
-from parity.networks.spread import half_width
 from parity.protocols import Array, Artifact, Tap
 
 COPIES = 8
@@ -78,15 +78,19 @@ class Study:
         feed = {n: np.repeat(x, COPIES + 1, axis=0) for n, x in self.feed(self.of[k].fed, patch).items()}
         ports = {t: self.artifact.taps[t] for t in self.taps}
         noise = Noise(PRECISIONS[self.precision], COPIES + 1, seed=0)
+        names = {p.name for p in ports.values()}
+        uncut = {n: graph.before[n] for n in names if n in graph.before}
         with np.errstate(all="ignore"):  # of a wrong graph's numbers some overflow
-            out = graph.run(feed, [p.name for p in ports.values()], noise)
+            out = graph.run(feed, names | set(uncut.values()), noise)
         found = {}
         for tap, port in ports.items():
-            copies = out[port.name]
-            exact = np.take(copies, [0], axis=layout.plain(port.layout).index("N"))
-            half = (
-                ROOM * patch.room * half_width(exact, copies, port.layout, graph.operators[port.name], self.precision)
-            )
+            copies, axes = out[port.name], port.layout
+            axis = layout.plain(axes).index("N")
+            before = out[uncut[port.name]] if port.name in uncut else None
+            fed = None if before is None else (np.take(before, [0], axis=axis), before)
+            exact = np.take(copies, [0], axis=axis)
+            parts = spread.moved(exact, copies, axes, graph.operators[port.name], self.precision, fed)
+            half = ROOM * patch.room * spread.half_width(parts, axes, self.precision)
             value = self.shown(copies, tap, 0, patch)
             found[tap] = Expected(value, self.shown(half, tap, 0, patch) + U * np.abs(value))
         return found
