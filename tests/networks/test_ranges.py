@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import helper, numpy_helper
 
 from parity import system
+from parity.cli import cli
 from parity.errors import ConfigError
 from parity.networks import ranges
 from parity.networks.arithmetic import INTEGERS, PRECISIONS
@@ -163,3 +167,17 @@ def test_a_file_of_ranges_lies_beside_system_toml() -> None:
                 system.load(path)
         finally:
             path.unlink()
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_is_committed(tmp_path: Path) -> None:
+    """On the speech that the committed file was made from, it writes the same bytes."""
+    speech = Path(os.environ.get("PARITY_DATA", "")) / "speech_commands"
+    if not os.environ.get("PARITY_DATA") or not speech.is_dir():
+        pytest.skip("needs PARITY_DATA with speech_commands/")
+    folder = tmp_path / "tiny-conv"
+    shutil.copytree(MODELS / "tiny-conv", folder)
+    (folder / "ranges.json").unlink()
+    run = CliRunner().invoke(cli, ["models", "ranges", str(folder), "--audio", str(speech)])
+    assert run.exit_code == 0, run.output
+    assert (folder / "ranges.json").read_bytes() == (MODELS / "tiny-conv" / "ranges.json").read_bytes()
