@@ -4,8 +4,8 @@ The sounds are speech of held-out speakers, as it was recorded and down to -80 d
 comparison is one clip under one column of the report: a backend's features; a runtime's activations on the golden's
 features (isolated) or on a backend's (cumulative), or against the kernels that say what its file computes (deployment).
 It is a false alarm where any of its taps fails. A known gap is a divergence that is there, measured and declared
-(`golden/known_gaps.toml`): it is counted apart. So is a label that a file of integers gives another way than the trained
-network, by more than the margin declared for it, with its activations within bounds: it does decide otherwise.
+(`golden/known_gaps.toml`): it is counted apart. So is a label that a file of integers gives in another way than the
+trained network, by more than the margin declared for it, with its activations within bounds: it does decide otherwise.
 """
 
 from __future__ import annotations
