@@ -86,6 +86,7 @@ def test_what_went_into_a_pre_emphasis(a: float) -> None:
     impulse[2] = 3.0
     expected = [3.0 * a**k if 0 <= k < 30 else 0.0 for k in range(-2, 38)]  # 0.5 ** 30 is below 1e-9
     same(features._without_emphasis(impulse, a), expected)
+    same(features._without_emphasis(array(3.0, 0.0), 1e-9), [3.0, 0.0])
 
 
 # ---- Windows ----

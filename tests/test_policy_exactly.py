@@ -85,6 +85,10 @@ def test_a_clips_name_is_part_of_the_question() -> None:
     assert p.require("s", "c", "isolated", "float32", "model/a", "sine") is wide
     assert p.require("s", "c", "isolated", "float32", "model/a") is usual
     assert Policy([wide]).rule("s", "c", "isolated", "float32", "model/a") is None
+    named = Policy([rule(clips=("?*",))])
+    assert named.rule("s", "c", "isolated", "float32", "model/a") is None
+    with pytest.raises(ConfigError):
+        named.require("s", "c", "isolated", "float32", "model/a")
     assert Policy([rule(clips=("*", "x"))]).rule("s", "c", "isolated", "float32", "model/a", "y") is not None
     assert Policy([rule(clips=("[*]",))]).rule("s", "c", "isolated", "float32", "model/a", "y") is None
 
