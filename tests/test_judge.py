@@ -138,6 +138,37 @@ def test_a_backend_is_held_to_the_bounds_of_its_class_also_in_what_the_network_i
     assert without["features", "", tap].outcome == "pass", "a golden without bounds of that class has float32's"
 
 
+def test_arrays_go_with_every_comparison_and_say_what_was_derived() -> None:
+    wider = Rule(tap=FRONTEND.output, path="features", absolute=1.0, why="a coarse logarithm")
+    given = {**FEATURES, FRONTEND.output: off(INPUT, 9.0)}
+    lost = next(iter(given))
+    result = JobResult(
+        job=Job(system="kws", frontend=FRONTEND, clips=[CLIP], backends=["numpy"]),
+        features={"numpy": [ClipOutput({t: a for t, a in given.items() if t != lost}, 0.0)]},
+    )
+    found = Judge(SYSTEM, Policy([wider, ANY], ()), "local").judge(result, [EXPECTED], {"numpy": frozenset(given)})
+    kept = {j.verdict.tap: j.arrays for j in found}
+    assert kept.keys() == set(FRONTEND.taps)
+    for tap, arrays in kept.items():
+        assert arrays is not None
+        x = EXPECTED.features[tap]
+        assert ("candidate" in arrays) == (tap != lost)
+        np.testing.assert_array_equal(arrays["derived_lo"], x.lo)
+        np.testing.assert_array_equal(arrays["derived_hi"], x.hi)
+        assert (arrays["lo"] < x.lo).any() == (tap == FRONTEND.output)
+
+
+def test_stages_of_features_that_fail_are_judged_by_themselves() -> None:
+    given = {FRONTEND.output: off(INPUT, 9.0)}
+    own = {tap: v for (path, _, tap), v in judged(features=given).items() if path == "features"}
+    assert {tap for tap, v in own.items() if v.own_outcome == "fail"} == {FRONTEND.output}
+    assert all(v.own_outcome for v in own.values())
+    assert own[FRONTEND.output].own_from == FRONTEND.taps[-2]
+    assert own[FRONTEND.output].own_error == pytest.approx(9.0, rel=1e-3)
+    assert not any(v.own_outcome for v in judged(features=given, alone=False).values())
+    assert not any(v.own_outcome for v in judged().values())
+
+
 # ---- Declared rules for what is fed to the network ----
 
 OUTPUT = FRONTEND.output

@@ -46,6 +46,18 @@ def test_what_is_right_is_within_the_bound_of_each_stage_alone(frontend: fe.Fron
         assert found == dict.fromkeys(frontend.taps, "pass"), clip.name
 
 
+def test_each_class_of_arithmetic_has_its_own_bound() -> None:
+    librosa = pytest.importorskip("parity.backends.librosa_").LibrosaBackend()
+    (taps,) = librosa.features([CLIP], CNN, librosa.taps(CNN))
+    found = stages.isolated(CNN, CLIP, taps, "float64-rounded")
+    assert {own.comparison.outcome for own in found.values()} == {"pass"}
+    wide = stages.isolated(CNN, CLIP, taps)[SPECTRUM].comparison
+    close = found[SPECTRUM].comparison
+    assert wide.ratio is not None
+    assert close.ratio is not None
+    assert wide.ratio < close.ratio
+
+
 PLANTED: dict[str, tuple[str, fe.Frontend, Tap]] = {
     "symmetric window": ("commands-cnn", replace(CNN, window=replace(CNN.window, periodic=False)), WINDOWED),
     "magnitude": ("commands-cnn", replace(CNN, spectrum=replace(CNN.spectrum, exponent=1)), SPECTRUM),

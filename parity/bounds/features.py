@@ -23,13 +23,11 @@ import numpy as np
 from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds import levels
-from parity.bounds.interval import TINY, around
+from parity.bounds.interval import DOUBLE, TINY, around
 from parity.bounds.interval import Interval as Interval
 from parity.bounds.interval import U as U
 from parity.protocols import Arithmetic, Array, Tap
 
-DOUBLE = 2.0**-53
-"""Unit roundoff of float64."""
 FFT = 3.0
 """|dX_k| over U·sqrt(n_fft)·‖windowed frame‖₂. Largest measured: 1.96 (Higham 2002, 24.1, has the form)."""
 WINDOW = 8.0

@@ -8,6 +8,8 @@ from parity.protocols import Array
 
 U = 2.0**-24
 """Unit roundoff of float32."""
+DOUBLE = 2.0**-53
+"""Unit roundoff of float64."""
 TINY = 2.0**-126
 """Smallest normal float32: what is smaller may be flushed to zero."""
 

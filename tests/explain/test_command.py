@@ -1,0 +1,69 @@
+"""`parity explain RUN`, on a run folder with evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from parity import evidence, records
+from parity import frontend as fe
+from parity.cli import cli
+from parity.errors import ConfigError, NothingCompared
+from tests.explain.test_features import evidence as given
+from tests.explain.test_features import frontend
+
+
+def _run(folder: Path, **changed: object) -> Path:
+    """A run whose hand-made backend failed (or none, without settings)."""
+    system = {"frontend": fe.to_plain(frontend("commands-cnn"))}
+    run = records.Run(name="run", started="", systems={"commands-cnn": system})
+    (folder / "run.json").write_bytes(msgspec.json.encode(run))
+    if changed:
+        (folder / evidence.FOLDER).mkdir()
+        for i, e in enumerate(given("commands-cnn", **changed)):
+            evidence.write(folder / evidence.FOLDER / f"{i:04d}.npz", e)
+    return folder
+
+
+def _explain(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["explain", *map(str, arguments)])
+
+
+def test_it_names_the_setting(tmp_path: Path) -> None:
+    result = _explain(_run(tmp_path, periodic=False))
+    assert result.exit_code == 0
+    assert "commands-cnn · handmade" in result.output
+    assert "window symmetric, not periodic: 100 % of the error explained (" in result.output
+    assert "-> within bound)" in result.output
+
+
+def test_json_has_the_keys(tmp_path: Path) -> None:
+    result = _explain(_run(tmp_path, norm="none"), "--format", "json", "--clip", "yes-en-us-f2.flac")
+    (explanation,) = msgspec.json.decode(result.output)
+    assert explanation["complete"]
+    assert explanation["clips"] == ["yes-en-us-f2.flac"]
+    assert explanation["findings"][0]["alternatives"][0][0]["key"] == "mel.norm"
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    result = _explain(tmp_path)
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.exit_code == 3
+
+
+def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
+    result = _explain(_run(tmp_path))
+    assert isinstance(result.exception, NothingCompared)
+    assert result.exception.exit_code == 2
+    assert "nothing to explain" in result.exception.message
+
+
+@pytest.mark.parametrize(
+    ("option", "error"), [("--system", ConfigError), ("--backend", NothingCompared), ("--clip", NothingCompared)]
+)
+def test_names_that_are_not_there(tmp_path: Path, option: str, error: type[Exception]) -> None:
+    result = _explain(_run(tmp_path, norm="none"), option, "other")
+    assert isinstance(result.exception, error)
