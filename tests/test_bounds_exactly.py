@@ -78,6 +78,7 @@ def test_each_sample_of_a_pre_emphasis_rounds_by_its_own_size_and_that_of_the_on
     peak[5:] = 0.0
     same(features._input_error(y, replace(PEAK, pre_emphasis=a)), expected + peak)
     same(features._input_error(np.zeros(3), emphasized), np.zeros(3))
+    same(features._input_error(array(0.0, 0.0, 1.0), emphasized), [TINY, TINY, 2.0 * U + TINY])
 
 
 @pytest.mark.parametrize("a", [0.5, -0.5])
@@ -251,10 +252,23 @@ def test_levels_are_of_what_came_before_them() -> None:
          levels.quantized(found["features/quantized"].value, quantize, found["features/normalized"])),
     ):  # fmt: skip
         within(found[tap], expected.lo, expected.hi)
+        np.testing.assert_array_equal(found[tap].value, expected.value)
     decibel = fe.Decibel()
     found = wide(compress=decibel, filterbank=None)
     expected = levels.decibel(found["features/compressed"].value, decibel, found["features/spectrum"])
     within(found["features/compressed"], expected.lo, expected.hi)
+    np.testing.assert_array_equal(found["features/compressed"].value, expected.value)
+
+
+def test_bounds_are_in_double_whatever_the_arrays_are_in() -> None:
+    frontend = replace(POOLED, compress=fe.Log(base="e", offset=0.5))
+    single = {t: a.astype(np.float32) for t, a in reference.run(frontend, array(*range(1, 9)) / 16.0).items()}
+    double = {t: a.astype(np.float64) for t, a in single.items()}
+    for start in (None, "features/frames", "features/filterbank"):
+        expected = bounds(frontend, double, start=start)
+        for tap, x in bounds(frontend, single, start=start).items():
+            within(x, expected[tap].lo, expected[tap].hi)
+            assert x.value.dtype == np.float64
 
 
 def test_integers_are_met_exactly() -> None:
@@ -262,6 +276,7 @@ def test_integers_are_met_exactly() -> None:
     arrays = reference.run(micro, np.full(1000, 0.25))
     x = bounds(micro, arrays)["features/micro"]
     assert x.lo is x.hi is x.value
+    np.testing.assert_array_equal(x.value, arrays["features/micro"])
 
 
 # ---- From a candidate's own array on ----
@@ -315,6 +330,10 @@ def test_integers_that_a_stage_starts_from_are_exact() -> None:
     value = arrays["features/micro"].astype(np.float64)
     expected = levels.quantized(arrays["features/quantized"].astype(float), micro.quantize, around(value, None))  # type: ignore[arg-type]
     within(found["features/quantized"], expected.lo, expected.hi)
+    # A whole number that is an edge stays on its side.
+    coarse = replace(micro, quantize=fe.Quantize(dtype="int8", scale=2.0))
+    edge = {"features/micro": np.array([[3]], np.uint16), "features/quantized": np.array([[2]], np.int8)}
+    within(bounds(coarse, edge, start="features/micro")["features/quantized"], [[2.0]], [[2.0]])
 
 
 # ---- Logarithms ----
@@ -471,6 +490,27 @@ def test_equal_bands_at_the_threshold_are_counted_once() -> None:
     np.testing.assert_allclose(found.hi - out, free + together + own_rounding(value, m), rtol=1e-6)
 
 
+def test_each_frame_has_a_least_level_and_a_group_of_its_own() -> None:
+    value = array(0.0, 0.0, 0.0, 5.0, 3.0, 3.0, 4.0, 4.0, -1.0, -1.0, -1.0, 2.0).reshape(3, 4)
+    half = array(4e-6, 3e-6, 6e-6, 1e-6, 1e-6, 1e-6, 1e-6, 1e-6, 2e-6, 2e-6, 2e-6, 1e-6).reshape(3, 4)
+    m = matrix(DCT, 4)
+    out = (value[:, None, :] * m).sum(axis=-1)
+    together = np.abs((array(1.0, 1.0, 1.0, 0.0) * m).sum(axis=-1))
+    groups = np.stack([together * 3e-6, 0.0 * together, together * 2e-6])  # the second frame has two pairs, no group
+    free = 2.0 * np.sqrt(np.square(half[:, None, :] * m).sum(axis=-1))
+    found = levels.cepstrum(out, DCT, recipe(fe.Log(base="e")), Interval(value, value - half, value + half))
+    np.testing.assert_allclose(found.hi - out, free + groups + own_rounding(value, m), rtol=1e-6)
+
+
+def test_a_cosine_that_is_zero_but_for_rounding() -> None:
+    three, m = fe.Cepstrum(count=2), matrix(fe.Cepstrum(count=2), 3)
+    value = array(0.0, 8.0, 0.0).reshape(1, 3)
+    x = Interval(value, value, value)
+    found = levels.cepstrum(np.zeros((1, 2)), three, recipe(fe.Decibel(top_db=None)), x)
+    assert abs(m[1, 1]) < 1e-15
+    np.testing.assert_allclose(found.hi[0, 1], 4.0 * D * np.abs(m).max() * 8.0, rtol=1e-6)
+
+
 def test_a_dct_of_nothing() -> None:
     nothing = Interval(*[np.zeros((0, 4))] * 3)
     for compress in (fe.Decibel(), fe.Log(base="e")):
@@ -518,6 +558,7 @@ def test_the_ends_of_a_bound_are_quantized() -> None:
     s = fe.Quantize(dtype="uint8", scale=0.5)
     x = Interval(array(1.0, 9.0), array(0.2, -5.0), array(1.3, 500.0))
     within(levels.quantized(array(2.0, 18.0), s, x), [0.0, 0.0], [3.0, 255.0])
+    within(levels.quantized(array(0.0), s, Interval(*[array(0.0)] * 3)), [0.0], [0.0])
     # What rounds is the larger end, whichever side of zero it is on.
     coarse = fe.Quantize(dtype="int8", scale=1.0 + 2.0**-10)
     at = -(0.5 + 2.0**-11) * (1.0 + 1e-8)

@@ -298,7 +298,8 @@ def test_a_networks_failure_before_is_no_failure_of_the_features() -> None:
 def test_a_network_passes_alone_at_this_tap_of_this_file_only() -> None:
     failing = verdict("fail", "model/input")
     for other in (
-        verdict("pass", "model/relu1", path="isolated"), verdict("pass", "model/input", path="isolated", runtime="tflm"),
+        verdict("pass", "model/relu1", path="isolated"),
+        verdict("pass", "model/input", path="isolated", runtime="tflm"),
         verdict("pass", "model/input", path="isolated", precision="int8"), verdict("pass", "model/input"),
         verdict("fail", "model/relu1", path="isolated"),
     ):  # fmt: skip

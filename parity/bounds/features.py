@@ -55,7 +55,9 @@ def bounds(
     """
     out: dict[Tap, Interval] = {}
     error: Array | None = None  # of the samples, framed, windowed: absolute, per sample; None where all are exact
-    drift = half = np.zeros((0, 1))  # of the window, per frame; of the spectrum, then of the bank, on either side
+    drift = half = value = np.zeros(
+        (0, 1)
+    )  # of the window, per frame; of the spectrum, then of the bank, on either side
     last = around(half, None)
     stages = frontend.stages()
     if start is not None:
@@ -66,7 +68,7 @@ def bounds(
     for tap, stage in stages.items():
         if tap not in oracle:
             break
-        value = np.asarray(oracle[tap], np.float64)
+        before, value = value, np.asarray(oracle[tap], np.float64)
         match stage:
             case fe.Input():
                 error = _input_error(value, stage)
@@ -75,13 +77,13 @@ def bounds(
                 error = None if error is None else reference.frames(error, stage)
                 last = around(value, error)
             case fe.Window():
-                half, drift = _window(value, stage, oracle["features/frames"], arithmetic)
+                half, drift = _window(value, stage, before, arithmetic)
                 if error is not None:
                     error = reference.window(stage, value.shape[-1]) * error
                     half += error
                 last = around(value, half)
             case fe.Spectrum():
-                half = _spectrum(value, stage, oracle["features/windowed"], drift, error, arithmetic)
+                half = _spectrum(value, stage, before, drift, error, arithmetic)
                 last = around(value, half)
             case fe.Micro():
                 last = around(value, None)  # integers: equal, or not this front end
