@@ -63,8 +63,8 @@ def test_what_integers_cannot_hold_is_half_a_step_beyond_their_ends() -> None:
     tensor = raw(zero_point=28)  # -78 to 49.5
     edges = array(-78.25, 49.75)
     assert steps.saturated(edges, tensor) == 0.0
-    assert steps.saturated(edges + [-0.001, 0.0], tensor) == 0.5
-    assert steps.saturated(edges + [0.0, 0.001], tensor) == 0.5
+    assert steps.saturated(np.add(edges, [-0.001, 0.0]), tensor) == 0.5
+    assert steps.saturated(np.add(edges, [0.0, 0.001]), tensor) == 0.5
     assert steps.saturated(np.array([100], np.uint8), tensor) == 1.0
     assert steps.saturated([49.0], tensor) == 0.0  # type: ignore[arg-type]
     assert steps.saturated(np.zeros(0), tensor) == 0.0
