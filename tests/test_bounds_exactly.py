@@ -110,6 +110,13 @@ def test_a_window_in_float32() -> None:
     same(half, 2.0 * U * np.abs(FRAMES) + TINY)
 
 
+def test_where_a_window_is_zero_its_weights_are_exact() -> None:
+    w = reference.window(HANN, 4)
+    same(features.weights_error(HANN, 4), [0.0, *(8.0 + 2.0 * w[1:])])
+    same(features.weights_error(fe.Window(name="rectangular", length=2), 4), [0.0, 2.0, 2.0, 0.0])
+    same(features.weights_error(fe.Window(name="hamming", length=1, position="left"), 2), [10.0, 0.0])
+
+
 def test_a_window_in_float64() -> None:
     w = reference.window(HANN, 4)
     own = np.where(w > 0, features.WINDOW, 0.0) + 2.0 * w
@@ -174,6 +181,13 @@ def test_a_bank_is_a_root_of_squares_and_its_own_rounding(monkeypatch: pytest.Mo
     own = U * array(2.0 + features.SUM * math.sqrt(2.0), 2.0 + features.SUM)
     same(features._bank(value, POOLED, half), [2.0 * roots + own * value[0] + 3.0 * TINY])
     same(features._bank(0.0 * value, POOLED, 0.0 * half), np.full((1, 2), 3.0 * TINY))
+
+
+def test_a_banks_own_rounding_grows_with_the_root_of_its_bins() -> None:
+    squares, own = features.bank_error(POOLED)
+    same(squares, [[0.25, 0.0], [0.25, 0.0], [0.0, 1.0]])
+    assert squares.flags.c_contiguous
+    same(own, U * array(2.0 + 2.0 * math.sqrt(2.0), 4.0))
 
 
 # ---- The walk ----

@@ -124,11 +124,13 @@ def _without_emphasis(y: Array, a: float) -> Array:
     return np.convolve(y, np.copysign(1.0, a) ** np.arange(len(kernel)) * kernel)[: len(y)]
 
 
-@lru_cache(maxsize=64)
-def _weights_error(s: fe.Window, frame: int) -> Array:
+def weights_error(s: fe.Window, frame: int) -> Array:
     """How far a window's weights and the products with them may be off, in roundoffs times the sample, `[frame]`."""
     w = reference.window(s, frame)
     return (WINDOW * (w != 0) if s.name != "rectangular" else 0.0) + 2.0 * w
+
+
+_weights_error = lru_cache(maxsize=64)(weights_error)
 
 
 def _window(value: Array, s: fe.Window, frames: Array, arithmetic: Arithmetic) -> tuple[Array, Array]:
@@ -177,14 +179,16 @@ def _spectrum(
     return half
 
 
-@lru_cache(maxsize=64)
-def _bank_error(frontend: fe.Frontend) -> tuple[Array, Array]:
+def bank_error(frontend: fe.Frontend) -> tuple[Array, Array]:
     """Squares of a bank's weights `[bins, bands]`, and its own rounding in units of each band `[bands]`.
 
     Weights are rounded once (U each), and a positive sum of n products rounds with about sqrt(n).
     """
     bank = reference.bank(frontend)
     return np.square(bank).T.copy(), U * (2.0 + SUM * np.sqrt(np.count_nonzero(bank, axis=1)))
+
+
+_bank_error = lru_cache(maxsize=64)(bank_error)
 
 
 def _bank(value: Array, frontend: fe.Frontend, half: Array) -> Array:
