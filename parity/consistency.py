@@ -70,6 +70,8 @@ def check(path: Path, file: File, frontend: fe.Frontend) -> None:
             fail(f"{here}.frames", f"{a.frames} is not a number of frames", "write how many the file takes")
         if a.format == "torch" and (a.network is None or ":" not in a.network):
             fail(f"{here}.network", "PyTorch weights need the code of their network", "network = 'model.py:build'")
+    if file.model.ranges is not None and Path(file.model.ranges).name != file.model.ranges:
+        fail("model.ranges", f"{file.model.ranges!r} is not a file beside {path.name}", 'ranges = "ranges.json"')
     _check_shape(path, file, frontend)
     if file.streaming is not None and (wrong := _unstreamable(file, file.streaming, frontend)) is not None:
         fail("streaming", *wrong)

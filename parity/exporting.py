@@ -298,7 +298,7 @@ def _quantized(
     new: Path, how: Export, trained: Artifact, network: torch.nn.Module, float_onnx: bytes, data: Path | None
 ) -> tuple[Made, list[str]]:
     """Write the files of fewer bits that system.toml declares; also those kept, for want of speech to calibrate on."""
-    from parity import quantizing, torch_quantizing
+    from parity import calibration, quantizing, torch_quantizing
 
     formats = ("onnx", "tflite", "torchscript-int8")
     wanted = [a for a in _declared(new) if a["format"] in formats and a["precision"] != "float32"]
@@ -306,9 +306,13 @@ def _quantized(
         return {}, []
     source, taps, axes = system.load(new).decision.source, list(trained.taps), trained.input.layout
     fixed = of_one(how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()}))
-    real = [] if data is None else quantizing.calibration(system.load(new), data)
+    real = [] if data is None else calibration.features(system.load(new), data)
     made: Made = {}
     kept: list[str] = []
+    if (ranges := tomllib.loads((new / system.FILE).read_text())["model"].get("ranges")) is not None and not real:
+        kept.append(ranges)
+    elif ranges is not None:
+        made[ranges] = calibration.taken(system.load(new), real), versions(["numpy", "onnx"])
     for a in wanted:
         by_torch = a["format"] == "torchscript-int8"
         calibrated = by_torch or a["precision"] in quantizing.CALIBRATED

@@ -228,7 +228,7 @@ class Judge:
         if derived is not None:
             arrays |= {"derived_lo": derived.lo, "derived_hi": derived.hi}
         if raw is not None:
-            more |= {"step": raw.scale, "zero_point": raw.zero_point}
+            more |= {"step": raw.scale, "zero_point": raw.zero_point, "saturated": steps.saturated(x.value, raw)}
             if judged.index is not None and judged.index != ():
                 more |= {"integer": int(raw.integers[judged.index])}
             arrays |= {

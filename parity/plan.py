@@ -61,7 +61,8 @@ def _specs(kind: registry.Kind, asked: Sequence[str]) -> list[str]:
     """The plugins asked for, or all that are installed, without those that take part only when they are named."""
     if asked:
         for spec in asked:
-            registry.find(kind, spec)
+            if registry.find(kind, spec).internal:
+                raise ConfigError(f"{spec!r} derives bounds and isn't compared", "see `parity list` for what is")
         return list(dict.fromkeys(asked))
     return [name for name, p in registry.plugins(kind).items() if not (p.missing or p.by_name)]
 

@@ -110,6 +110,8 @@ class Artifact:
     """Values of the frame before that a file of raw audio wants in front of each frame; zeros before the first."""
     constants: Mapping[str, int | float] = field(default_factory=dict)
     """More inputs, by name: the same number for every piece."""
+    ranges: str | None = None
+    """What each tensor of a float network ranged over while its files of integers were calibrated: a ranges.json."""
     reset: str | None = None
     """Method by which a file that keeps its memory to itself forgets (TorchScript)."""
 

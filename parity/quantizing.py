@@ -19,40 +19,14 @@ import keras
 import numpy as np
 import onnx
 import tensorflow as tf
-import threadpoolctl  # type: ignore[import-untyped,unused-ignore]
 from onnxruntime import quantization
 
-from parity import layout, registry, system, training
-from parity.protocols import Array, Clip
+from parity import layout
+from parity.protocols import Array
 
-CALIBRATION = 320
-"""Clips that the ranges of int8 tensors are taken from."""
-_FEATURES = ("librosa", "numpy", "microfrontend")
-"""Backends to calibrate by, the first that honours the recipe."""
 CALIBRATED = ("int8", "uint8")
 """Precisions whose ranges come from real clips."""
 _IO = {"int8": tf.int8, "uint8": tf.uint8}
-
-
-def calibration(of: system.System, data: Path, count: int = CALIBRATION) -> list[Array]:
-    """Features `[frames, bands]` of about `count` clips of training speakers, evenly spread over a folder of words.
-
-    `data` is laid out like Speech Commands. SystemExit where it holds none.
-    """
-    clips = [r for r in training.recordings(data, of.labels) if r.split == "train"]
-    if not clips:
-        raise SystemExit(f"{data} has no clip of a training speaker\nhint: name a folder like Speech Commands")
-    backend = next(
-        b for name in _FEATURES if (b := registry.create("backend", name)).supports(of.frontend) is None
-    )  # fmt: skip
-    tap, out = of.frontend.output, []
-    # Sums of several threads differ in their last bit, and so would the ranges and every byte that follows.
-    with threadpoolctl.threadpool_limits(1):
-        for clip in training.progress(clips[:: max(1, len(clips) // count)][:count], f"calibration of {of.name}"):
-            samples = training.read(clip.path, of.frontend.input.rate)
-            (taps,) = backend.features([Clip("", samples, of.frontend.input.rate, "")], of.frontend, frozenset({tap}))
-            out.append(np.asarray(taps[tap]))
-    return out
 
 
 def to_tflite(fixed: keras.Model, precision: str, axes: str, examples: Sequence[Array] = ()) -> bytes:

@@ -68,6 +68,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     zero_point: int | None = None
     integer: int | None = None
     """The candidate's own integer where its worst element is."""
+    saturated: float = 0.0
+    """Share of the elements (0 to 1) whose right value leaves what the candidate's tensor of integers can hold."""
     outside: float = 0.0
     near_tie: bool = False
     gap: str = ""
@@ -115,6 +117,10 @@ class TapSummary(msgspec.Struct, kw_only=True):
     """The first failure, or what came closest to its bound."""
     tie: str = ""
     """The first near tie: its clip, the two labels, and the golden's lead."""
+    saturated: int = 0
+    """Clips on which right values leave what the candidate's tensor of integers can hold, and"""
+    most_saturated: float = 0.0
+    """the largest share of a clip's elements that do."""
     own: Verdict | None = None
     """The worst by its isolated error, among the clips that fail."""
     since: dict[str, int] = {}
@@ -239,6 +245,8 @@ class Recorder:
             summary.worst = v
         summary.counts[v.outcome] = summary.counts.get(v.outcome, 0) + 1
         summary.near_ties += v.near_tie
+        summary.saturated += v.saturated > 0.0
+        summary.most_saturated = max(summary.most_saturated, v.saturated)
         if v.near_tie and not summary.tie:
             summary.tie = f"{v.clip}: {v.message.removeprefix('near tie: ')}"
         if v.own_outcome and (summary.own is None or own_severity(v) > own_severity(summary.own)):

@@ -32,6 +32,8 @@ class Plugin:
     """The format that a runtime reads; '' where it isn't known beforehand."""
     by_name: bool = False
     """Takes part in a run only when it is named."""
+    internal: bool = False
+    """Works for parity itself: it is neither listed nor compared."""
     any_of: bool = False
     """One of the packages it needs is enough."""
     takes: str = ""
@@ -89,7 +91,7 @@ _BUILTIN = (
     Plugin("onnx-reference", "runtime", "parity.runtimes.onnx_reference:OnnxReferenceRuntime", (("onnx", "onnx"),),
            "onnx", reads="onnx", by_name=True),
     Plugin("monte-carlo", "runtime", "parity.runtimes.monte_carlo:MonteCarloRuntime", (("onnx", "onnx"),),
-           "onnx", reads="onnx", by_name=True),
+           "onnx", reads="onnx", internal=True),
 )  # fmt: skip
 
 
@@ -102,10 +104,15 @@ _TAKES = {p.name: p.takes for p in _BUILTIN if p.takes}
 
 def plugins(kind: Kind) -> dict[str, Plugin]:
     """Every plugin of a kind by name: the built-in ones in their order, then entry points sorted by name."""
-    found = {p.name: p for p in _BUILTIN if p.kind == kind}
+    found = {p.name: p for p in _BUILTIN if p.kind == kind and not p.internal}
     for point in sorted(importlib.metadata.entry_points(group=f"parity.{kind}s"), key=lambda p: p.name):
         found.setdefault(point.name, Plugin(point.name, kind, point.value))
     return found
+
+
+def installed(name: str) -> bool:
+    """Whether what a built-in plugin needs is here."""
+    return not next(p for p in _BUILTIN if p.name == name).missing
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -140,6 +147,7 @@ def find(kind: Kind, spec: str) -> Plugin:
     """The plugin that a spec names, installed. ConfigError for an unknown name, MissingExtra for what it lacks."""
     name, _ = parse(spec)
     known = plugins(kind)
+    known |= {p.name: p for p in _BUILTIN if p.internal and p.name == name}
     if name not in known:
         if (first := name.partition(":")[0]) in known and ":" in name:
             raise ConfigError(f"{spec!r} is no option of {kind} {first!r}", f"write {first}:key=value,key=value")

@@ -18,6 +18,8 @@ class Model:
     taps: tuple[Tap, ...] = ("model/logits",)
     shape: tuple[int | Literal["any"], int] | None = None
     reference: str | None = None
+    ranges: str | None = None
+    """File beside it: what each tensor ranged over while files of integers were calibrated (`parity models ranges`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -149,7 +149,7 @@ def bounded_by(of: system.System, precisions: Iterable[str], target: Target) -> 
     there is none, it can't be done for it, or what does it isn't installed: then they must be declared.
     """
     artifact = networks.source(of)
-    if artifact is None or registry.plugins("runtime")[networks.RUNTIME].missing:
+    if artifact is None or not registry.installed(networks.RUNTIME):
         return None
     if isinstance(target.describe("runtime", networks.RUNTIME, [artifact]).answers[0], Unsupported):
         return None

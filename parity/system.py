@@ -60,6 +60,8 @@ class System:
     unbuilt: tuple[Artifact, ...] = ()
     """The artifacts whose files aren't there, without a digest."""
     published: Published | None = None
+    ranges: str | None = None
+    """The file in `folder` that has what each tensor ranged over while files of integers were calibrated."""
     changed: tuple[str, ...] = ()
     """Files that aren't the ones that artifacts.json beside system.toml lists, one sentence each."""
     anchor: Anchor = field(default_factory=Anchor)
@@ -123,7 +125,7 @@ def load(path: Path) -> System:
     artifacts, unbuilt, not_built = _built(path, file, frontend, file.artifacts)
     found = System(
         name=file.name, folder=path.parent, description=file.description, frontend=frontend, labels=file.labels,
-        taps=file.model.taps, decision=file.decision, reference=file.model.reference,
+        taps=file.model.taps, decision=file.decision, reference=file.model.reference, ranges=file.model.ranges,
         artifacts=artifacts, not_built=not_built, unbuilt=unbuilt, published=file.published, anchor=file.anchor,
         streaming=None if file.streaming is None else _streaming(path, file, frontend, file.streaming),
     )  # fmt: skip
@@ -179,12 +181,14 @@ def _artifact(path: Path, file: File, frontend: fe.Frontend, a: ArtifactTable, m
         # A file beside this one, or a module on the path.
         network = f"{path.parent / module}:{attribute}" if module.endswith(".py") else a.network
     shape = file.model.shape or ("any", frontend.bands)
+    ranges = path.parent / file.model.ranges if file.model.ranges is not None and a.precision == "float32" else None
     return Artifact(
         system=file.name, format=a.format, precision=a.precision, path=str(model), input=a.input,
         sha256=_sha256(model) if model.is_file() else "",
         taps={t: a.taps[t] for t in [*file.model.taps, *(s.tap for s in a.state)] if t in a.taps}, network=network,
         shape=(None if shape[0] == "any" else shape[0], shape[1]), frames=a.frames, kernels=a.kernels,
         state=a.state, context=a.context, constants=dict(a.constants), reset=a.reset,
+        ranges=None if ranges is None else str(ranges),
     )  # fmt: skip
 
 

@@ -55,9 +55,14 @@ def name(tap: Tap, precision: str, path: str) -> str:
     return f"{tap}:{precision}:{path}"
 
 
+def _known(artifact: Artifact, precision: str) -> bool:
+    """Whether what a precision rounds is known: of integers by the ranges that they were calibrated to."""
+    return precision in PRECISIONS and (not PRECISIONS[precision].levels or artifact.ranges is not None)
+
+
 def bounded(artifact: Artifact, precisions: Iterable[str]) -> Artifact:
     """The artifact with the half-widths of the precisions that can be derived as taps of it."""
-    known = [p for p in sorted(set(precisions)) if p in PRECISIONS]
+    known = [p for p in sorted(set(precisions)) if _known(artifact, p)]
     ports = {
         name(tap, precision, path): port
         for tap, port in artifact.taps.items() for precision in known for path in PATHS
@@ -112,7 +117,7 @@ def interval(value: Array, half: Array) -> Interval:
 def derivable(system: System, tap: Tap, precision: str, path: str) -> bool:
     """Whether the bound of a tap of a file of this precision follows from arithmetic: then nobody may declare it."""
     artifact = source(system)
-    if artifact is None or tap not in artifact.taps or precision not in PRECISIONS:
+    if artifact is None or tap not in artifact.taps or not _known(artifact, precision):
         return False
     return held(precision, path) is not None
 

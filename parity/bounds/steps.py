@@ -18,6 +18,14 @@ def rounded(x: Interval, raw: Raw) -> Interval:
                     np.maximum(x.value, np.clip(x.hi, low, high) + half))  # fmt: skip
 
 
+def saturated(value: Array, raw: Raw) -> float:
+    """Share of the elements (0 to 1) whose right value is half a step beyond what the tensor's integers can hold."""
+    held = np.iinfo(raw.integers.dtype)
+    low, high = (raw.scale * (float(end) - raw.zero_point) for end in (held.min, held.max))
+    v = np.asarray(value, np.float64)
+    return float(((v < low - 0.5 * raw.scale) | (v > high + 0.5 * raw.scale)).mean()) if v.size else 0.0
+
+
 def unlike(given: Raw | None, kernels: Raw | None) -> str | None:
     """Of one file there is one scale and one zero point: what is wrong where a runtime states others."""
     if given is None or kernels is None:

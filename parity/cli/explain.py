@@ -14,23 +14,26 @@ from parity.cli.group import cli
 @click.argument("folder", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--system", "systems", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
+@click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--clip", "clips", multiple=True, metavar="NAME", help="From these clips only. Repeatable.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What is printed.")
 @click.option("--verbose", "-v", is_flag=True, help="All settings that can't be told apart, not the first few.")
-def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], clips: tuple[str, ...], form: str,
-            verbose: bool) -> None:  # fmt: skip
-    """Name the setting, or the two, that explain why a run's features differ.
+def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], runtimes: tuple[str, ...],
+            clips: tuple[str, ...], form: str, verbose: bool) -> None:  # fmt: skip
+    """Name the setting, or the two, that explain why a run's features or activations differ.
 
     RUN is a folder under reports/. Of each backend that failed the arrays that the run kept are held to the oracle with
-    one setting changed, then two: window, hop, mel scale, offset, gain and so on. 100 % is said where every element of
-    every tap that was kept is within its bound. Nothing is run; exit code 2 where there is nothing to explain.
+    one setting changed, then two: window, hop, mel scale, offset, gain and so on. Of each network that failed they are
+    held to its float32 ONNX graph with something in it changed: gates, padding, a bias, BatchNorm, one weight and so
+    on. 100 % is said where every element of every tap that was kept is within its bound. The candidate isn't run;
+    exit code 2 where there is nothing to explain.
     """
     import msgspec
 
     from parity.explain import runs, wording
 
     found = []
-    for explanation in runs.explained(folder, systems, backends, clips):
+    for explanation in runs.explained(folder, systems, backends, clips, runtimes):
         found.append(explanation)
         if form == "text":
             for line in wording.lines(explanation, 1000 if verbose else wording.ALSO):

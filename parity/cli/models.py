@@ -1,4 +1,4 @@
-"""`parity models`: list, weigh, check, train, export, build."""
+"""`parity models`: list, weigh, check, train, export, build, take ranges."""
 
 from __future__ import annotations
 
@@ -138,6 +138,37 @@ def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | 
     (found,) = system.find([name])
     for path in golden_export.models(found, out or Path("models-export") / found.name):
         click.echo(f"wrote {shown(path)}")
+
+
+@models.command("ranges")
+@click.argument("name", metavar="SYSTEM", shell_complete=complete(system_names))
+@click.option("--audio", type=PATH, metavar="DIR",
+              help="Speech like Speech Commands. Default: $PARITY_DATA/speech_commands.")  # fmt: skip
+def take_ranges(name: str, audio: Path | None) -> None:
+    """Write down what each tensor of a system's network ranges over on the clips that int8 files are calibrated on.
+
+    What a file of integers may round is derived from these ranges, never from the file's own: a file that is badly
+    quantized doesn't widen its bounds. An export takes them too.
+    """
+    from parity import golden, registry, system
+    from parity.errors import ConfigError
+
+    (found,) = system.find([name])
+    if audio is None and not os.environ.get("PARITY_DATA"):
+        raise ConfigError("no speech to take ranges from", "name a folder like Speech Commands: --audio DIR")
+    data = audio or Path(os.environ["PARITY_DATA"]) / "speech_commands"
+    if not data.is_dir():
+        raise ConfigError(f"{data} is not a folder", "name a folder like Speech Commands: --audio DIR")
+    registry.find("runtime", "torch")  # MissingExtra says what to install
+    registry.find("runtime", "monte-carlo")
+    from parity import calibration
+
+    inputs = calibration.features(found, data)
+    path = found.folder / (found.ranges or calibration.FILE)
+    golden.write_atomic(path, calibration.taken(found, inputs))
+    click.echo(f"wrote {shown(path)}, from {len(inputs)} clips")
+    if found.ranges is None:
+        click.echo(f'to use it: write ranges = "{path.name}" under [model] of {shown(found.folder / system.FILE)}')
 
 
 @models.command(context_settings=_PASS)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from parity import evidence, records
 from parity import frontend as fe
+from parity import system as known
 from parity.errors import ConfigError, NothingCompared
 from parity.evidence import Evidence
 from parity.explain.explanation import Explanation
 from parity.explain.features import explain
+from parity.localize import title
 
 
 def explained(
-    folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = ()
-) -> Iterator[Explanation]:
+    folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = (),
+    runtimes: Sequence[str] = (),
+) -> Iterator[Explanation]:  # fmt: skip
     """One explanation a failing candidate, in the order of the evidence; no names mean all.
+
+    A network that is wrong on the golden's features isn't explained once more on each backend's.
 
     ConfigError for a folder that is no run; NothingCompared where nothing of what was asked for was kept.
     """
@@ -25,31 +31,50 @@ def explained(
     for name in systems:
         if name not in run.systems:
             raise ConfigError(f"{folder} has no system {name!r}", f"it has {', '.join(sorted(run.systems)) or 'none'}")
-    kept = [e for e in evidence.read(folder) if e.path == "features"]
+    kept = list(evidence.read(folder))
+    alone = {(e.system, e.runtime, e.precision) for e in kept if e.path == "isolated"}
+    kept = [
+        e for e in kept
+        if e.path in ("features", "isolated") or (e.system, e.runtime, e.precision) not in alone
+    ]  # fmt: skip
     if not kept:
         raise NothingCompared(*_nothing(run, folder))
     asked = [
         e for e in kept
         if (not systems or e.system in systems) and (not backends or e.backend in backends)
-        and (not clips or e.clip.name in clips)
+        and (not clips or e.clip.name in clips) and (not runtimes or e.runtime in runtimes)
     ]  # fmt: skip
     if not asked:
-        there = sorted({f"{e.system} · {e.backend} · {e.clip.name}" for e in kept})
+        there = sorted({f"{title(e.system, e.backend, e.runtime, e.precision)} · {e.clip.name}" for e in kept})
         raise NothingCompared("nothing was kept of what was asked for", f"there is {'; '.join(there)}")
     return _each(run, asked)
 
 
 def _each(run: records.Run, asked: Sequence[Evidence]) -> Iterator[Explanation]:
     for group, members in groupby(asked, key=lambda e: e.group):
-        yield explain(fe.from_plain(run.systems[group[0]]["frontend"]), list(members))
+        about = run.systems[group[0]]
+        if group[-1] == "features":
+            yield explain(fe.from_plain(about["frontend"]), list(members))
+        else:
+            yield _network(about, list(members))
+
+
+def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanation:
+    """A network's, by the graph of its system as it is now. ConfigError where the system has changed since."""
+    from parity.explain import networks  # imports onnx, which the features' explanations do without
+
+    system = known.load(Path(about["folder"]))
+    if system.frontend.digest != fe.from_plain(about["frontend"]).digest:
+        raise ConfigError(f"{system.name} has another recipe now than in the run", "make the run again")
+    return networks.explain(system, members)
 
 
 def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:
     """Why there is nothing to explain, and what to do."""
-    failing = [s for s in run.summaries if s.path == "features" and s.worst.outcome in ("fail", "missing", "error")]
+    failing = [s for s in run.summaries if s.worst.outcome in ("fail", "missing", "error")]
     if not failing:
-        return f"no backend's features failed in {folder}: there is nothing to explain", "parity run says what failed"
+        return f"nothing failed in {folder}: there is nothing to explain", "parity run says what was compared"
     return (
-        f"{folder} kept no arrays of the features that failed",
-        "make the run again with this version of parity, which keeps some of each failing backend",
+        f"{folder} kept no arrays of what failed",
+        "make the run again with this version of parity, which keeps some of all that fails",
     )

@@ -17,8 +17,13 @@ from onnx.reference import ReferenceEvaluator
 
 from parity.errors import ModelError
 from parity.networks.arithmetic import Arithmetic, Exact
-from parity.networks.operators import MOVES, OPERATORS, constant_matmul
+from parity.networks.operators import CUTS, MOVES, OPERATORS, constant_matmul
 from parity.protocols import Array
+
+_MOVED = frozenset((
+    "Concat", "Dropout", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+))  # fmt: skip
+"""Operators that may as well come before an activation that cuts off: each number stays, or the largest of some."""
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 
@@ -79,6 +84,12 @@ class Graph:
         self.tensors = {name for n in double.graph.node for name in n.output}
         self.constants: set[str] = set(self._evaluator.rt_inits_)
         self.operators = {name: n.op_type for n in double.graph.node for name in n.output}
+        self.before: dict[str, str] = {}
+        """Tensor -> the name under which `run` gives it as it would be without the last activation that cut it off,
+        if one did and its numbers were only moved about since."""
+        for node in double.graph.node:
+            if node.op_type in CUTS or (node.op_type in _MOVED and any(x in self.before for x in node.input)):
+                self.before[node.output[0]] = f"{node.output[0]}:before"
 
     def run(
         self, feed: Mapping[str, Array], wanted: Iterable[str], arithmetic: Arithmetic | None = None
@@ -87,6 +98,7 @@ class Graph:
         how = arithmetic or Exact()
         kept, out = set(wanted), {}
         values: dict[str, Any] = {"": None, **self._evaluator.rt_inits_}
+        uncut = self._uncut(kept)
         known = set(self.constants)
         for name, x in feed.items():
             values[name] = how.tensor(name, np.asarray(x, np.float64)) if np.issubdtype(x.dtype, np.floating) else x
@@ -98,6 +110,11 @@ class Graph:
                 raise
             except Exception as e:  # shapes that don't fit, an attribute that isn't known
                 raise ModelError(f"{node.op_type} can't be run in float64: {e}", "declare the bounds") from None
+            if node.output[0] in uncut:
+                at = self.before[node.output[0]]
+                values[at] = self._before(i, node, values, known)
+                if at in kept:
+                    out[at] = values[at]
             if all(name in known for name in node.input if name):
                 known |= set(node.output)
             for name, value in zip(node.output, results, strict=False):
@@ -110,6 +127,20 @@ class Graph:
                 if self._last_use.get(name) == i and name not in self.constants:
                     values.pop(name, None)
         return out
+
+    def _uncut(self, wanted: set[str]) -> set[str]:
+        """The tensors that are needed as they would be without their activation."""
+        needed = {name for name, at in self.before.items() if at in wanted}
+        for node in reversed(self._evaluator.rt_nodes_):
+            if node.output[0] in needed and node.op_type not in CUTS:
+                needed |= {name for name in node.input if name in self.before}
+        return needed
+
+    def _before(self, i: int, node: Any, values: Mapping[str, Any], known: set[str]) -> Any:
+        if node.op_type in CUTS:
+            return values[node.input[0]]
+        inputs = [values[self.before.get(name, name)] for name in node.input]
+        return self._results(i, node, inputs, known, Exact())[0]
 
     def _results(self, i: int, node: Any, inputs: Sequence[Any], known: set[str], how: Arithmetic) -> Sequence[Any]:
         kind = node.op_type

@@ -62,7 +62,7 @@ def conv(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
     x, w, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
     groups, kernel = a.get("group", 1), w.shape[2:]
     stored = arithmetic.weights(w, 0)
-    seen = _windows(arithmetic.operand(x), kernel, a, 0.0)
+    seen = _windows(arithmetic.operand(x, w), kernel, a, 0.0)
     out, per = seen.shape[2 : 2 + len(kernel)], w.shape[1]
     depthwise = per == 1 and groups == x.shape[1] and w.shape[0] == groups
 
@@ -118,7 +118,7 @@ def gemm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
         raise ModelError("Gemm that transposes its first input isn't derived", "declare its bound")
     w = w if a.get("transB") else w.T  # [out, in]
     stored = arithmetic.weights(w, 0)
-    y = np.matmul(arithmetic.operand(x)[:, None, :], np.swapaxes(stored, 1, 2))[:, 0] * a.get("alpha", 1.0)
+    y = np.matmul(arithmetic.operand(x, w)[:, None, :], np.swapaxes(stored, 1, 2))[:, 0] * a.get("alpha", 1.0)
     if len(inputs) > 2 and inputs[2] is not None:
         y = y + a.get("beta", 1.0) * arithmetic.bias(inputs[2])
     scale = a.get("alpha", 1.0) ** 2
@@ -130,7 +130,7 @@ def constant_matmul(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic
     x, w = inputs
     stored = arithmetic.weights(w, w.ndim - 1)
     stored = stored.reshape(len(stored), *[1] * (x.ndim - 1 - w.ndim), *w.shape) if x.ndim > w.ndim + 1 else stored
-    y = np.matmul(arithmetic.operand(x), stored)
+    y = np.matmul(arithmetic.operand(x, w), stored)
     if w.ndim > 2:
         return [arithmetic.rounded(y, w.shape[-2])]
     return [arithmetic.rounded(y, w.shape[-2], terms=lambda: np.square(x[:1]) @ np.square(w))]
@@ -198,7 +198,7 @@ def lstm(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequen
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         c = np.zeros((n, hidden)) if c0 is None else c0[d]
         for t in range(time)[::step]:
-            taken, kept = arithmetic.operand(x[t]), arithmetic.operand(h)
+            taken, kept = arithmetic.operand(x[t], w[d]), arithmetic.operand(h, r[d])
             gates = np.matmul(taken[:, None], ww)[:, 0] + np.matmul(kept[:, None], rr)[:, 0] + bias
             terms = functools.partial(_squares, x[t], w[d], h, r[d])
             gates = arithmetic.rounded(gates, x.shape[2] + hidden, terms=terms)
@@ -224,13 +224,15 @@ def gru(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequenc
         bw, br = arithmetic.bias(both[: 3 * hidden]), arithmetic.bias(both[3 * hidden :])
         h = np.zeros((n, hidden)) if h0 is None else h0[d]
         for t in range(time)[::step]:
-            taken = np.matmul(arithmetic.operand(x[t])[:, None], ww)[:, 0] + bw
-            kept = np.matmul(arithmetic.operand(h)[:, None], rr[..., : 2 * hidden])[:, 0] + br[:, : 2 * hidden]
+            taken = np.matmul(arithmetic.operand(x[t], w[d])[:, None], ww)[:, 0] + bw
+            kept = np.matmul(arithmetic.operand(h, r[d])[:, None], rr[..., : 2 * hidden])[:, 0] + br[:, : 2 * hidden]
             terms = functools.partial(_squares, x[t], w[d][: 2 * hidden], h, r[d][: 2 * hidden])
             gates = arithmetic.rounded(taken[:, : 2 * hidden] + kept, x.shape[2] + hidden, terms=terms)
             z, reset = (arithmetic.rounded(sigmoid(g), 1) for g in np.split(gates, 2, axis=1))
             before = h if a.get("linear_before_reset") else reset * h
-            inner = np.matmul(arithmetic.operand(before)[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
+            inner = (
+                np.matmul(arithmetic.operand(before, r[d])[:, None], rr[..., 2 * hidden :])[:, 0] + br[:, 2 * hidden :]
+            )
             inner = arithmetic.rounded(inner, hidden)
             inner = reset * inner if a.get("linear_before_reset") else inner
             terms = functools.partial(_squares, x[t], w[d][2 * hidden :])
@@ -252,6 +254,9 @@ OPERATORS: Mapping[str, Operator] = {
     "LSTM": lstm,
     "GRU": gru,
 }
+
+CUTS = ("Relu", "Clip")
+"""Activations that let numbers through as they are, or give the end of what they let through."""
 
 MOVES = frozenset((
     "Abs", "ArgMax", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Dropout", "Equal", "Expand", "Flatten",

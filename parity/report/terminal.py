@@ -33,6 +33,7 @@ from parity.report.wording import (
     own,
     published,
     same_confusion,
+    saturated,
     shorten,
 )  # fmt: skip
 from parity.taps import MODEL_INPUT
@@ -186,6 +187,10 @@ def _notes(screen: _Screen, run: Run) -> None:
     if ties := near_ties(run):
         screen.heading("Near ties (another label, where the golden's lead is within the bound; passed)")
         for words in ties:
+            screen.line(one_line(words), indent=2)
+    if lines := saturated(run):
+        screen.heading("Saturated (right values beyond what a file's integers hold: louder than it was calibrated on)")
+        for words in lines:
             screen.line(one_line(words), indent=2)
     for kind, words in (("met", "Known gaps"), ("unmet", "Known gaps that matched no failure: mend or remove them")):
         if gaps := run.gaps.get(kind):

@@ -141,6 +141,24 @@ def near_ties(run: Run) -> list[str]:
     return lines
 
 
+def saturated(run: Run) -> list[str]:
+    """A line a model: at which taps right values leave what its integers can hold, isolated: a finding of its own."""
+    found: dict[str, list[TapSummary]] = {}
+    for s in run.summaries:
+        if s.saturated and s.path == "isolated":
+            found.setdefault(f"{s.system} · {s.precision}", []).append(s)
+    lines = []
+    for who, summaries in found.items():
+        worst = max(summaries, key=lambda s: s.most_saturated)
+        taps = list(dict.fromkeys(s.tap for s in summaries))
+        others = f" and {len(taps) - 1} more taps" if len(taps) > 1 else ""
+        lines.append(
+            f"{who}: {worst.tap}{others}, up to {100.0 * worst.most_saturated:.2g} % of a clip's elements, "
+            f"on {count(worst.saturated, 'clip')} of {sum(worst.counts.values())}"
+        )
+    return lines
+
+
 def not_compared(run: Run) -> list[tuple[str, list[str]]]:
     """Reasons, and the pairs that weren't compared for each."""
     reasons: dict[str, list[str]] = {}

@@ -217,6 +217,12 @@ def layers(network: Any, shape: Sequence[int], form: str) -> list[Layer]:
     return found + _others(network, shape, covered, form)
 
 
+def normalized(network: Any, shape: Sequence[int]) -> list[tuple[Any, Any]]:
+    """Each convolution with the batch normalization that follows it, in the order of their names in the network."""
+    modules = dict(network.named_modules())
+    return [(modules[name], bn) for name, (_, bn) in _Seen(network, shape).norms.items()]
+
+
 def _others(network: Any, shape: Sequence[int], covered: set[int], form: str) -> list[Layer]:
     """Tensors that are in no layer: a network's own. One channel by channel is looked for as it was trained.
 

@@ -126,10 +126,14 @@ def with_rules(root: Path, change: Callable[[str], str]) -> Path:
     return root
 
 
+INTEGERS: dict[str, Any] = {"runtimes": ("tflite",), "precisions": ("int8",)}
+"""How kernels round integers isn't derived."""
+
+
 def test_no_rule_for_a_tap_is_a_configuration_error(local: LocalTarget, tmp_path: Path) -> None:
     root = with_rules(rig.goldens(tmp_path / "golden", ONE), lambda t: t.replace('"model/relu3"', '"model/other"'))
-    with pytest.raises(ConfigError, match="no rule says how far model/relu3") as error:
-        rig.run(local, root, tmp_path / "reports", runtimes=("onnxrt",))
+    with pytest.raises(ConfigError, match=r"no rule says how far model/relu3 .*int8, deployment") as error:
+        rig.run(local, root, tmp_path / "reports", **INTEGERS)
     assert error.value.exit_code == CONFIG
     assert "tolerances.toml" in str(error.value.hint)
     assert rig.left_over(tmp_path / "reports") == []
@@ -138,7 +142,14 @@ def test_no_rule_for_a_tap_is_a_configuration_error(local: LocalTarget, tmp_path
 def test_no_rules_at_all_is_a_configuration_error(local: LocalTarget, tmp_path: Path) -> None:
     root = with_rules(rig.goldens(tmp_path / "golden", ONE), lambda _: "")
     with pytest.raises(ConfigError, match="no rule says"):
-        rig.run(local, root, tmp_path / "reports")
+        rig.run(local, root, tmp_path / "reports", **INTEGERS)
+
+
+def test_what_is_derived_needs_no_rule(local: LocalTarget, tmp_path: Path) -> None:
+    root = with_rules(rig.goldens(tmp_path / "golden", ONE), lambda _: "")
+    done = rig.run(local, root, tmp_path / "reports")
+    assert done.exit_code == 0
+    assert {s.worst.rule for s in done.summaries if s.worst.tap.startswith("model/")} == {"derived"}
 
 
 @pytest.mark.parametrize("why", ['why = ""', 'why = "  "', ""])
