@@ -54,7 +54,9 @@ def _each(run: records.Run, asked: Sequence[Evidence]) -> Iterator[Explanation]:
     for group, members in groupby(asked, key=lambda e: e.group):
         about = run.systems[group[0]]
         if group[-1] == "features":
-            yield explain(fe.from_plain(about["frontend"]), list(members))
+            held = list(members)
+            arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
+            yield explain(fe.from_plain(about["frontend"]), held, arithmetic)
         else:
             yield _network(about, list(members))
 
