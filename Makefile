@@ -4,7 +4,7 @@ RUN := .venv
 DEV := .venv-dev
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: programs run test unit lint bench proof build-models clean
+.PHONY: programs run test unit lint bench proof mutants build-models clean
 
 run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
@@ -26,6 +26,10 @@ bench: $(DEV)/.ready
 
 proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
+
+# Half an hour: every operator, number and word of what judges is changed, one at a time; each time a test must fail.
+mutants: $(DEV)/.ready
+	$(DEV)/bin/python -m tests.mutation
 
 # What is too large to be committed, trained on the speech in PARITY_DATA; then everything of it is compared, and its faults are planted.
 build-models: $(DEV)/.ready
@@ -51,4 +55,4 @@ programs:
 	  apt-get install -y --no-install-recommends gcc libc6-dev octave; }
 
 clean:
-	rm -rf $(RUN) $(DEV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(RUN) $(DEV) mutants mutants.log build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

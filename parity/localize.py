@@ -121,8 +121,8 @@ def pairs(run: Run) -> list[Pair]:
         own[system, "", runtime, precision, target] = {}
     found = []
     for (system, backend, runtime, precision, target), mine in sorted(own.items()):
-        alone = isolated.get((system, runtime, precision, target), {}) if runtime else {}
-        held = deployment.get((system, runtime, precision, target), {}) if runtime else {}
+        alone = isolated.get((system, runtime, precision, target), {})
+        held = deployment.get((system, runtime, precision, target), {})
         taps = sorted(mine.keys() | alone.keys() | held.keys(), key=lambda tap: steps[system, tap])
         rows = tuple(Row(tap, mine.get(tap), alone.get(tap), held.get(tap)) for tap in taps)
         found.append(Pair(system, backend, runtime, precision, target, rows))

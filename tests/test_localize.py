@@ -6,7 +6,22 @@ import math
 
 import pytest
 
-from parity.localize import Since, erring, first_failures, flow, follows_from, number, pairs, place, since, title
+from parity.localize import (
+    Since,
+    badness,
+    erring,
+    first_failures,
+    flow,
+    follows_from,
+    hertz,
+    number,
+    pairs,
+    passes_alone,
+    place,
+    since,
+    title,
+    title_of,
+)
 from parity.records import Run, TapSummary, Verdict
 
 from .report.made import FEATURES, HOSTILE, TAPS, hostile, mixed, run, verdict, whole
@@ -206,3 +221,121 @@ def test_titles() -> None:
     assert title("s", "librosa", "", "") == "s · librosa"
     assert title("s", "librosa", "onnxrt", "float32", "local") == "s · librosa → onnxrt float32"
     assert title("", "", "tflite", "int8", "pi") == "golden features → tflite int8 on pi"
+
+
+# ---- To the last word and number ----
+
+
+def test_numbers_at_the_edges_of_their_forms() -> None:
+    assert [number(x) for x in (99.94, 99_949.0, 99_950.0, 99_950.5, 1e-3, 0.00099949)] == [
+        "99.9", "99900", "1e5", "1e5", "0.001", "9.99e-4",
+    ]  # fmt: skip
+    assert [hertz(f) for f in (999.4, 999.5, 1000.0)] == ["999 Hz", "1 kHz", "1 kHz"]
+
+
+def test_a_ratio_that_is_no_number_is_the_worst() -> None:
+    assert badness(verdict("fail", "model/relu1", ratio=2.0)) == (3, 2.0)
+    assert badness(verdict("fail", "model/relu1", ratio=math.nan)) == (3, math.inf)
+    assert badness(verdict("pass", "model/relu1", ratio=0.5)) == (1, 0.5)
+
+
+def test_titles_of_verdicts() -> None:
+    assert title("", "numpy", "onnxrt", "") == "numpy → onnxrt"
+    v = verdict("fail", "model/relu1", system="kws", backend="numpy", runtime="tflite", precision="int8", target="pi")
+    assert title_of(v) == "kws · numpy → tflite int8 on pi"
+
+
+def test_a_row_has_what_was_judged_on_each_way() -> None:
+    (alone, numpy) = pairs(
+        run(
+            verdict("fail", "model/relu1", backend="numpy"),
+            verdict("pass", "model/relu1", path="isolated"),
+            on_path("fail", "model/logits", "deployment", "float32"),
+            verdict("pass", "model/relu1", path="isolated", runtime="tflite"),
+            on_path("pass", "model/logits", "deployment", "int8"),
+        )
+    )
+    assert (numpy.system, numpy.backend, numpy.runtime) == ("commands-cnn", "numpy", "onnxrt")
+    assert [r.tap for r in numpy.rows] == ["model/relu1", "model/logits"]
+    first, second = numpy.rows
+    assert [s and s.path for s in (first.cumulative, first.isolated, first.deployment)] == [
+        "cumulative", "isolated", None,
+    ]  # fmt: skip
+    assert [s and s.path for s in (second.cumulative, second.isolated, second.deployment)] == [None, None, "deployment"]
+    assert (alone.system, alone.backend, alone.runtime) == ("commands-cnn", "", "tflite")
+
+
+def test_a_network_without_isolated_numbers_is_a_pair_as_well() -> None:
+    (pair,) = pairs(run(verdict("pass", "model/relu1", backend="numpy")))
+    assert pair.rows[0].isolated is pair.rows[0].deployment is None
+
+
+def test_of_file_and_runtime_the_earlier_failure_explains() -> None:
+    cumulative = verdict("fail", "decision/label", precision="int8")
+    for file, runtime in (("model/relu1", "model/logits"), ("model/logits", "model/relu1")):
+        of = run(on_path("fail", file, "isolated"), on_path("fail", runtime, "deployment"), cumulative)
+        cause = follows_from(of, cumulative)
+        assert cause is not None
+        assert cause.tap == "model/relu1"
+        assert cause.path == ("isolated" if file == "model/relu1" else "deployment")
+
+
+def test_a_failure_of_another_system_explains_nothing() -> None:
+    failing, passes = verdict("fail", "model/input"), verdict("pass", "model/input", path="isolated")
+    other = verdict("fail", "features/spectrum", system="another")
+    of = run(other, failing, passes)
+    assert follows_from(of, failing) is None
+    assert follows_from(run(verdict("fail", "features/spectrum"), failing, passes), failing) is not None
+
+
+def test_a_networks_failure_before_is_no_failure_of_the_features() -> None:
+    # The backend's own network fails earlier in the flow; its features pass.
+    failing, passes = verdict("fail", "model/relu1"), verdict("pass", "model/relu1", path="isolated")
+    of = run(verdict("pass", "features/spectrum"), verdict("fail", "model/input", runtime=""), failing, passes)
+    assert follows_from(of, failing) is None
+
+
+def test_a_network_passes_alone_at_this_tap_of_this_file_only() -> None:
+    failing = verdict("fail", "model/input")
+    for other in (
+        verdict("pass", "model/relu1", path="isolated"),
+        verdict("pass", "model/input", path="isolated", runtime="tflm"),
+        verdict("pass", "model/input", path="isolated", precision="int8"), verdict("pass", "model/input"),
+        verdict("fail", "model/relu1", path="isolated"),
+    ):  # fmt: skip
+        assert not passes_alone(run(failing, other), failing)
+    assert passes_alone(run(failing, verdict("pass", "model/input", path="isolated")), failing)
+
+
+def test_of_one_tap_the_first_failure_is_told() -> None:
+    one, two = (verdict("fail", "features/spectrum", clip=clip) for clip in "ab")
+    assert first_failures(run(one, two)) == [one]
+
+
+def test_the_worst_comes_first() -> None:
+    slight = verdict("fail", "features/spectrum", backend="a", ratio=2.0)
+    grave = verdict("fail", "features/spectrum", backend="b", ratio=9.0)
+    dead = verdict("error", "features/spectrum", backend="c")
+    assert first_failures(run(slight, grave, dead)) == [dead, grave, slight]
+    same = verdict("fail", "features/spectrum", backend="0", ratio=2.0)
+    assert first_failures(run(slight, same)) == [same, slight]
+
+
+def test_the_last_tap_within_bounds_counts_whatever_its_name() -> None:
+    of = run(*whole("numpy", isolated_label="fail"))
+    failing = next(s for s in of.summaries if s.tap == "decision/label" and s.path == "isolated")
+    # By name `model/relu1` is the last, in the flow `model/logits` is; what isn't in the flow comes before all.
+    for seen in (("model/relu1", "model/logits"), ("model/logits", "model/relu1"), ("zzz", "model/logits")):
+        failing.since = dict.fromkeys(seen, 1)
+        assert since(of, failing.worst) == Since("model/logits", ())
+    failing.since = {"zzz": 1, "model/input": 1}
+    assert since(of, failing.worst) == Since("model/input", ("model/relu1", "model/logits"))
+    failing.since = {"zzz": 1, "features/spectrum": 1}
+    found = since(of, failing.worst)
+    assert found is not None
+    assert found.tap == "features/spectrum", "the first of the flow comes after what isn't in it"
+    assert found.between == ("model/input", "model/relu1", "model/logits")
+    of = run(*whole("numpy", filterbank="fail"))
+    failing = next(s for s in of.summaries if s.tap == "features/filterbank")
+    failing.since = {"zzz": 1}
+    assert since(of, failing.worst) == Since("zzz", ("features/spectrum",))

@@ -55,7 +55,9 @@ def bounds(
     """
     out: dict[Tap, Interval] = {}
     error: Array | None = None  # of the samples, framed, windowed: absolute, per sample; None where all are exact
-    drift = half = np.zeros((0, 1))  # of the window, per frame; of the spectrum, then of the bank, on either side
+    drift = half = value = np.zeros(
+        (0, 1)
+    )  # of the window, per frame; of the spectrum, then of the bank, on either side
     last = around(half, None)
     stages = frontend.stages()
     if start is not None:
@@ -66,7 +68,7 @@ def bounds(
     for tap, stage in stages.items():
         if tap not in oracle:
             break
-        value = np.asarray(oracle[tap], np.float64)
+        before, value = value, np.asarray(oracle[tap], np.float64)
         match stage:
             case fe.Input():
                 error = _input_error(value, stage)
@@ -75,13 +77,13 @@ def bounds(
                 error = None if error is None else reference.frames(error, stage)
                 last = around(value, error)
             case fe.Window():
-                half, drift = _window(value, stage, oracle["features/frames"], arithmetic)
+                half, drift = _window(value, stage, before, arithmetic)
                 if error is not None:
                     error = reference.window(stage, value.shape[-1]) * error
                     half += error
                 last = around(value, half)
             case fe.Spectrum():
-                half = _spectrum(value, stage, oracle["features/windowed"], drift, error, arithmetic)
+                half = _spectrum(value, stage, before, drift, error, arithmetic)
                 last = around(value, half)
             case fe.Micro():
                 last = around(value, None)  # integers: equal, or not this front end
@@ -122,11 +124,13 @@ def _without_emphasis(y: Array, a: float) -> Array:
     return np.convolve(y, np.copysign(1.0, a) ** np.arange(len(kernel)) * kernel)[: len(y)]
 
 
-@lru_cache(maxsize=64)
-def _weights_error(s: fe.Window, frame: int) -> Array:
+def weights_error(s: fe.Window, frame: int) -> Array:
     """How far a window's weights and the products with them may be off, in roundoffs times the sample, `[frame]`."""
     w = reference.window(s, frame)
     return (WINDOW * (w != 0) if s.name != "rectangular" else 0.0) + 2.0 * w
+
+
+_weights_error = lru_cache(maxsize=64)(weights_error)
 
 
 def _window(value: Array, s: fe.Window, frames: Array, arithmetic: Arithmetic) -> tuple[Array, Array]:
@@ -175,14 +179,16 @@ def _spectrum(
     return half
 
 
-@lru_cache(maxsize=64)
-def _bank_error(frontend: fe.Frontend) -> tuple[Array, Array]:
+def bank_error(frontend: fe.Frontend) -> tuple[Array, Array]:
     """Squares of a bank's weights `[bins, bands]`, and its own rounding in units of each band `[bands]`.
 
     Weights are rounded once (U each), and a positive sum of n products rounds with about sqrt(n).
     """
     bank = reference.bank(frontend)
     return np.square(bank).T.copy(), U * (2.0 + SUM * np.sqrt(np.count_nonzero(bank, axis=1)))
+
+
+_bank_error = lru_cache(maxsize=64)(bank_error)
 
 
 def _bank(value: Array, frontend: fe.Frontend, half: Array) -> Array:

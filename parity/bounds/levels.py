@@ -32,8 +32,7 @@ def log(value: Array, s: fe.Log, x: Interval) -> Interval:
     base = np.e if s.base == "e" else 10.0
     lo = _log_of((np.maximum(x.lo, max(s.floor, 0.0)) + s.offset) * (1.0 - 2.0 * U), base)
     hi = _log_of((np.maximum(x.hi, s.floor) + s.offset) * (1.0 + 2.0 * U), base)
-    with np.errstate(invalid="ignore"):
-        own = LOG * U * np.where(np.isfinite(value), np.abs(value), 0.0)
+    own = LOG * U * np.where(np.isfinite(value), np.abs(value), 0.0)
     return Interval(value, lo - own, hi + own)
 
 
@@ -63,11 +62,10 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
     free = CEPSTRUM * np.sqrt(np.square(own_half) @ np.square(matrix).T)
     together = np.abs(np.where(shared, half, 0.0) @ matrix.T)
     # The same holds for the rounding of elements that are equal anyhow, at a logarithm's floor or in a flat spectrum.
-    least = x.value.min(axis=-1, keepdims=True, initial=np.inf)
-    with np.errstate(invalid="ignore"):
-        equal = ~shared & (x.value <= least + 4.0 * U * (1.0 + np.abs(least)))
+    least = x.value.min(axis=-1, keepdims=True)
+    equal = ~shared & (x.value <= least + 4.0 * U * (1.0 + np.abs(least)))
     equal &= np.count_nonzero(equal, axis=-1, keepdims=True) > 2
-    rounding = np.where(equal, half, np.inf).min(axis=-1, keepdims=True, initial=np.inf)
+    rounding = np.where(equal, half, np.inf).min(axis=-1, keepdims=True)
     together += np.abs(equal @ matrix.T) * np.where(np.isfinite(rounding), rounding, 0.0)
     own = DCT * U * np.sqrt(x.value.shape[-1]) * np.sqrt(np.square(x.value) @ np.square(matrix).T)
     # A cosine that is zero comes out as 6e-17 here and as another such number there.

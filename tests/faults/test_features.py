@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow  # whole commands and worker processes
 PLANTED = [
     ("faulty.backends:SymmetricHann", "features/windowed", "fail"),
     ("faulty.with_librosa:SymmetricHann", "features/spectrum", "fail"),
+    ("faulty.with_librosa:SingleWindow", "features/spectrum", "fail"),
+    ("faulty.backends:ClaimsDouble", "features/windowed", "fail"),
     ("faulty.with_torch:Centered", "features/spectrum", "fail"),
     ("faulty.with_torch:UnitTriangles", "features/filterbank", "fail"),
     ("faulty.backends:SlaneyScale", "features/filterbank", "fail"),

@@ -1,7 +1,7 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, panel, detection. Needs speech in PARITY_DATA (see CONTRIBUTING.md);
-without it, lines say so.
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes. Needs speech in PARITY_DATA
+(see CONTRIBUTING.md); without it, lines say so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ def _figures() -> Iterator[Line]:
     return figures.lines()
 
 
+def _alarms() -> Iterator[Line]:
+    from tests.proof import alarms
+
+    return alarms.lines()
+
+
 def _panel() -> Iterator[Line]:
     from tests.proof import corruptions
 
@@ -31,7 +37,15 @@ def _detection() -> Iterator[Line]:
     return mutants.lines()
 
 
-PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {"figures": _figures, "panel": _panel, "detection": _detection}
+def _causes() -> Iterator[Line]:
+    from tests.proof import causes
+
+    return causes.lines()
+
+
+PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
+    "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
+}  # fmt: skip
 
 
 def main() -> None:

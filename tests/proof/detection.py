@@ -154,12 +154,12 @@ def features(played: Sequence[Played]) -> tuple[list[Right], list[Case]]:
 Work = Callable[[Sequence[Played]], tuple[list[Right], list[Case]]]
 
 
-def shared(work: Work, played: Sequence[Played], processes: int = 2) -> tuple[list[Right], list[Case]]:
-    """The same over several processes, each with one thread."""
+def shared(works: Sequence[Work], played: Sequence[Played], processes: int = 2) -> tuple[list[Right], list[Case]]:
+    """All of it over several processes, each with one thread."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    parts = [played[i::processes] for i in range(processes)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(work, parts))
+        waiting = [pool.submit(work, played[i::processes]) for work in works for i in range(processes)]
+        found = [w.result() for w in waiting]
     return [r for right, _ in found for r in right], [c for _, cases in found for c in cases]
 
 

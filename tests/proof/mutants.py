@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from tests.proof import detection, others, speech
+from tests.proof import activations, detection, others, speech
 from tests.proof.detection import Case, Right
 from tests.proof.tables import Line, percent, show
 
@@ -15,12 +15,12 @@ LEVELS = (0.0, -30.0, -60.0)
 
 
 def lines() -> Iterator[Line]:
-    """Every mutant of recipes on held-out speech."""
+    """Every mutant of recipes and of networks on held-out speech."""
     if speech.folder() is None:
         yield Line("mutants on real speech", "PARITY_DATA is not set", None)
         return
     clips = [(path, LEVELS[i % len(LEVELS)]) for i, path in enumerate(speech.held_out()[:CLIPS])]
-    right, cases = detection.shared(detection.features, clips)
+    right, cases = detection.shared((detection.features, activations.activations), clips)
     yield from table(right, cases)
 
 

@@ -34,6 +34,13 @@ class SymmetricHann(_Recipe):
         return replace(frontend, window=replace(frontend.window, periodic=False))
 
 
+class ClaimsDouble(NumpyBackend):
+    """Says that it multiplies and transforms in float64, and does so in float32."""
+
+    def arithmetic(self, frontend: Frontend) -> str:
+        return "float64-rounded"
+
+
 class SlaneyScale(_Recipe):
     def change(self, frontend: Frontend) -> Frontend:
         bank: Any = frontend.filterbank
