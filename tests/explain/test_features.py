@@ -16,7 +16,7 @@ from parity.frontend import Frontend
 from parity.protocols import Array, Clip
 from tests.explain import handmade
 
-CLIPS = ("yes-en-us-f2.flac", "stop-en-us-m4.flac", "seven-en-us-m2.flac")
+CLIPS = ("yes-en-us-f2.flac", "stop-en-us-m4.flac")
 GOLDEN = Path(__file__).parents[2] / "golden" / "clips"
 
 
@@ -57,8 +57,6 @@ def test_what_is_right_needs_no_explanation(name: str) -> None:
 
 SINGLE: list[tuple[str, str, dict[str, Any]]] = [
     ("commands-cnn", "window.periodic", {"periodic": False}),
-    ("mfcc-lstm", "window.periodic", {"periodic": False}),
-    ("tiny-conv", "window.periodic", {"periodic": False}),
     ("commands-cnn", "audio.gain", {"gain": 1.001}),
     ("logmel-gru", "audio.dc", {"dc": 0.01}),
     ("commands-cnn", "audio.pre-emphasis", {"emphasis": 0.97}),
@@ -68,19 +66,15 @@ SINGLE: list[tuple[str, str, dict[str, Any]]] = [
     ("mfcc-lstm", "window.float16", {"w16": True}),
     ("tiny-conv", "spectrum.n_fft", {"n_fft": 1024}),
     ("commands-cnn", "spectrum.exponent", {"power": 1}),
-    ("commands-cnn", "spectrum.scaling", {"fft": 1 / 512}),
     ("mel40-mobilenetv2", "mel.scale", {"scale": "htk"}),
     ("logmel-gru", "mel.triangles", {"at": "hz"}),
     ("commands-cnn", "mel.fmax", {"fmax": 7613.0}),
-    ("mfcc-lstm", "mel.bands", {"bands": 64}),
     ("commands-cnn", "mel.rate", {"bank_rate": 22050}),
-    ("mel40-mobilenetv2", "mel.float16", {"b16": True}),
     ("commands-cnn", "log.base", {"log": "2"}),
     ("commands-cnn", "log.offset", {"offset": 1.1e-6}),
     ("commands-cnn", "log.offset-as-floor", {"offset": 0.0, "floor": 1e-6}),
     ("mel40-mobilenetv2", "db.ref", {"ref": 1.0}),
     ("mfcc-lstm", "db.top_db", {"top_db": None}),
-    ("mfcc-lstm", "db.factor", {"factor": 20}),
     ("mfcc-lstm", "dct.c0", {"no_c0": True}),
     ("mfcc-lstm", "dct.lifter", {"lifter": 17}),
     ("tiny-conv", "quantize.scale", {"q": 0.45}),
