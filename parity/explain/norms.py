@@ -99,7 +99,7 @@ def _folded(system: System, network: Network) -> Iterator[Edit]:
 
 
 def _is(norm: Norm, w: Array, b: Array) -> bool:
-    if norm.weight.shape != w.shape:
+    if norm.weight.shape != w.shape or not (np.isfinite(w).all() and np.isfinite(b).all()):
         return False
     ours, bias = norm.folded()
     return bool(np.allclose(ours, w, rtol=1e-4, atol=1e-6 * np.abs(w).max())

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from parity import audio, system
+from parity.backends import reference
 from parity.evidence import Evidence
-from parity.explain import Explanation, explain, wording
+from parity.explain import Explanation, bound, definition, explain, wording
+from parity.explain.definition import Definition, Hook
 from parity.frontend import Frontend
 from parity.protocols import Array, Clip
 from tests.explain import handmade
@@ -160,6 +163,24 @@ def test_a_little_more_noise_than_float32_makes_is_no_setting() -> None:
     e = explain(frontend("commands-cnn"), given)
     assert len(e.findings) == 1
     assert not e.complete
+
+
+def test_bounds_follow_elements_into_other_rows() -> None:
+    f, clip = frontend("commands-cnn"), clips("commands-cnn")[0]
+    hooks = (
+        Hook("features/frames", after=lambda x: x.T, index=True),
+        Hook("features/windowed", after=lambda x: np.reshape(x.T, x.shape[::-1]), index=True),
+    )
+    d = Definition(f, hooks)
+    arrays = definition.run(d, clip.samples.astype(np.float64), "features/spectrum")
+    got = bound.intervals(d, arrays)["features/spectrum"]
+    frames = arrays["features/frames"].astype(np.float32)
+    assert frames.shape == (512, 98)
+    windowed = (frames * reference.window(f.stages()["features/windowed"], 98).astype(np.float32)).T.reshape(98, 512)
+    power = np.square(np.abs(scipy.fft.rfft(windowed))).astype(np.float64)
+    assert got.value.shape == power.shape == (98, 257)
+    assert ((got.lo <= power) & (power <= got.hi)).all()
+    assert not ((got.lo <= 1.001 * power) & (1.001 * power <= got.hi)).all()
 
 
 def test_the_arrays_are_left_as_they_are() -> None:
