@@ -2,8 +2,8 @@
 
 Nothing is computed anew but what a golden keeps as a digest only. `lo` and `hi` are float32 numbers (integers for
 quantized features) that judge a candidate of that type exactly as the golden's own bounds do: a bound between two
-numbers is moved to the one inside. The network's taps have no bounds here: how far they may move is declared by who
-knows the candidate (`tolerances.toml`).
+numbers is moved to the one inside. The network's taps have no bounds here: how far they may move depends on the
+precision of the file that a device runs, which `parity compare --precision` asks for.
 """
 
 from __future__ import annotations

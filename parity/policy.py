@@ -125,9 +125,11 @@ class Policy:
         """The rule for a tap whose bound isn't derived. ConfigError where nobody declared one."""
         found = self.rule(system, candidate, path, precision, tap, clip)
         if found is None:
+            rule = f"add a [[tolerance]] with its why to {self.path or 'tolerances.toml'}"
+            derived = "; none is needed where bounds are derived: README, 'Bounds', says what that takes"
             raise ConfigError(
                 f"no rule says how far {tap} of {system} ({precision}, {path}) may move on {candidate}",
-                f"add a [[tolerance]] with its why to {self.path or 'tolerances.toml'}",
+                rule if path == "deployment" else rule + derived,
             )
         return found
 

@@ -243,7 +243,7 @@ def _same_network(bounder: Artifact, result: JobResult, spec: str, artifact: Art
             if judged.outcome != "pass":
                 raise AnchorError(
                     f"{name} isn't the network that {spec} computes: {tap} of {clip.name}: {judged.message}",
-                    "nothing was recorded; export it again: parity models export",
+                    "nothing was recorded; export both from the same weights",
                 )
 
 

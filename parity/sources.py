@@ -149,11 +149,18 @@ def bounded_by(of: system.System, precisions: Iterable[str], target: Target) -> 
     there is none, it can't be done for it, or what does it isn't installed: then they must be declared.
     """
     artifact = networks.source(of)
-    if artifact is None or not registry.installed(networks.RUNTIME):
-        return None
-    if isinstance(target.describe("runtime", networks.RUNTIME, [artifact]).answers[0], Unsupported):
-        return None
-    return networks.bounded(artifact, precisions)
+    return None if artifact is None or underived(of, target) else networks.bounded(artifact, precisions)
+
+
+def underived(of: system.System, target: Target) -> str | None:
+    """Why the bounds of a system's activations can't be derived; None where they can."""
+    artifact = networks.source(of)
+    if artifact is None:
+        return "it has no float32 ONNX file that takes a whole clip"
+    if not registry.installed(networks.RUNTIME):
+        return "onnx isn't installed: pip install 'parity[onnx]'"
+    answer = target.describe("runtime", networks.RUNTIME, [artifact]).answers[0]
+    return answer.reason if isinstance(answer, Unsupported) else None
 
 
 def _with_halves(taps: frozenset[Tap], bounder: Artifact | None) -> frozenset[Tap]:

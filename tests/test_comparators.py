@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from parity import compare, expected, golden, policy
 from parity import frontend as fe
 from parity.backends import reference
-from parity.bounds import features, steps
+from parity.bounds import features, levels, networks, steps
 from parity.bounds.features import Interval
 from parity.protocols import Array, Raw
 from parity.search import clips
@@ -67,6 +67,28 @@ def _bounds(recipe: str, samples: Array) -> tuple[Arrays, Callable[[], object]]:
     return [np.asarray(a) for a in arrays.values()], lambda: features.bounds(frontend, arrays)
 
 
+LEVELS: Mapping[str, tuple[str, type[Any]]] = {
+    "log": ("compress", fe.Log), "decibel": ("compress", fe.Decibel), "cepstrum": ("cepstrum", fe.Cepstrum),
+    "normalize": ("normalize", fe.Normalize), "quantized": ("quantize", fe.Quantize),
+}  # fmt: skip
+"""Functions of `bounds.levels`, and the stage of a recipe that each bounds."""
+
+
+def _level(name: str, seed: int) -> tuple[Arrays, Callable[[], object]]:
+    """A stage of a recipe that has it, on drawn arrays of the shape it takes."""
+    field, kind = LEVELS[name]
+    found = [f for f in RECIPES.values() if isinstance(getattr(f, field), kind)]
+    frontend = found[seed % len(found)]
+    stage, taps = getattr(frontend, field), list(frontend.stages())
+    at = list(frontend.stages().values()).index(stage)
+    sound = np.random.default_rng(seed).standard_normal(16_000) * 0.1
+    arrays = reference.run(frontend, sound)
+    x, value = arrays[taps[at - 1]], arrays[taps[at]].astype(np.float64)
+    given = Interval(x, x - 1e-3 * np.abs(x), x + 1e-3 * np.abs(x))
+    more = (frontend,) if name == "cepstrum" else ()
+    return [x, value, given.lo, given.hi], lambda: getattr(levels, name)(value, stage, *more, given)
+
+
 @st.composite
 def calls(draw: st.DrawFn, name: str) -> tuple[Arrays, Callable[[], object]]:
     """Arrays, and a call of the comparator that is given them."""
@@ -86,20 +108,30 @@ def calls(draw: st.DrawFn, name: str) -> tuple[Arrays, Callable[[], object]]:
         logits, right, half = found3 = draw(decisions())
         decide: Callable[[], object] = lambda: compare.decide(logits, LABELS)  # noqa: E731
         return list(found3), decide if name == "decide" else lambda: _label(logits, right, half)
-    if name in ("rounded", "unlike", "moved"):
+    if name in ("rounded", "saturated", "unlike", "moved"):
         raw, others = draw(raws())
         value = others.astype(np.float64)
         by_name = {
             "rounded": lambda: steps.rounded(Interval(value, value - 1.0, value + 1.0), raw),
+            "saturated": lambda: steps.saturated(value, raw),
             "unlike": lambda: steps.unlike(raw, Raw(others, raw.scale * 2.0, 0)),
             "moved": lambda: steps.moved(raw.integers, others),
         }
         return [raw.integers, others, value], by_name[name]
-    if name == "quantized":
+    if name in LEVELS:
+        return _level(name, draw(st.integers(0, 100)))
+    if name in ("networks.moved", "networks.half_of", "networks.halves", "networks.stored", "networks.interval"):
         _, v, lo, hi = draw(four())
-        finite = [np.nan_to_num(a, nan=0.0, posinf=1e6, neginf=-1e6) for a in (v, lo, hi)]
-        recipe = fe.Quantize(dtype="int8", scale=draw(st.floats(0.1, 10.0)), rounding="half-away")
-        return finite, lambda: features.quantized(reference.quantize(finite[0], recipe), recipe, Interval(*finite))
+        half = np.abs(v)
+        key = networks.name("model/x", "float32", "isolated")
+        by_name = {
+            "networks.moved": lambda: networks.moved(RECIPES["commands-cnn"], Interval(v, lo, hi)),
+            "networks.half_of": lambda: networks.half_of({key: half}, "model/x", "float16", "deployment"),
+            "networks.halves": lambda: networks.halves({key: half, "model/x": v}),
+            "networks.stored": lambda: networks.stored(v, half),
+            "networks.interval": lambda: networks.interval(v, half),
+        }
+        return [v, lo, hi, half], by_name[name]
     assert name == "bounds"
     recipe = draw(st.sampled_from(sorted(RECIPES)))
     return _bounds(recipe, draw(clips(RECIPES[recipe])).samples)
@@ -107,8 +139,10 @@ def calls(draw: st.DrawFn, name: str) -> tuple[Arrays, Callable[[], object]]:
 
 COMPARATORS: Mapping[ModuleType, tuple[str, ...]] = {
     compare: ("compare", "decide", "compare_label"),
-    features: ("bounds", "quantized"),
-    steps: ("rounded", "unlike", "moved"),
+    features: ("bounds",),
+    levels: tuple(LEVELS),
+    steps: ("rounded", "saturated", "unlike", "moved"),
+    networks: ("networks.moved", "networks.half_of", "networks.halves", "networks.stored", "networks.interval"),
     policy: ("half_width", "interval", "widened"),
 }
 OTHERS = ("stored", "packed")
@@ -140,4 +174,4 @@ def _takes_arrays(module: ModuleType) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", COMPARATORS, ids=[m.__name__ for m in COMPARATORS])
 def test_every_comparator_is_among_those_tried(module: ModuleType) -> None:
-    assert set(_takes_arrays(module)) == set(COMPARATORS[module])
+    assert set(_takes_arrays(module)) == {name.rpartition(".")[2] for name in COMPARATORS[module]}

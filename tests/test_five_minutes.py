@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parity import load_run
+from parity import load_run, policy
 from parity import system as systems
 from tests.plugins_for_tests import rig
 
@@ -58,7 +58,7 @@ def test_two_model_files_and_a_few_recordings(tmp_path: Path) -> None:
     assert recorded.returncode == 0, recorded.stderr
     assert "4 clips recorded" in recorded.stdout
     assert "librosa, given this recipe, agrees with the oracle" in recorded.stdout
-    assert "activations by onnxrt" in recorded.stdout
+    assert "activations by onnxrt, their bounds derived" in recorded.stdout
 
     def run(*more: str | Path) -> int:
         done = rig.parity("run", "--system", mine, "--backend", "numpy", "--runtime", "tflite", "--report", reports,
@@ -103,6 +103,7 @@ def test_a_window_that_training_never_ran_is_found_by_what_it_ran(tmp_path: Path
 def test_what_init_writes_is_a_system(tmp_path: Path) -> None:
     assert rig.parity("init", tmp_path / "mine").returncode == 0
     fresh = systems.load(tmp_path / "mine")
+    assert policy.load([tmp_path / "mine"]).rules == []  # what is derived needs none
     assert fresh.artifacts == ()
     assert len(fresh.not_built) == 2
     done = rig.parity("run", "--system", tmp_path / "mine", "--report", tmp_path / "reports")

@@ -171,7 +171,7 @@ def test_taps_that_differ_in_a_sign_only_stay_apart(alike: GoldenSet, tmp_path: 
         golden_export.export(alike, form, tmp_path / form)  # type: ignore[arg-type]
     listed, layers = json.loads((tmp_path / "npy" / "index.json").read_text(encoding="utf-8")), 0
     for clip, entry in zip(listed["clips"], alike.clips, strict=True):
-        held = golden.unpack(alike.file(entry["model"]), Path("model"))
+        held = {n: a for n, a in golden.unpack(alike.file(entry["model"]), Path("model")).items() if ":" not in n}
         by_tap = {what["tap"]: (name, what["file"]) for name, what in clip["arrays"].items() if "tap" in what}
         assert held.keys() == by_tap.keys() & set(alike.system.taps)
         mat = loadmat(tmp_path / "mat" / f"{Path(clip['arrays']['samples']['file']).parent}.mat")

@@ -61,7 +61,8 @@ def test_a_run_folder_holds_what_was_judged(local: LocalTarget, golden: Path, tm
 def test_every_numeric_verdict_says_by_which_rule_and_where(local: LocalTarget, golden: Path, tmp_path: Path) -> None:
     _, folder = pipeline.run(selected(golden), local, tmp_path)
     for v in read_verdicts(folder):
-        assert v.rule == "derived"
+        if v.tap != "decision/label":  # of integers a margin may be declared
+            assert v.rule == "derived" or v.path == "deployment"
         if v.tap in ("features/spectrum", "features/compressed"):
             assert v.frame is not None
             assert v.frequency is not None

@@ -62,8 +62,12 @@ def bounds(
     stages = frontend.stages()
     if start is not None:
         value = np.asarray(oracle[start], np.float64)
-        half = U * np.abs(value) if frontend.dtype(start).startswith("float") else np.zeros(value.shape)
-        error, drift, last = half, np.zeros((len(value), 1)), around(value, half)
+        exact = not frontend.dtype(start).startswith("float")
+        # Samples are copied, as long as nothing is done to them: there is nothing to round.
+        source = frontend.input
+        exact |= start in ("features/audio", "features/frames") and not (source.peak_normalize or source.pre_emphasis)
+        half = np.zeros(value.shape) if exact else U * np.abs(value)
+        error, drift, last = (None if exact else half), np.zeros((len(value), 1)), around(value, half)
         stages = dict(list(stages.items())[frontend.taps.index(start) + 1 :])
     for tap, stage in stages.items():
         if tap not in oracle:

@@ -115,11 +115,17 @@ def interval(value: Array, half: Array) -> Interval:
 
 
 def derivable(system: System, tap: Tap, precision: str, path: str) -> bool:
-    """Whether the bound of a tap of a file of this precision follows from arithmetic: then nobody may declare it."""
+    """Whether the bound of a tap of a file of this precision follows from arithmetic: then it needs no rule."""
     artifact = source(system)
     if artifact is None or tap not in artifact.taps or not _known(artifact, precision):
         return False
     return held(precision, path) is not None
+
+
+def underived(system: System) -> list[str]:
+    """Precisions of a system's files that have no bounds although its graph can be followed, sorted."""
+    artifact = source(system)
+    return [p for p in precisions(system.artifacts) if artifact is not None and not _known(artifact, p)]
 
 
 def precisions(artifacts: Sequence[Artifact]) -> list[str]:

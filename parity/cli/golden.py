@@ -76,8 +76,9 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 
     Nothing is recorded where the anchor, or a published vector that system.toml names, disagrees with the oracle.
     """
-    from parity import progress
+    from parity import progress, sources
     from parity import record as recording
+    from parity.bounds import networks
     from parity.report import wording
 
     with local_target(jobs, limit) as target:
@@ -94,8 +95,12 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
             agrees = f"{backend}, given this recipe, agrees with the oracle, at most {worst:.2g} of the bound"
             proof = [agrees if backend else "", wording.published(manifest["anchor"])]
             told = "; ".join(filter(None, proof)) or "no anchor"
+            why = sources.underived(found, target)
+            bounds = "derived" if why is None else f"not derived ({why}): tolerances.toml declares them"
+            if why is None and (left := networks.underived(found)):
+                bounds += f" but for {', '.join(left)} (README, 'Bounds')"
             click.echo(f"{found.name}: {len(manifest['clips'])} clips recorded in {shown(path.parent)}; {told}; "
-                       f"activations by {manifest['recorder']['runtime']}")  # fmt: skip
+                       f"activations by {manifest['recorder']['runtime']}, their bounds {bounds}")  # fmt: skip
 
 
 @golden.command()

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -23,9 +23,6 @@ from parity.cli.group import (
     typed,
 )
 from parity.errors import CONFIG, MISMATCH, NOTHING
-
-if TYPE_CHECKING:
-    pass
 
 
 @cli.group()

@@ -72,7 +72,9 @@ def _window(
     half, drift = half * max(1.0, size), drift * size
     error = None if error is None else _indexed(hooks, w * error)
     error = _plus(error, _spent(hooks, value))
-    half, drift = _indexed(hooks, half), _indexed(hooks, drift) if len(drift) != len(value) else drift
+    if any(h.index for h in hooks):
+        half = _indexed(hooks, half)
+        drift = own._norm(half) * float(drift.max(initial=0.0) / (own._norm(half).max(initial=0.0) or 1.0))
     return (half if error is None else half + error), drift, error
 
 

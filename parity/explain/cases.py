@@ -119,7 +119,10 @@ def compared(case: Case, d: Definition, tap: Tap, arrays: Arrays, bounded: bool)
     inside = -1
     if bounded:
         upto = {t: arrays[t] for t in list(arrays)[: list(arrays).index(tap) + 1]}
-        inside = int(np.count_nonzero(within(c, interval(case, d, upto, tap))))
+        try:
+            inside = int(np.count_nonzero(within(c, interval(case, d, upto, tap))))
+        except ValueError:  # arrays in an order that no bound is known for
+            return NO_FIT
     if not finite.all():
         return Fit(squares, c.size, inside, worst)
     return Fit(squares, c.size, inside, worst, True, _unlike(c.reshape(-1, 1), value.reshape(-1, 1)), _unlike(c, value))

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from parity import evidence, records
+from parity import evidence, records, registry
 from parity import frontend as fe
 from parity import system as known
 from parity.errors import ConfigError, NothingCompared
@@ -54,13 +54,16 @@ def _each(run: records.Run, asked: Sequence[Evidence]) -> Iterator[Explanation]:
     for group, members in groupby(asked, key=lambda e: e.group):
         about = run.systems[group[0]]
         if group[-1] == "features":
-            yield explain(fe.from_plain(about["frontend"]), list(members))
+            held = list(members)
+            arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
+            yield explain(fe.from_plain(about["frontend"]), held, arithmetic)
         else:
             yield _network(about, list(members))
 
 
 def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanation:
     """A network's, by the graph of its system as it is now. ConfigError where the system has changed since."""
+    registry.find("runtime", "monte-carlo")  # MissingExtra says what to install
     from parity.explain import networks  # imports onnx, which the features' explanations do without
 
     system = known.load(Path(about["folder"]))

@@ -18,8 +18,10 @@ from parity.explain.estimate import Build, Model, best_starts, cost, refine, sim
 from parity.explain.settings import GENERIC, USUAL, Knob, Setting
 from parity.protocols import Tap
 
-_BEAM, _ESTIMATED = 48, 20
-"""Settings that pairs are begun with; and the first of them that numbers are estimated on top of."""
+_BEAM, _ESTIMATED = 40, 12
+"""Settings that pairs are begun with; and the first of them, which everything is tried on top of."""
+_NEARER = 0.7
+"""What may be left, at most, of the size of the error that a setting explains."""
 _POLISHED = 6
 """Pairs whose numbers are estimated anew together, for each first setting."""
 
@@ -72,9 +74,8 @@ def build(d: Definition, parts: Sequence[Part]) -> Definition | None:
 class Search:
     """Over the neighbourhood of one recipe, for one candidate."""
 
-    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend, pairs: bool = True) -> None:
+    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend) -> None:
         self.cases = list(cases)
-        self._pairs = pairs
         self.flow = {t: i for i, t in enumerate(frontend.taps)}
 
     @property
@@ -105,16 +106,16 @@ class Search:
         case = self.telling(d, tap)
         entries = self.entries(d, tap, known)
         singles = self.singles(d, entries, case, tap)
-        if found := self._complete(singles, tap):
+        if found := self._complete(d, singles, tap):
             return found
-        pairs = self.pairs(d, singles, case, tap, known) if self._pairs else []
-        if found := self._complete(pairs, tap):
+        pairs = self.pairs(d, singles, case, tap, known)
+        if found := self._complete(d, pairs, tap):
             return found
         if known is not None:
             # What the last tap doesn't show may still be set before it.
             done = {place for place, _ in entries}
             earlier = [(place, e) for place, e in self.entries(d, tap, None) if place not in done]
-            if found := self._complete(self.singles(d, earlier, case, tap), tap):
+            if found := self._complete(d, self.singles(d, earlier, case, tap), tap):
                 return found
         nearest = sorted((t for t in [*singles, *pairs] if t.fit.fits), key=lambda t: (t.fit.rms, t.order))[:8]
         measured = [replace(t, fit=self.fit(t.definition, tap)) for t in nearest]
@@ -239,7 +240,7 @@ class Search:
             case.settle(first.definition, tap)
             here = self._on_top(d, first, case, tap, known, estimate=i < _ESTIMATED)
             found += here
-            if done := self._complete(here, tap):
+            if done := self._complete(d, here, tap):
                 found += self._alike(d, done[0], case, tap, known)
                 break
         case.settle(d, tap)
@@ -255,6 +256,8 @@ class Search:
         for place, e in self.entries(first.definition, tap, known):
             if e.key in keys or e.rank >= GENERIC:
                 continue
+            if not estimate and self.flow[e.tap] < self.flow[first.parts[0].entry.tap]:
+                continue  # tried the other way round, where the first stages needn't be computed again
             if isinstance(e, Knob):
                 if estimate:
                     found += self._turned(d, first.parts, e, place, case, tap)
@@ -262,13 +265,15 @@ class Search:
             t = self._trial(d, (*first.parts, Part(e, place=place)), case, tap, bounded=False)
             if t is not None and t.fit.fits:
                 plain.append(t)
+        # Each of two must matter: the second must come nearer than the first alone does.
+        found = [t for t in found if t.fit.rms <= _NEARER * first.fit.rms]
         plain.sort(key=lambda t: (t.fit.rms, t.order))
         for t in plain[: _POLISHED if moving else 3 * _POLISHED]:
             if moving:
                 found += self._polished(d, t, case, tap)
             else:
                 found.append(replace(t, fit=measure(case, t.definition, tap, bounded=True)))
-        return found
+        return [t for t in found if t.fit.rms <= _NEARER * first.fit.rms]
 
     def _alike(self, d: Definition, pair: Trial, case: Case, tap: Tap, known: Tap | None) -> list[Trial]:
         """Pairs that share one setting with a pair that explains all, and explain as much."""
@@ -289,12 +294,14 @@ class Search:
         rest = tuple(p for p in t.parts if not isinstance(p.entry, Knob))
         return self._turned(d, rest, knobs[0].entry, knobs[0].place, case, tap) if len(knobs) == 1 else []  # type: ignore[arg-type]
 
-    def _complete(self, trials: Sequence[Trial], tap: Tap) -> list[Trial]:
+    def _complete(self, d: Definition, trials: Sequence[Trial], tap: Tap) -> list[Trial]:
         """Those that hold on every clip; generic ones only where there is nothing else."""
+        before = self.fit(d, tap, bounded=False)
         found = []
         for t in sorted((t for t in trials if t.fit.complete), key=lambda t: t.order):
             everywhere = self.fit(t.definition, tap)
-            if everywhere.complete:
+            # A change that computes in more roundings has wider bounds: it must be nearer too, not only within them.
+            if everywhere.complete and everywhere.rms <= _NEARER * before.rms:
                 found.append(replace(t, fit=everywhere))
         named = [t for t in found if all(p.setting.rank < GENERIC for p in t.parts)]
         return named or found

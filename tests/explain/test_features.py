@@ -157,6 +157,17 @@ def test_a_nan_is_no_setting() -> None:
     assert "1 elements are NaN" in wording.lines(e)[1]
 
 
+@pytest.mark.slow
+def test_a_little_more_noise_than_float32_makes_is_no_setting() -> None:
+    """Changes that round more often have wider bounds: those alone must not explain anything."""
+    given = evidence("commands-cnn")[:1]
+    x = given[0].features["features/compressed"]
+    x += (2e-5 * np.random.default_rng(1).standard_normal(x.shape)).astype(np.float32)
+    e = explain(frontend("commands-cnn"), given)
+    assert len(e.findings) == 1
+    assert not e.complete
+
+
 def test_the_arrays_are_left_as_they_are() -> None:
     given = evidence("commands-cnn", last=False, periodic=False)
     before = [{t: a.tobytes() for t, a in e.features.items()} for e in given]

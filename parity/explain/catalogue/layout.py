@@ -12,9 +12,6 @@ from parity.explain.definition import Hook
 from parity.explain.settings import GENERIC, PLAUSIBLE, RARE, USUAL, Knob, Setting
 from parity.protocols import Array, Tap
 
-_HALF = 2.0**13
-"""float16's unit roundoff in float32's: an element that lies near an edge may round to either side."""
-
 
 def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
     """What may happen to the array of each stage, at its tap alone or for the stages after it too."""
