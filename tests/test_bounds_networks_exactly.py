@@ -130,3 +130,11 @@ def test_half_widths_around_values() -> None:
     np.testing.assert_array_equal(x.lo, exact - half)
     np.testing.assert_array_equal(x.hi, exact + half)
     assert networks.interval([3], np.array([0.5])).hi.tolist() == [3.5]  # type: ignore[arg-type]
+
+
+def test_precisions_that_nothing_is_derived_for_although_the_graph_is_there() -> None:
+    files = [graph(), graph(format="tflite", precision="int8"), graph(format="torch", precision="nonsense")]
+    assert networks.underived(of(*files)) == ["int8", "nonsense"]
+    files[0] = graph(ranges="ranges.json")
+    assert networks.underived(of(*files)) == ["nonsense"]
+    assert networks.underived(of(*files[1:])) == []

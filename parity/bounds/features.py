@@ -54,10 +54,10 @@ def bounds(
     how far the stages after it may be by themselves. It is known as well as a tap is: rounded to float32.
     """
     out: dict[Tap, Interval] = {}
-    error: Array | None = None  # of the samples, framed, windowed: absolute, per sample; None where all are exact
-    drift = half = value = np.zeros(
-        (0, 1)
-    )  # of the window, per frame; of the spectrum, then of the bank, on either side
+    # Of the samples, framed, windowed: absolute, per sample; None where all are exact.
+    error: Array | None = None
+    # Of the window, per frame; of the spectrum, then of the bank, on either side.
+    drift = half = value = np.zeros((0, 1))
     last = around(half, None)
     stages = frontend.stages()
     if start is not None:
