@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from parity.bounds import networks as derived
-from parity.errors import ModelError
+from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
 from parity.explain import channels, edits, inputs, layers, norms, steps, trusted
 from parity.explain.explanation import Cause, Explanation, Finding
@@ -63,7 +63,7 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
         network, said_of_it = trusted.graph(system, artifact, np.asarray(of[0].fed))
         search = Search(system, Study(network, artifact, of))
         findings = search.findings()
-    except ModelError as e:
+    except ConfigError as e:
         return said(e.message)
     notes = [said_of_it] if said_of_it else []
     if search.start.first is None:

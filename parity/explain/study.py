@@ -17,8 +17,8 @@ from parity.bounds.features import U
 from parity.errors import ModelError
 from parity.evidence import Evidence
 from parity.explain.surgery import Network, Part, Patch
-from parity.networks import spread
-from parity.networks.arithmetic import PRECISIONS, Noise
+from parity.networks import ranges, spread
+from parity.networks.arithmetic import PRECISIONS, Held, Noise
 from parity.protocols import Array, Artifact, Tap
 
 COPIES = 16
@@ -42,7 +42,7 @@ class Study:
         self.network, self.artifact, self.of = network, artifact, of
         self.base = base or Patch()
         self.taps = [t for t in artifact.taps if any(t in e.model for e in of)]
-        self.precision = of[0].precision if of[0].precision in PRECISIONS else "float32"
+        self.precision = of[0].precision if _derivable(artifact, of[0].precision) else "float32"
         shapes = [np.shape(np.asarray(e.fed)) for e in of]
         usual = max(dict.fromkeys(shapes), key=shapes.count)
         self.few = [k for k, s in enumerate(shapes) if s == usual][:FEW]
@@ -75,7 +75,7 @@ class Study:
         graph = self.network.whole(patch)
         feed = {n: np.repeat(x, COPIES + 1, axis=0) for n, x in self.feed(self.of[k].fed, patch).items()}
         ports = {t: self.artifact.taps[t] for t in self.taps}
-        noise = Noise(PRECISIONS[self.precision], COPIES + 1, seed=0)
+        noise = Noise(PRECISIONS[self.precision], COPIES + 1, seed=0, held=self._held)
         names = {p.name for p in ports.values()}
         uncut = {n: graph.before[n] for n in names if n in graph.before}
         with np.errstate(all="ignore"):  # of a wrong graph's numbers some overflow
@@ -92,6 +92,12 @@ class Study:
             value = self.shown(copies, tap, 0, patch)
             found[tap] = Expected(value, self.shown(half, tap, 0, patch) + U * np.abs(value))
         return found
+
+    @cached_property
+    def _held(self) -> dict[str, Held]:
+        """What each tensor that is stored as integers can hold; nothing of floats."""
+        of = PRECISIONS[self.precision]
+        return ranges.held(self.network.model, ranges.of(self.artifact), of) if of.levels else {}
 
     @cached_property
     def right(self) -> list[dict[Tap, Expected]]:
@@ -185,6 +191,11 @@ class Study:
                 before += float(np.square(measured).sum())
                 worst = max(worst, float(np.abs(measured - x).max() / max(right.bound.max() * size, 1e-30)))
         return float(np.sqrt(after / max(before, 1e-300))), worst
+
+
+def _derivable(artifact: Artifact, precision: str) -> bool:
+    """Whether what a precision rounds is known: of integers by the ranges that they were calibrated to."""
+    return precision in PRECISIONS and (not PRECISIONS[precision].levels or artifact.ranges is not None)
 
 
 def ratio(measured: Array, of: Expected) -> float:

@@ -56,6 +56,27 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     assert result.exception.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("said", "message", "hint"),
+    [
+        ({"evidence": [{"file": "evidence/0000.npz"}]}, "lacks evidence/0000.npz", "copy the whole folder"),
+        ({"recheck": {"of": "the-run"}}, "is a recheck", "explain the run that it judged: the-run"),
+    ],
+)
+def test_why_evidence_is_not_there(tmp_path: Path, said: dict[str, object], message: str, hint: str) -> None:
+    _run(tmp_path)
+    run = msgspec.json.decode((tmp_path / "run.json").read_bytes())
+    who = {"system": "commands-cnn", "backend": "handmade", "runtime": "", "precision": "", "target": "local",
+           "path": "features", "tap": "features/compressed"}  # fmt: skip
+    worst = who | {"clip": "yes.flac", "outcome": "fail"}
+    run["summaries"] = [who | {"counts": {"fail": 1}, "near_ties": 0, "worst": worst}]
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(run | said))
+    result = _explain(tmp_path)
+    assert isinstance(result.exception, NothingCompared)
+    assert message in result.exception.message
+    assert hint in result.exception.hint
+
+
 def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
     result = _explain(_run(tmp_path))
     assert isinstance(result.exception, NothingCompared)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from parity import evidence, records
+from parity import evidence, layout, records
 from parity import frontend as fe
 from parity.cli import cli
 from parity.evidence import Evidence
@@ -27,6 +27,7 @@ from parity.networks.graph import load
 from parity.protocols import Array
 from parity.runtimes.onnxrt import OnnxRuntime
 from parity.runtimes.torch_ import TorchRuntime, _TorchSession, build
+from parity.targets.agent import from_output
 from tests.explain.wrong_networks import (
     attributes,
     candidate,
@@ -330,3 +331,32 @@ def test_the_command_tells_a_file_that_went_wrong_from_the_trained_network(tmp_p
 def test_the_features_are_real() -> None:
     assert [x.shape for _, x in fed(CNN)] == [(98, 50)] * 2
     assert onnx_of(CNN).format == "onnx"
+
+
+def _int8(folder: Path, change: Callable[[Array], Array]) -> list[Evidence]:
+    """What ONNX Runtime computes with the int8 file after a change of the integers that are conv3's weights."""
+    artifact = next(a for a in named(CNN).artifacts if (a.format, a.precision) == ("onnx", "int8"))
+    model = onnx.load(artifact.path)
+    held = next(w for w in model.graph.initializer if w.name == "onnx::Conv_66_quantized")
+    held.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(held)).astype(np.int8), held.name))
+    onnx.save(model, folder / "int8.onnx")
+    wrong = dataclasses.replace(artifact, path=str(folder / "int8.onnx"))
+    found = []
+    with OnnxRuntime().open(wrong) as session:
+        for clip, x in fed(CNN):
+            inputs = {wrong.input.name: layout.native(x.astype(np.float32), wrong.input.layout)}
+            out = session.run(inputs, frozenset(wrong.taps))
+            taps = {t: from_output(out[t], port, session.tensors.get(t)) for t, port in wrong.taps.items()}
+            found.append(Evidence(CNN, clip, {}, taps, x, "", "wrong", "int8", "isolated"))
+    return found
+
+
+@pytest.mark.slow
+def test_integers_are_held_to_the_bounds_of_integers(tmp_path: Path) -> None:
+    right = explain(named(CNN), _int8(tmp_path, lambda w: w))
+    assert right.complete
+    assert right.findings == ()
+    wrong = explain(named(CNN), _int8(tmp_path, lambda w: np.clip(32.0 * np.round(w / 32.0), -127, 127)))
+    assert wrong.findings[0].tap == "model/relu3"
+    assert "float32's" not in wrong.note
+    assert all("conv1" not in c.words and "conv2" not in c.words for a in wrong.findings[0].alternatives for c in a)
