@@ -168,6 +168,7 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
             for a in s.artifacts
         ],
         "anchor": source.anchor,
+        "arithmetic": dict(sorted(p.arithmetic.items())),
         "folder": str(s.folder.resolve()),
         "golden": None if source.root is None else str(source.root.resolve()),
         "golden_labels": list(s.labels if source.labels is None else source.labels),

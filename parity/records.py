@@ -141,7 +141,7 @@ class Run(msgspec.Struct, kw_only=True):
     environment: dict[str, Any] = {}
     commit: dict[str, Any] = {}
     systems: dict[str, dict[str, Any]] = {}
-    """Name -> labels, frontend, frontend_digest, taps in flow order, clips, artifacts, anchor."""
+    """Name -> labels, frontend, frontend_digest, taps in flow order, clips, artifacts, anchor, backends' arithmetic."""
     summaries: list[TapSummary] = []
     skipped: list[Skipped] = []
     gaps: dict[str, list[str]] = {}

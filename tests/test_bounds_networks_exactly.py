@@ -122,9 +122,19 @@ def test_half_widths_around_values() -> None:
     exact = value.astype(np.float64)
     np.testing.assert_array_equal(networks.stored(value, half), half + 2.0**-24 * np.abs(exact))
     assert networks.stored([3], np.array([0.5])).tolist() == [0.5 + 3.0 * 2.0**-24]  # type: ignore[arg-type]
+    least = networks.stored(np.array([1e-38], np.float32), np.array([0.0]))
+    assert least[0] == 2.0**-24 * float(np.float32(1e-38)) > 0.0
     x = networks.interval(value, half)
     assert x.value.dtype == np.float64
     np.testing.assert_array_equal(x.value, exact)
     np.testing.assert_array_equal(x.lo, exact - half)
     np.testing.assert_array_equal(x.hi, exact + half)
     assert networks.interval([3], np.array([0.5])).hi.tolist() == [3.5]  # type: ignore[arg-type]
+
+
+def test_precisions_that_nothing_is_derived_for_although_the_graph_is_there() -> None:
+    files = [graph(), graph(format="tflite", precision="int8"), graph(format="torch", precision="nonsense")]
+    assert networks.underived(of(*files)) == ["int8", "nonsense"]
+    files[0] = graph(ranges="ranges.json")
+    assert networks.underived(of(*files)) == ["nonsense"]
+    assert networks.underived(of(*files[1:])) == []

@@ -56,6 +56,12 @@ def test_what_is_not_finite_in_words_with_its_place_and_share() -> None:
     assert compare(c, v, v - 1, v + 1, "float32") == Comparison(
         "fail", "nan at [0, 1] where the golden is 0.123457", index=(0, 1), outside=0.5
     )
+    c[0, 1] = INF
+    assert compare(c, v, v - 1, v + 1, "float32").message == "inf at [0, 1] where the golden is 0.123457"
+    c[0, 1] = -INF
+    assert compare(c, v, v - 1, v + 1, "float32").message == "-inf at [0, 1] where the golden is 0.123457"
+    signalling = np.array([0x7F800001], np.uint32).view(F32)
+    assert compare(signalling, v[0, :1], v[0, :1] - 1, v[0, :1] + 1, "float32").message.startswith("nan at [0]")
     golden = array(NAN, 1.0)
     got = compare(np.array([0.5, 1.0], F32), golden, golden, golden, "float32")
     assert got == Comparison("fail", "0.5 at [0] where the golden is nan", index=(0,), outside=0.5)

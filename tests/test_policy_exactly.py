@@ -98,11 +98,13 @@ def test_no_rule_in_words(path: Path | None, named: str) -> None:
     with pytest.raises(ConfigError) as e:
         Policy(path=path).require("kws", "tflite", "isolated", "int8", "model/a")
     assert e.value.message == "no rule says how far model/a of kws (int8, isolated) may move on tflite"
-    rule = f"add a [[tolerance]] with its why to {named}"
-    assert e.value.hint == f"{rule}; none is needed where bounds are derived: README, 'Bounds', says what that takes"
+    rule_of_ones_own = f"add a [[tolerance]] with its why to {named}"
+    assert e.value.hint == (
+        f"{rule_of_ones_own}; none is needed where bounds are derived: README, 'Bounds', says what that takes"
+    )
     with pytest.raises(ConfigError) as e:
         Policy(path=path).require("kws", "tflite", "deployment", "int8", "model/a")
-    assert e.value.hint == rule  # how kernels round isn't derived
+    assert e.value.hint == rule_of_ones_own
 
 
 def test_a_gap_must_match_in_every_field_and_the_first_counts() -> None:

@@ -54,16 +54,20 @@ def bounds(
     how far the stages after it may be by themselves. It is known as well as a tap is: rounded to float32.
     """
     out: dict[Tap, Interval] = {}
-    error: Array | None = None  # of the samples, framed, windowed: absolute, per sample; None where all are exact
-    drift = half = value = np.zeros(
-        (0, 1)
-    )  # of the window, per frame; of the spectrum, then of the bank, on either side
+    # Of the samples, framed, windowed: absolute, per sample; None where all are exact.
+    error: Array | None = None
+    # Of the window, per frame; of the spectrum, then of the bank, on either side.
+    drift = half = value = np.zeros((0, 1))
     last = around(half, None)
     stages = frontend.stages()
     if start is not None:
         value = np.asarray(oracle[start], np.float64)
-        half = U * np.abs(value) if frontend.dtype(start).startswith("float") else np.zeros(value.shape)
-        error, drift, last = half, np.zeros((len(value), 1)), around(value, half)
+        exact = not frontend.dtype(start).startswith("float")
+        # Samples are copied, as long as nothing is done to them: there is nothing to round.
+        source = frontend.input
+        exact |= start in ("features/audio", "features/frames") and not (source.peak_normalize or source.pre_emphasis)
+        half = np.zeros(value.shape) if exact else U * np.abs(value)
+        error, drift, last = (None if exact else half), np.zeros((len(value), 1)), around(value, half)
         stages = dict(list(stages.items())[frontend.taps.index(start) + 1 :])
     for tap, stage in stages.items():
         if tap not in oracle:

@@ -69,8 +69,7 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
     together += np.abs(equal @ matrix.T) * np.where(np.isfinite(rounding), rounding, 0.0)
     own = DCT * U * np.sqrt(x.value.shape[-1]) * np.sqrt(np.square(x.value) @ np.square(matrix).T)
     # A cosine that is zero comes out as 6e-17 here and as another such number there.
-    with np.errstate(invalid="ignore", over="ignore"):
-        own = own + 4.0 * DOUBLE * np.abs(matrix).max() * np.abs(x.value).sum(axis=-1, keepdims=True)
+    own = own + 4.0 * DOUBLE * np.abs(matrix).max() * np.abs(x.value).sum(axis=-1, keepdims=True)
     return around(value, free + together + own)
 
 

@@ -203,8 +203,8 @@ class Search:
                     whole.append(Try(edit, t.left, t.worst))
                     break
         fewest = min((t.edit.parameters for t in whole or hits), default=0)
-        kept = [t for t in whole or hits if t.edit.parameters == fewest]
-        return kept, bool(whole)
+        kept = {t.edit.words: t for t in reversed(whole or hits) if t.edit.parameters == fewest}
+        return list(reversed(kept.values())), bool(whole)
 
     def pairs(self, study: Study, tap: Tap, near: Sequence[Try]) -> list[list[Edit]]:
         """Two edits before the same tap: each of the nearest few, and another on top of it."""

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from parity import evidence, records
+from parity import evidence, pipeline, records
 from parity import frontend as fe
 from parity.cli import cli
 from parity.errors import ConfigError, NothingCompared
+from parity.plan import Selection
 from tests.explain.test_features import evidence as given
 from tests.explain.test_features import frontend
+from tests.plugins_for_tests import rig
 
 
 def _run(folder: Path, **changed: object) -> Path:
@@ -67,3 +69,17 @@ def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
 def test_names_that_are_not_there(tmp_path: Path, option: str, error: type[Exception]) -> None:
     result = _explain(_run(tmp_path, norm="none"), option, "other")
     assert isinstance(result.exception, error)
+
+
+def test_a_backend_is_explained_in_the_arithmetic_that_it_is_held_to(tmp_path: Path) -> None:
+    """A window in float32 is within float32's bounds; librosa's own is not."""
+    golden = rig.goldens(tmp_path / "golden", rig.CLIPS[2:])
+    with rig.target() as local:
+        selection = Selection(
+            systems=(str(rig.SYSTEM),), backends=("faulty.with_librosa:SingleWindow",), runtimes=("onnxrt",),
+            precisions=("float32",), golden=golden,
+        )  # fmt: skip
+        done, folder = pipeline.run(selection, local, tmp_path / "reports")
+    assert done.exit_code == 1
+    result = _explain(folder)
+    assert "window in float32: 100 % of the error explained (" in result.output

@@ -103,6 +103,11 @@ def half(x: Array) -> Array:
         return x.astype(np.float16).astype(np.float64)
 
 
+def single(x: Array) -> Array:
+    """Values rounded to float32."""
+    return x.astype(np.float32).astype(np.float64)
+
+
 def brain(x: Array) -> Array:
     """Values rounded to bfloat16, to the nearest even."""
     bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)

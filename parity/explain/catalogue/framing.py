@@ -9,7 +9,7 @@ import numpy as np
 
 from parity import frontend as fe
 from parity.backends import reference
-from parity.explain.catalogue.changes import Change, both, brain, choices, half, hooked, other
+from parity.explain.catalogue.changes import Change, both, brain, choices, half, hooked, other, single
 from parity.explain.definition import Definition, Hook
 from parity.explain.settings import PLAUSIBLE, RARE, USUAL, Knob, Setting
 from parity.protocols import Array
@@ -170,6 +170,7 @@ def _windows(frontend: fe.Frontend, frame: fe.Frame, s: fe.Window) -> list[Setti
             found.append(Setting("window.position", f"window {where} of a frame of n_fft = {n_fft} samples, "
                                  f"not a frame of {frame.length}", _TAP, _in_fft(n_fft, position)))  # fmt: skip
     found += [
+        Setting("window.float32", "window in float32", _WINDOWED, _shaped(lambda n, w: single(w)), PLAUSIBLE),
         Setting("window.float16", "window in float16", _WINDOWED, _shaped(lambda n, w: half(w)), PLAUSIBLE),
         Setting("window.float16", "window in bfloat16", _WINDOWED, _shaped(lambda n, w: brain(w)), RARE),
         Setting("window.fixed-point", "window in 15 bits", _WINDOWED,
