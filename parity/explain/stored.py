@@ -7,6 +7,7 @@ than the folded ones rounded, so both are tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def floats() -> Iterator[tuple[str, str, Rounding]]:
 def decimals() -> Iterator[tuple[str, str, Rounding]]:
     """The same of numbers that were written down with few decimals."""
     for n in DECIMALS:
-        yield "network.weights-quantized", f"with {n} decimals", lambda w, n=n: np.round(w, n)
+        yield "network.weights-quantized", f"with {n} decimals", partial(_written, places=n)
 
 
 def steps(axis: int) -> Iterator[tuple[str, str, Rounding]]:
@@ -40,9 +41,9 @@ def steps(axis: int) -> Iterator[tuple[str, str, Rounding]]:
     key = "network.weights-quantized"
     for bits in BITS:
         most = 2.0 ** (bits - 1) - 1.0
-        yield key, f"in {bits} bits, a step a tensor", lambda w, m=most: on_grid(w, np.abs(w).max() / m)
-        yield key, f"in {bits} bits, a step a channel", lambda w, m=most: on_grid(w, _by_channel(w, axis) / m)
-        yield key, f"in {bits} bits from least to largest, a step a tensor", lambda w, b=bits: _affine(w, b)
+        yield key, f"in {bits} bits, a step a tensor", partial(_even, most=most, axis=None)
+        yield key, f"in {bits} bits, a step a channel", partial(_even, most=most, axis=axis)
+        yield key, f"in {bits} bits from least to largest, a step a tensor", partial(_affine, bits=bits)
 
 
 def held(network: Network, i: int) -> Made:
@@ -77,7 +78,8 @@ def trained(weight: Array, learned: Mapping[str, Array], statistics: Mapping[str
     `learned`: its bias, gamma and beta; `statistics`: mean and variance.
     """
     weights = {"weight": weight}
-    for words, of in ((WEIGHTS, weights), (BOTH, weights | learned), (EVERY, weights | learned | statistics)):
+    both = {**weights, **learned}
+    for words, of in ((WEIGHTS, weights), (BOTH, both), (EVERY, {**both, **statistics})):
         for key, how, rounded in (*floats(), *(decimals() if of is not weights else ())):
             yield key, f"{words} {how}{BEFORE}", {n: rounded(x) for n, x in of.items()}
     for key, how, rounded in steps(0):
@@ -109,6 +111,15 @@ def on_grid(w: Array, step: Array | float) -> Array:
     """Rounded to whole steps, half to even."""
     step = np.maximum(step, 1e-30)
     return np.asarray(np.round(w / step) * step)
+
+
+def _written(w: Array, places: int) -> Array:
+    return np.asarray(np.round(w, places))
+
+
+def _even(w: Array, most: float, axis: int | None) -> Array:
+    """Steps on both sides of zero, `most` of them on each; of a channel along an axis, or of the whole."""
+    return on_grid(w, (np.abs(w).max() if axis is None else _by_channel(w, axis)) / most)
 
 
 def _by_channel(w: Array, axis: int) -> Array:

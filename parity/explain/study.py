@@ -55,6 +55,12 @@ class Study:
             self._based[id(patch)] = patch, Study(self.network, self.artifact, self.of, self.base | patch)
         return self._based[id(patch)][1]
 
+    def alone(self, tap: Tap) -> Study:
+        """The same with one of the few clips: the one that is furthest out of bounds at a tap."""
+        at = [k for k in self.few if tap in self.of[k].model] or self.few
+        worst = max(at, key=lambda k: ratio(self.of[k].model[tap], self.right[k][tap]) if tap in self.right[k] else 0.0)
+        return Study(self.network, self.artifact, [self.of[worst]], self.base)
+
     def feed(self, fed: Array | None, patch: Patch) -> dict[str, Array]:
         """A clip's input by name, in the graph's own axes."""
         x = np.asarray(fed, np.float64)
