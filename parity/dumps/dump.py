@@ -169,7 +169,7 @@ class Dump:
         if not entries:
             raise ConfigError(
                 f"what {path} holds can't be told",
-                f"say which tap it is: --tap features/..., or [[arrays]] in a {FILE} beside it",
+                f"say which tap it is: [[arrays]] in a {FILE} beside it, or of `parity compare` --tap features/...",
             )
         self.places: dict[Tap, dict[str, Place]] = {}
         for e in entries:
