@@ -42,7 +42,7 @@ def render(run: Run) -> str:
         pairs=found, failures=failures(run),
         matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
         skipped=wording.not_compared(run),
-        near_ties=wording.near_ties(run),
+        near_ties=wording.near_ties(run), saturated=wording.saturated(run),
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run.labels.get("pairs", []))],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
         failed=FAILED, neutral=NOT_COMPARED,

@@ -141,3 +141,19 @@ def test_the_bar_has_the_bound_in_its_middle(ratio: float | None, bar: int | Non
 
 def test_the_same_run_gives_the_same_page() -> None:
     assert html.render(mixed()) == html.render(mixed())
+
+
+def test_a_failing_run_says_how_to_ask_why() -> None:
+    failed = run(verdict("fail", "features/spectrum"))
+    assert "parity explain" not in html.render(failed), "nothing was kept to explain"
+    failed.evidence = [{"file": "0000.npz"}]
+    assert f"parity explain {failed.name}" in html.render(failed)
+
+
+def test_what_saturates_is_a_finding_of_its_own() -> None:
+    done = run(verdict("pass", "model/relu1", path="isolated", runtime="onnxrt", precision="int8"))
+    assert 'id="saturated"' not in html.render(done)
+    done.summaries[0].saturated, done.summaries[0].most_saturated = 1, 0.25
+    page = html.render(done)
+    assert 'id="saturated"' in page
+    assert "model/relu1, up to 25 % of a clip's elements" in page.replace("&#39;", "'")
