@@ -164,7 +164,9 @@ def _text(path: Path, form: Format) -> Array:
         try:
             rows.append([_number(cell) for cell in cells])
         except ValueError as e:
-            hint = f"say header = {i} if it is one" if len(rows) == 0 else "write numbers with a decimal point"
+            # 0,25 between semicolons is a number where the comma is decimal, not a header.
+            header = not rows and not any("," in cell and _is_decimal(cell) for cell in cells)
+            hint = f"say header = {i} if it is one" if header else "write numbers with a decimal point"
             raise ConfigError(f"{path}, line {i}: {str(e)[:80]} is no number", hint) from None
         if len(rows[-1]) != len(rows[0]):
             raise ConfigError(
@@ -172,6 +174,14 @@ def _text(path: Path, form: Format) -> Array:
                 "write rows of one length: was the device stopped in the middle of a line?",
             )
     return np.array(rows)
+
+
+def _is_decimal(cell: str) -> bool:
+    try:
+        _number(cell.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
 
 
 def _number(cell: str) -> float:

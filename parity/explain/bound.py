@@ -12,7 +12,7 @@ from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds import features as own
 from parity.bounds import levels
-from parity.bounds.interval import TINY, Interval, U, around
+from parity.bounds.interval import DOUBLE, TINY, Interval, U, around
 from parity.explain import definition
 from parity.explain.definition import Arrays, Definition, Hook
 from parity.protocols import Arithmetic, Array, Tap
@@ -73,8 +73,10 @@ def _window(
     error = None if error is None else _indexed(hooks, w * error)
     error = _plus(error, _spent(hooks, value))
     if any(h.index for h in hooks):
-        half = _indexed(hooks, half)
-        drift = own._norm(half) * float(drift.max(initial=0.0) / (own._norm(half).max(initial=0.0) or 1.0))
+        # What is in a row of a transform is what counts: elements that were put elsewhere take their errors with them.
+        weights = own._weights_error(s, frames.shape[-1]) * np.abs(frames)
+        drift = own._norm(_indexed(hooks, weights)) * ((U if arithmetic == "float32" else DOUBLE) * size)
+    half = _indexed(hooks, half)
     return (half if error is None else half + error), drift, error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from parity.explain import gates, matrices, steps, windows
+from parity.explain import gates, matrices, steps, stored, windows
 from parity.explain.patches import Edit
 from parity.explain.surgery import RECURRENT, Network, Patch
 
@@ -20,8 +20,14 @@ def everywhere(edits: Sequence[Edit]) -> list[Edit]:
     for e in edits:
         groups.setdefault((e.key, e.phrase), []).append(e)
     found = []
-    for (key, phrase), group in groups.items():
-        if len(group) < 2 or not all(e.where for e in group):
+    for (key, phrase), named in groups.items():
+        if not all(e.where for e in named):
+            continue
+        group = list(named)
+        for less in stored.lesser(phrase):
+            had = {e.where for e in group}
+            group += [e for e in groups.get((key, less), ()) if e.where not in had]
+        if len(group) < 2:
             continue
         patch = Patch()
         for e in group:
@@ -42,7 +48,7 @@ def catalogue(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> list[E
         if i in network.layers:
             kind = gates.recurrent if node.op_type in RECURRENT else matrices.turned_or_lost
             found += [Edit(k, p, patch, where) for k, p, patch in kind(network, i, shapes)]
-            found += [Edit(k, p, patch, where) for k, p, patch in matrices.stored(network, i)]
+            found += [Edit(k, p, patch, where) for k, p, patch in stored.held(network, i)]
     return found + list(_exchanged(network))
 
 

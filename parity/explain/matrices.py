@@ -1,18 +1,13 @@
-"""Weights of convolutions and matrices: turned, lost, in another order, stored in fewer bits."""
+"""Weights of convolutions and matrices: turned, lost, in another order."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from parity.explain.patches import Made, Shapes
-from parity.explain.surgery import RECURRENT, Network, Patch, attribute
-from parity.protocols import Array
-
-BITS = (8, 7, 6, 5, 4, 3, 2)
+from parity.explain.surgery import Network, Patch, attribute
 
 
 def turned_or_lost(network: Network, i: int, shapes: Shapes) -> Made:
@@ -72,63 +67,3 @@ def _flattened(network: Network, i: int, shapes: Shapes) -> Made:
             made[:, ours] = turned
             patch = Patch(weights={node.input[1]: made if columns_last else made.T})
             yield "network.flatten-order", words, patch
-
-
-def stored(network: Network, i: int) -> Made:
-    """What storing the weights in fewer bits makes of them."""
-    node = network.nodes[i]
-    names = [n for n in node.input[1 : 3 if node.op_type in RECURRENT else 2] if n in network.weights]
-    axis = 1 if node.op_type in RECURRENT else 0 if attribute(node, "transB", 0) or node.op_type == "Conv" else -1
-    values = {n: network.weights[n] for n in names}
-    bias = network.bias(i)
-    both = {**values, **({bias: network.weights[bias]} if bias else {})}
-
-    def made(of: Mapping[str, Array], rounded: Any) -> Patch:
-        return Patch(weights={n: rounded(w) for n, w in of.items()})
-
-    for of, words in ((both, "weights and bias"), (values, "weights")):
-        yield "network.weights-float16", f"{words} in float16", made(of, _float16)
-        yield "network.weights-bfloat16", f"{words} in bfloat16", made(of, bfloat16)
-        if not bias:
-            break
-    for bits in BITS:
-        most = 2.0 ** (bits - 1) - 1.0
-        yield "network.weights-quantized", f"weights in {bits} bits, a step a tensor", made(
-            values, lambda w, m=most: on_grid(w, np.abs(w).max() / m))  # fmt: skip
-        yield "network.weights-quantized", f"weights in {bits} bits, a step a channel", made(
-            values, lambda w, m=most: on_grid(w, _by_channel(w, axis) / m))  # fmt: skip
-        yield "network.weights-quantized", f"weights in {bits} bits from least to largest, a step a tensor", made(
-            values, lambda w, b=bits: _affine(w, b))  # fmt: skip
-    for decimals in (4, 3, 2, 1):
-        yield "network.weights-quantized", f"weights and bias with {decimals} decimals", made(
-            both, lambda w, d=decimals: np.round(w, d))  # fmt: skip
-    yield "network.weights-scaled", "weights negated", made(values, np.negative)
-
-
-def _float16(w: Array) -> Array:
-    return w.astype(np.float16).astype(np.float64)
-
-
-def bfloat16(w: Array) -> Array:
-    """Rounded to bfloat16, half to even."""
-    bits = w.astype(np.float32).view(np.uint32).astype(np.uint64)
-    kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return kept.astype(np.uint32).view(np.float32).astype(np.float64)
-
-
-def on_grid(w: Array, step: Array | float) -> Array:
-    """Rounded to whole steps, half to even."""
-    step = np.maximum(step, 1e-30)
-    return np.asarray(np.round(w / step) * step)
-
-
-def _by_channel(w: Array, axis: int) -> Array:
-    others = tuple(k for k in range(w.ndim) if k != axis % w.ndim)
-    return np.asarray(np.abs(w).max(axis=others, keepdims=True))
-
-
-def _affine(w: Array, bits: int) -> Array:
-    low, high = min(float(w.min()), 0.0), max(float(w.max()), 0.0)
-    step = max(high - low, 1e-30) / (2.0**bits - 1.0)
-    zero = np.round(-low / step)
-    return np.asarray((np.clip(np.round(w / step) + zero, 0, 2.0**bits - 1) - zero) * step)

@@ -7,7 +7,7 @@ counts as an explanation where every element of every tap is within bound. Edits
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +31,9 @@ NEARLY = 1e-3
 FEW = 2
 """Numbers that may be estimated before an edit counts as one that fits anything."""
 MANY = 6
+CROWD = 500
+"""Edits of which only those that are nearest on one clip are tried on more."""
+KEPT = 100
 STEPS = 3
 """Causes that are looked for one after the other."""
 
@@ -168,8 +171,10 @@ class Search:
         found += channels.permuted_answers(study, tap)
         return [e for e in found if not e.patch.clashes(study.base)]
 
-    def scored(self, study: Study, tap: Tap, of: Iterable[Edit]) -> list[Try]:
-        """What each leaves of the error at a tap, the nearest first."""
+    def scored(self, study: Study, tap: Tap, of: Sequence[Edit]) -> list[Try]:
+        """What each leaves of the error at a tap, the nearest first; of a crowd, of those nearest on one clip."""
+        if len(of) > CROWD and len(study.few) > 1:
+            of = [t.edit for t in self.scored(study.alone(tap), tap, of)[:KEPT]]
         found = []
         for e in of:
             self.tried += 1
@@ -203,8 +208,8 @@ class Search:
                     whole.append(Try(edit, t.left, t.worst))
                     break
         fewest = min((t.edit.parameters for t in whole or hits), default=0)
-        kept = [t for t in whole or hits if t.edit.parameters == fewest]
-        return kept, bool(whole)
+        kept = {t.edit.words: t for t in reversed(whole or hits) if t.edit.parameters == fewest}
+        return list(reversed(kept.values())), bool(whole)
 
     def pairs(self, study: Study, tap: Tap, near: Sequence[Try]) -> list[list[Edit]]:
         """Two edits before the same tap: each of the nearest few, and another on top of it."""

@@ -17,6 +17,7 @@ from onnx import helper
 
 from parity import layout
 from parity.errors import ParityError
+from parity.explain import stored
 from parity.explain.patches import Edit
 from parity.explain.surgery import Network, Patch, altered, attribute, chain
 from parity.protocols import Array
@@ -98,7 +99,7 @@ def _folded(system: System, network: Network) -> Iterator[Edit]:
 
 
 def _is(norm: Norm, w: Array, b: Array) -> bool:
-    if norm.weight.shape != w.shape:
+    if norm.weight.shape != w.shape or not (np.isfinite(w).all() and np.isfinite(b).all()):
         return False
     ours, bias = norm.folded()
     return bool(np.allclose(ours, w, rtol=1e-4, atol=1e-6 * np.abs(w).max())
@@ -127,6 +128,9 @@ def _ways(n: Norm, node: Any, network: Network) -> Iterator[tuple[str, str, Patc
         yield "network.bias-missing", "the convolution's own bias missing before BatchNorm", patch(bias=zero)
     yield "network.bn-variance", "standard deviation for BatchNorm's variance", patch(variance=np.sqrt(n.variance))
     yield "network.bn-variance", "not the root of BatchNorm's variance", patch(variance=np.square(n.variance + n.eps))
+    learned = {"bias": n.bias, "gamma": n.gamma, "beta": n.beta}
+    for key, phrase, other in stored.trained(n.weight, learned, {"mean": n.mean, "variance": n.variance}):
+        yield key, phrase, patch(**other)
     # Left in training mode: normalized by the mean and variance of the clip itself. A batch of one: InstanceNorm.
     out = node.output[0]
     plain = f"{out}:plain"

@@ -77,6 +77,8 @@ def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:
     failing = [s for s in run.summaries if s.worst.outcome in ("fail", "missing", "error")]
     if not failing:
         return f"nothing failed in {folder}: there is nothing to explain", "parity run says what was compared"
+    if lost := [str(e["file"]) for e in run.evidence if not (folder / str(e["file"])).exists()]:
+        return f"{folder} is not whole: it lacks {', '.join(lost[:3])}", "copy the whole folder, or make the run again"
     return (
         f"{folder} kept no arrays of what failed",
         "make the run again with this version of parity, which keeps some of all that fails",

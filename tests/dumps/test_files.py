@@ -118,6 +118,14 @@ def test_text_that_is_no_table_of_numbers_names_its_line(text: str, words: tuple
     refused(tmp_path / "x.csv", *words)
 
 
+def test_decimal_commas_are_no_header(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("0,25;-1,5\n1;2\n")
+    with pytest.raises(ConfigError) as e:
+        read(tmp_path / "x.csv", Format(delimiter=";"))
+    assert "'0,25' is no number" in e.value.message
+    assert e.value.hint == "write numbers with a decimal point"
+
+
 def test_bytes_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00" * 9)
     refused(tmp_path / "x.csv", "is not text", ".f32")

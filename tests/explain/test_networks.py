@@ -12,16 +12,21 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import CliRunner
 
 from parity import evidence, records
 from parity import frontend as fe
 from parity.cli import cli
+from parity.evidence import Evidence
+from parity.explain import edits, norms
 from parity.explain.explanation import Explanation
 from parity.explain.networks import explain
+from parity.explain.surgery import Network
 from parity.networks.graph import load
 from parity.protocols import Array
 from parity.runtimes.onnxrt import OnnxRuntime
+from parity.runtimes.torch_ import TorchRuntime, _TorchSession, build
 from tests.explain.wrong_networks import (
     attributes,
     candidate,
@@ -33,6 +38,7 @@ from tests.explain.wrong_networks import (
     onnx_of,
     weights,
 )
+from tests.mutants.networks import NETWORKS, artifact_of, run
 
 CNN, GRU, LSTM, TINY, MOBILE = "commands-cnn", "logmel-gru", "mfcc-lstm", "tiny-conv", "mel40-mobilenetv2"
 
@@ -57,14 +63,6 @@ def set_to(value: float, *at: int) -> Callable[[Array], None]:
 def times(factor: float, *at: int) -> Callable[[Array], None]:
     def change(w: Array) -> None:
         w[at] *= factor
-
-    return change
-
-
-def grid(bits: int) -> Callable[[Array], Array]:
-    def change(w: Array) -> Array:
-        step = np.abs(w).max() / (2 ** (bits - 1) - 1)
-        return np.asarray(np.round(w / step) * step)
 
     return change
 
@@ -97,8 +95,6 @@ ONE = {
                          lambda m: weights(m, layer(m, "conv4").input[1], times(1.05, 7))),
     "a layer in float16": (CNN, "network.weights-float16", "model/relu4", "conv4",
                            lambda m: weights(m, layer(m, "conv4").input[1], lambda w: w.astype(np.float16))),
-    "a layer in 4 bits": (CNN, "network.weights-quantized", "model/relu5", "4 bits",
-                          lambda m: weights(m, layer(m, "conv5").input[1], grid(4))),
     "padding SAME": (MOBILE, "network.padding", "model/stem", "SAME",
                      lambda m: attributes(layer(m, "stem/conv"), pads=[0, 0, 1, 1])),
     "ReLU missing": (CNN, "network.activation", "model/relu4", "ReLU missing",
@@ -138,6 +134,45 @@ def test_one_mistake_in_a_file_is_named_first_at_its_layer(case: str, tmp_path: 
     assert words in found.findings[0].alternatives[0][0].words
     assert others(found) == {key}
     assert found.findings[0].inside == 1.0 > found.findings[0].inside_before
+
+
+STORED = {
+    "conv2 in float16": "conv2: weights in float16, before BatchNorm was folded in",
+    "every weight in float16": "weights and bias in float16, before BatchNorm was folded in, in all 6 layers",
+    "conv4 in 4 bits": "conv4: weights in 4 bits, a step a tensor, before BatchNorm was folded in",
+    "block5 in 4 bits": "block5/project/conv: weights in 4 bits, a step a tensor, before BatchNorm was folded in",
+    "lstm2 remembers in float16": "lstm2: recurrent weights in float16",
+    "gru1 listens in bfloat16": "gru1: input's weights in bfloat16",
+    "fc times 1.00001": "fc: weights times 1.00001",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", STORED)
+def test_trained_weights_stored_in_fewer_bits(case: str) -> None:
+    """By PyTorch, which normalizes by itself; what is held to it is a file that has that folded in."""
+    mutant = next(m for m in NETWORKS if m.name == case)
+    session = _TorchSession(mutant.network(), artifact_of(mutant.of, "torch"), torch.float32)
+    given = [
+        Evidence(mutant.of, c, {}, run(session, artifact_of(mutant.of, "torch"), x), x, "", "torch", "float32")
+        for c, x in fed(mutant.of)
+    ]
+    found = explain(named(mutant.of), given)
+    assert found.complete
+    assert [found.findings[0].tap, *first(found)] == [mutant.tap, *(key for keys in mutant.causes for key in keys)]
+    assert found.findings[0].alternatives[0][0].words.startswith(STORED[case])
+    assert others(found) <= frozenset().union(*mutant.causes)
+
+
+def test_what_is_rounded_at_all_layers_takes_those_in_that_have_nothing_folded_in() -> None:
+    network = Network(load(onnx_of(CNN).path))
+    found = {
+        e.phrase: e for e in edits.everywhere([*edits.catalogue(network, {}), *norms.catalogue(named(CNN), network)])
+    }
+    every = found["weights, bias and BatchNorm's statistics in float16, before BatchNorm was folded in, "
+                  "in all 6 layers that have it"]  # fmt: skip
+    assert set(every.patch.weights) >= {"fc.weight", "fc.bias"}
+    assert len(every.patch.weights) == 12
 
 
 FED = {
@@ -235,10 +270,6 @@ def test_a_system_without_a_graph_says_so(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_batch_normalization_left_in_training_mode_by_pytorch() -> None:
     """And eps that another framework has, in every layer: by PyTorch itself."""
-    import torch
-
-    from parity.runtimes.torch_ import TorchRuntime, _TorchSession, build
-
     artifact = next(a for a in named(CNN).artifacts if a.format == "torch")
 
     class Changed(TorchRuntime):
@@ -297,5 +328,5 @@ def test_the_command_tells_a_file_that_went_wrong_from_the_trained_network(tmp_p
 
 
 def test_the_features_are_real() -> None:
-    assert [x.shape for _, x in fed(CNN)] == [(98, 50)] * 3
+    assert [x.shape for _, x in fed(CNN)] == [(98, 50)] * 2
     assert onnx_of(CNN).format == "onnx"

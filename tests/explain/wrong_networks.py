@@ -23,7 +23,7 @@ from parity.runtimes.onnxrt import OnnxRuntime
 from parity.system import System
 
 PROJECT = Path(__file__).parents[2]
-WORDS = ("yes-en-us-f2", "stop-en-us-m4", "left-en-us-nyc-m7")
+WORDS = ("yes-en-us-f2", "stop-en-us-m4")
 Wrong = Callable[[Any], object]
 
 
