@@ -293,6 +293,8 @@ def start(golden: Path, reports: Path, runtime: str, told: Path) -> subprocess.P
         [sys.executable, "-m", "parity", *arguments],
         cwd=rig.ROOT, env=rig.environment(TELL_HANGING=str(told)), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # What a shell runs in the background ignores Ctrl-C, and so would what these tests start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
