@@ -8,7 +8,6 @@ that together with features that moved as a backend's own rounding may move them
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +21,6 @@ from parity.networks import ranges, spread
 from parity.networks.arithmetic import PRECISIONS, Held, Noise
 from parity.networks.graph import Graph, load
 from parity.protocols import Array, Artifact, Session, Tap, Taps, Tensor, Unsupported
-
-LARGE, FEW = 2_000_000, 4
-"""Of a network with more weights than this no more than so many copies: each costs seconds, and its many channels make
-up for them in what the spread of a channel is."""
 
 
 class MonteCarloRuntime:
@@ -61,8 +56,7 @@ class _Session:
     def __init__(self, artifact: Artifact, copies: int) -> None:
         self._model = load(artifact.path)
         self._graph = Graph(self._model)
-        large = sum(math.prod(w.dims) for w in self._model.graph.initializer) > LARGE
-        self._artifact, self._copies = artifact, min(copies, FEW) if large else copies
+        self._artifact, self._copies = artifact, copies
         self._held: dict[str, dict[str, Held]] = {}
         if missing := sorted({port.name for port in artifact.taps.values()} - self._graph.tensors):
             raise ModelError(f"{artifact.path} has no tensor {missing[0]!r}", "mend the taps in system.toml")
