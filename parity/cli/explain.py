@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,7 +34,7 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
     from parity.explain import runs, wording
 
     found = []
-    for explanation in runs.explained(folder, systems, backends, clips, runtimes):
+    for explanation in runs.explained(folder, systems, backends, clips, runtimes, partial(click.echo, err=True)):
         found.append(explanation)
         if form == "text":
             for line in wording.lines(explanation, 1000 if verbose else wording.ALSO):

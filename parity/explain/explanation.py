@@ -19,6 +19,8 @@ class Cause:
     """The first tap that it changes."""
 
 
+CLOSE = 0.1
+"""Share of the error that a change must explain to be named as the closest where nothing explains all of it."""
 Causes = tuple[Cause, ...]
 """What explains together: one setting, or a pair."""
 

@@ -10,7 +10,7 @@ from parity import frontend as fe
 from parity.evidence import Evidence
 from parity.explain.cases import Fit, cases
 from parity.explain.definition import Definition
-from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
 from parity.explain.search import Search, Trial
 from parity.protocols import Arithmetic, Tap
 
@@ -72,6 +72,8 @@ def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Seque
     share = None
     if before.fits and fit.fits and 0 < before.rms < np.inf and fit.rms < np.inf:
         share = 1.0 - fit.rms / before.rms
+        if share < CLOSE and not fit.complete:
+            trials, fit, share = (), before, 0.0
     shapes = ""
     if not before.fits:
         case = next(c for c in search.cases if tap in c.given)

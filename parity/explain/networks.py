@@ -17,7 +17,7 @@ from parity.bounds import networks as derived
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
 from parity.explain import channels, edits, inputs, layers, norms, steps, trusted
-from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
 from parity.explain.surgery import RECURRENT, Patch
@@ -105,7 +105,7 @@ class Search:
                 study = study.rebased(_together(pairs[0]))
                 self.complete = study.first is None
                 continue
-            closest = [[near[0].edit]] if near and near[0].left < 0.9 else []
+            closest = [[near[0].edit]] if near and near[0].left <= 1.0 - CLOSE else []
             found.append(self.told(study, tap, closest, False))
             break
         return found
@@ -239,6 +239,8 @@ class Search:
         share = None
         if before is not None and after_it is not None and before[0]:
             share = 1.0 - after_it[0] / before[0] if alternatives else 0.0
+            if share < CLOSE and alternatives and not complete:
+                return self.told(study, tap, [], False)
         shapes = next((f"shape {list(m.shape)}, not {list(b.value.shape)}" for m, b, _ in seen
                        if m.shape != b.value.shape), "")  # fmt: skip
         if not shapes and before is None:

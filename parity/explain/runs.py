@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,23 @@ from parity.localize import title
 
 def explained(
     folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = (),
-    runtimes: Sequence[str] = (),
+    runtimes: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Explanation]:  # fmt: skip
     """One explanation a failing candidate, in the order of the evidence; no names mean all.
 
-    A network that is wrong on the golden's features isn't explained once more on each backend's.
+    A network that is wrong on the golden's features isn't explained once more on each backend's. `warn` hears of
+    evidence that run.json lists and the folder lacks.
 
-    ConfigError for a folder that is no run; NothingCompared where nothing of what was asked for was kept.
+    ConfigError for a folder that is no run, or lacks all the evidence that it should have of what was asked for;
+    NothingCompared where nothing of it was kept.
     """
+
+    def wanted(system: str, backend: str, runtime: str, clip: str) -> bool:
+        return all(
+            not names or name in names
+            for name, names in ((system, systems), (backend, backends), (runtime, runtimes), (clip, clips))
+        )
+
     run = records.read_run(folder)
     for name in systems:
         if name not in run.systems:
@@ -37,13 +46,16 @@ def explained(
         e for e in kept
         if e.path in ("features", "isolated") or (e.system, e.runtime, e.precision) not in alone
     ]  # fmt: skip
+    asked = [e for e in kept if wanted(e.system, e.backend, e.runtime, e.clip.name)]
+    if lost := [r for r in run.evidence if not (folder / r["file"]).is_file()
+                and wanted(r["system"], r["backend"], r["runtime"], r["clip"])]:  # fmt: skip
+        files = f"{', '.join(r['file'] for r in lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
+        if not asked:
+            raise ConfigError(f"{folder} is not whole: it lacks {files}", "copy the whole folder, or make the run again")
+        whose = "; ".join(dict.fromkeys(title(r["system"], r["backend"], r["runtime"], r["precision"]) for r in lost))
+        warn(f"{folder} lacks {files}, which run.json lists ({whose}): explained from what is left")
     if not kept:
         raise NothingCompared(*_nothing(run, folder))
-    asked = [
-        e for e in kept
-        if (not systems or e.system in systems) and (not backends or e.backend in backends)
-        and (not clips or e.clip.name in clips) and (not runtimes or e.runtime in runtimes)
-    ]  # fmt: skip
     if not asked:
         there = sorted({f"{title(e.system, e.backend, e.runtime, e.precision)} · {e.clip.name}" for e in kept})
         raise NothingCompared("nothing was kept of what was asked for", f"there is {'; '.join(there)}")
@@ -79,8 +91,6 @@ def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:
         return f"nothing failed in {folder}: there is nothing to explain", "parity run says what was compared"
     if of := run.recheck.get("of"):
         return f"{folder} is a recheck, which keeps no arrays", f"explain the run that it judged: {of}"
-    if lost := [str(e["file"]) for e in run.evidence if not (folder / str(e["file"])).exists()]:
-        return f"{folder} is not whole: it lacks {', '.join(lost[:3])}", "copy the whole folder, or make the run again"
     return (
         f"{folder} kept no arrays of what failed",
         "make the run again with this version of parity, which keeps some of all that fails",

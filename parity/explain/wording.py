@@ -25,7 +25,7 @@ def lines(e: Explanation, most: int = ALSO) -> list[str]:
 def _finding(f: Finding, most: int) -> list[str]:
     where = f.tap.removeprefix("features/")
     if not f.alternatives:
-        return [f"{where}: nothing in the catalogue comes near ({_before(f)})"]
+        return [f"{where}: nothing explains it, and nothing close was found ({_before(f)})"]
     if not f.complete:
         share = "" if f.share is None else f"{_percent(f.share)} of the error explained, "
         return [

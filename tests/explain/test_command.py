@@ -13,6 +13,7 @@ from parity import frontend as fe
 from parity.cli import cli
 from parity.errors import ConfigError, NothingCompared
 from parity.plan import Selection
+from tests.explain.test_features import CLIPS
 from tests.explain.test_features import evidence as given
 from tests.explain.test_features import frontend
 from tests.plugins_for_tests import rig
@@ -59,7 +60,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message", "hint"),
     [
-        ({"evidence": [{"file": "evidence/0000.npz"}]}, "lacks evidence/0000.npz", "copy the whole folder"),
         ({"recheck": {"of": "the-run"}}, "is a recheck", "explain the run that it judged: the-run"),
     ],
 )
@@ -75,6 +75,35 @@ def test_why_evidence_is_not_there(tmp_path: Path, said: dict[str, object], mess
     assert isinstance(result.exception, NothingCompared)
     assert message in result.exception.message
     assert hint in result.exception.hint
+
+
+def _listed(folder: Path, names: list[str]) -> Path:
+    """run.json says that the folder holds one file of evidence a clip."""
+    run = msgspec.json.decode((folder / "run.json").read_bytes())
+    who = {"system": "commands-cnn", "backend": "handmade", "runtime": "", "precision": "", "path": "features"}
+    run["evidence"] = [who | {"file": f"evidence/{i:04d}.npz", "clip": name} for i, name in enumerate(names)]
+    (folder / "run.json").write_bytes(msgspec.json.encode(run))
+    return folder
+
+
+def test_evidence_that_is_lost_is_told(tmp_path: Path) -> None:
+    _run(tmp_path, norm="none")
+    _listed(tmp_path, names := list(CLIPS))
+    assert _explain(tmp_path).stderr == ""
+    (tmp_path / evidence.FOLDER / "0001.npz").unlink()
+    result = _explain(tmp_path)
+    assert result.exit_code == 0
+    assert "lacks evidence/0001.npz, which run.json lists (commands-cnn · handmade)" in result.stderr
+    assert names[1] not in result.stdout
+    of_it = _explain(tmp_path, "--clip", names[1])
+    assert isinstance(of_it.exception, ConfigError)
+    assert of_it.exception.exit_code == 3
+    assert "is not whole: it lacks evidence/0001.npz" in of_it.exception.message
+    for path in (tmp_path / evidence.FOLDER).iterdir():
+        path.unlink()
+    none = _explain(tmp_path)
+    assert isinstance(none.exception, ConfigError)
+    assert none.exception.hint == "copy the whole folder, or make the run again"
 
 
 def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
