@@ -51,7 +51,7 @@ def explained(
                 and wanted(r["system"], r["backend"], r["runtime"], r["clip"])]:  # fmt: skip
         files = f"{', '.join(r['file'] for r in lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
         if not asked:
-            raise ConfigError(f"{folder} is not whole: it lacks {files}", "copy the whole folder, or make the run again")
+            raise ConfigError(f"{folder} is not whole: it lacks {files}", "copy all of it, or make the run again")
         whose = "; ".join(dict.fromkeys(title(r["system"], r["backend"], r["runtime"], r["precision"]) for r in lost))
         warn(f"{folder} lacks {files}, which run.json lists ({whose}): explained from what is left")
     if not kept:

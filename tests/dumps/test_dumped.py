@@ -243,9 +243,7 @@ def test_a_file_or_runtime_that_nobody_knows_is_refused(
     assert rig.left_over(tmp_path / "r") == []
 
 
-def test_a_runtime_that_a_rule_names_is_known(
-    local: LocalTarget, golden: Path, dumped: Path, tmp_path: Path
-) -> None:
+def test_a_runtime_that_a_rule_names_is_known(local: LocalTarget, golden: Path, dumped: Path, tmp_path: Path) -> None:
     own = shutil.copytree(golden, tmp_path / "golden")
     (own / "tolerances.toml").write_text(
         '[[tolerance]]\ncandidate = "my-board"\ntap = "model/*"\nabsolute = 1e-3\nwhy = "a board of ours"\n'

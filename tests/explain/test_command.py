@@ -13,9 +13,8 @@ from parity import frontend as fe
 from parity.cli import cli
 from parity.errors import ConfigError, NothingCompared
 from parity.plan import Selection
-from tests.explain.test_features import CLIPS
+from tests.explain.test_features import CLIPS, frontend
 from tests.explain.test_features import evidence as given
-from tests.explain.test_features import frontend
 from tests.plugins_for_tests import rig
 
 
@@ -103,7 +102,7 @@ def test_evidence_that_is_lost_is_told(tmp_path: Path) -> None:
         path.unlink()
     none = _explain(tmp_path)
     assert isinstance(none.exception, ConfigError)
-    assert none.exception.hint == "copy the whole folder, or make the run again"
+    assert none.exception.hint == "copy all of it, or make the run again"
 
 
 def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
