@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from parity import frontend as fe
 from parity.evidence import Evidence
+from parity.explain import written
 from parity.explain.cases import Fit, cases
 from parity.explain.definition import Definition
 from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
@@ -28,8 +29,9 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Ari
     if not found:
         raise ValueError("no arrays at a tap of the recipe")
     taps = tuple(t for t in frontend.taps if any(t in c.given for c in found))
-    search, d = Search(found, frontend), Definition(frontend)
-    findings: list[Finding] = []
+    search, bare = Search(found, frontend), Definition(frontend)
+    d, digits = written.definition(bare, {t: [c.given[t] for c in found if t in c.given] for t in taps})
+    findings = _written(search, bare, d, digits, taps, frontend)
     complete = False
     while True:
         fits = {t: search.fit(d, t) for t in taps}
@@ -45,7 +47,10 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Ari
         if _broken(search, d, tap) and not (trials and trials[0].fit.complete):
             trials = []  # no setting makes a NaN: the rest says nothing then
         trials = _ahead(search, trials, taps)
-        findings.append(_finding(search, d, tap, fits[tap], trials, frontend))
+        also = digits.get(tap)
+        if also is not None and trials and _without(search, trials[0].definition, tap).complete:
+            also = None  # it is within bounds whatever the digits
+        findings.append(_finding(search, d, tap, fits[tap], trials, frontend, also))
         if not trials or not trials[0].fit.complete:
             break
         d = trials[0].definition
@@ -58,6 +63,28 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Ari
     )  # fmt: skip
 
 
+def _written(search: Search, bare: Definition, d: Definition, digits: Mapping[Tap, Cause], taps: Sequence[Tap],
+             frontend: fe.Frontend) -> list[Finding]:  # fmt: skip
+    """The first tap that is right but for the digits that its numbers were written with."""
+    for tap in taps:
+        before = search.fit(bare, tap)
+        if before.complete:
+            continue
+        after = search.fit(d, tap)
+        if tap not in digits or not after.complete:
+            break
+        return [
+            Finding(tap, ((digits[tap],),), True, 1.0, before.share_inside, after.share_inside, _shown(before),
+                    _shown(after), unit(frontend, tap))
+        ]  # fmt: skip
+    return []
+
+
+def _without(search: Search, d: Definition, tap: Tap) -> Fit:
+    """How near a definition comes where numbers are taken to have all their digits."""
+    return search.fit(Definition(d.frontend, tuple(h for h in d.hooks if h.step is None)), tap)
+
+
 def _ahead(search: Search, trials: list[Trial], taps: Sequence[Tap]) -> list[Trial]:
     """Of settings that explain one tap those that leave most of the later taps right: the others can be told apart."""
     if len(trials) < 2:
@@ -67,7 +94,7 @@ def _ahead(search: Search, trials: list[Trial], taps: Sequence[Tap]) -> list[Tri
 
 
 def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Sequence[Trial],
-             frontend: fe.Frontend) -> Finding:  # fmt: skip
+             frontend: fe.Frontend, also: Cause | None = None) -> Finding:  # fmt: skip
     fit = trials[0].fit if trials else before
     share = None
     if before.fits and fit.fits and 0 < before.rms < np.inf and fit.rms < np.inf:
@@ -85,6 +112,7 @@ def _finding(search: Search, d: Definition, tap: Tap, before: Fit, trials: Seque
     alternatives: dict[tuple[tuple[str, str], ...], tuple[Cause, ...]] = {}
     for t in trials:
         causes = tuple(Cause(p.setting.key, p.setting.words, p.setting.tap) for p in t.parts)
+        causes += () if also is None else (also,)
         alternatives.setdefault(tuple(sorted((c.key, c.words) for c in causes)), causes)
     return Finding(
         tap=tap, alternatives=tuple(alternatives.values()), complete=bool(trials) and fit.complete, share=share,

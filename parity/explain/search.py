@@ -146,6 +146,8 @@ class Search:
             if f.fits and (not base.fits or f.rms < base.rms):
                 f = measure(case, changed, tap, bounded=True)
             found.append(Trial((Part(e, place=place),), changed, f))
+            if e.others and f.fits and not f.complete and (not base.fits or f.rms <= _NEARER * base.rms):
+                found += self.singles(d, [(place, other) for other in e.others], case, tap)
         return found
 
     def _turned(
