@@ -7,16 +7,17 @@ counts as an explanation where every element of every tap is within bound. Edits
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
 from parity.bounds import networks as derived
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
-from parity.explain import channels, edits, inputs, layers, norms, steps, trusted
+from parity.explain import channels, edits, files, inputs, layers, norms, not_finite, steps, trusted
 from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
@@ -47,8 +48,11 @@ class Try:
     worst: float
 
 
-def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
-    """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`."""
+def explain(system: System, evidence: Sequence[Evidence], run: Mapping[str, str] = MappingProxyType({})) -> Explanation:
+    """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`.
+
+    `run`: the sha256 of the system's model files when it was run, by name.
+    """
     of = [e for e in evidence if e.model and e.fed is not None]
     first = evidence[0]
     names = tuple(e.clip.name for e in of)
@@ -64,7 +68,7 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
         return said(f"{system.name} has no float32 ONNX file, whose graph could be edited")
     try:
         network, said_of_it = trusted.graph(system, artifact, np.asarray(of[0].fed))
-        search = Search(system, Study(network, artifact, of))
+        search = Search(system, Study(network, artifact, of), run)
         findings = search.findings()
     except ConfigError as e:
         return said(e.message)
@@ -73,6 +77,8 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
         notes.append("the network's taps are within the bounds of what it was fed with")
     if search.start.precision != first.precision:
         notes.append(f"what rounding allows a file of {first.precision} isn't derived: held to float32's")
+    if not search.complete and search.file.words:
+        notes.append(search.file.words)
     return Explanation(
         system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete,
         "; ".join(notes), search.tried, first.runtime, first.precision, first.path,
@@ -82,8 +88,8 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
 class Search:
     """One candidate. `findings` does it."""
 
-    def __init__(self, system: System, study: Study) -> None:
-        self.system, self.start = system, study
+    def __init__(self, system: System, study: Study, run: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.system, self.start, self._run = system, study, run
         self.network, self.artifact = study.network, study.artifact
         self.tried = 0
         self.complete = False
@@ -93,7 +99,11 @@ class Search:
         study, found = self.start, list[Finding]()
         self.complete = study.first is None
         while (tap := study.first) is not None and len(found) < STEPS:
+            if not_finite.count(study, tap):
+                found.append(not_finite.finding(study, tap, self.segment(study, tap)))
+                break
             hits, near = self.single(study, tap)
+            hits = hits or self.checked(study, tap, self.scored(study, tap, self.of_file(study, tap)))
             pairs = [] if hits else self.pairs(study, tap, near)
             if not hits and not pairs:
                 hits = self.checked(study, tap, [t for t in near if t.edit.parameters > FEW])
@@ -132,6 +142,17 @@ class Search:
             hits = self.checked(study, tap, [t for t in more if t.edit.parameters <= FEW])
             tries = sorted([*tries, *more], key=lambda t: t.left)
         return hits, tries
+
+    @cached_property
+    def file(self) -> files.Held:
+        """What the file that the candidate ran holds."""
+        return files.held(self.system, self.start.of[0], self._run)
+
+    def of_file(self, study: Study, tap: Tap) -> list[Edit]:
+        """The file's own weights, where they aren't the trained ones and may show at a tap."""
+        inside = self.segment(study, tap)
+        every = files.edits(self.network, self.file)
+        return [e for e in every if self.network.touched(e.patch) & inside and not e.patch.clashes(study.base)]
 
     @cached_property
     def takers(self) -> list[int]:
@@ -243,8 +264,6 @@ class Search:
                 return self.told(study, tap, [], False)
         shapes = next((f"shape {list(m.shape)}, not {list(b.value.shape)}" for m, b, _ in seen
                        if m.shape != b.value.shape), "")  # fmt: skip
-        if not shapes and before is None:
-            shapes = f"{sum(int((~np.isfinite(m)).sum()) for m, _, _ in seen)} elements are NaN or infinite"
         causes = [tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives]
         return Finding(
             tap, tuple(causes), complete, share,

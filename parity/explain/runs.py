@@ -81,7 +81,8 @@ def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanati
     system = known.load(Path(about["folder"]))
     if system.frontend.digest != fe.from_plain(about["frontend"]).digest:
         raise ConfigError(f"{system.name} has another recipe now than in the run", "make the run again")
-    return networks.explain(system, members)
+    run = {str(a["file"]): str(a["sha256"]) for a in about.get("artifacts", ())}
+    return networks.explain(system, members, run)
 
 
 def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:

@@ -26,6 +26,8 @@ def _finding(f: Finding, most: int) -> list[str]:
     where = f.tap.removeprefix("features/")
     if not f.alternatives:
         return [f"{where}: nothing explains it, and nothing close was found ({_before(f)})"]
+    if not f.complete and f.after is None:
+        return [f"{where}: {words(f.alternatives[0])} ({_before(f)})"]
     if not f.complete:
         share = "" if f.share is None else f"{_percent(f.share)} of the error explained, "
         return [
