@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from parity import registry
 from parity.errors import ParityError
 from parity.evidence import Evidence
 from parity.explain.patches import Edit
-from parity.explain.reading import unmatrix
+from parity.explain.reading import matrix, unmatrix
 from parity.explain.surgery import RECURRENT, Network, Patch
 from parity.protocols import Array, Artifact
 from parity.system import System
@@ -93,25 +95,42 @@ def held(system: System, of: Evidence, run: Mapping[str, str]) -> Held:
 
 
 def edits(network: Network, of: Held) -> list[Edit]:
-    """A file's own weights put into the trained graph: of each layer that is wrong, and of all of them together."""
+    """A file's own weights put into the trained graph: of each layer that is wrong, and of all of them together.
+
+    Integers are summed up with their bias before they are scaled, so that a wrong scale of a channel's weights scales
+    what is added to them as well: each is tried both ways.
+    """
     layers = {network.name(i): i for i in network.layers if network.nodes[i].op_type not in RECURRENT}
     patches: dict[str, dict[str, Array]] = {}
+    scaled: dict[str, dict[str, Array]] = {}
     words: dict[str, str] = {}
     for w in of.wrong:
         where, _, part = w.trained.rpartition(".")
         i = layers.get(where.replace(".", "/"))
         if i is None or w.value is None or part not in ("weight", "bias"):
             continue
-        name = network.nodes[i].input[1] if part == "weight" else network.bias(i)
-        if name and w.value.size == network.weights[name].size:
-            shape = network.weights[name].shape
-            value = w.value if part == "bias" else unmatrix(network, i, w.value.reshape(len(w.value), -1), shape)
-            patches.setdefault(where, {})[name] = value.reshape(shape)
-            words.setdefault(where, w.how)
-    found = [Edit(KEY, f"weights in {of.file} aren't the trained ones ({words[where]})", Patch(weights=patch),
-                  where.replace(".", "/")) for where, patch in patches.items()]  # fmt: skip
-    if len(found) > 1:
-        every = {n: x for patch in patches.values() for n, x in patch.items()}
+        name, bias = network.nodes[i].input[1] if part == "weight" else network.bias(i), network.bias(i)
+        if not name or w.value.size != network.weights[name].size:
+            continue
+        shape, value = network.weights[name].shape, w.value
+        if part == "weight":
+            rows, right = value.reshape(len(value), -1), matrix(network, i, network.weights[name])
+            value = unmatrix(network, i, rows, shape)
+            if bias:
+                power = np.maximum(np.square(right).sum(axis=1), 1e-300)
+                by = (rows * right).sum(axis=1) / power
+                scaled[where] = {bias: by * network.weights[bias].reshape(-1)}
+        patches.setdefault(where, {})[name] = value.reshape(shape)
+        words.setdefault(where, w.how)
+    found = []
+    for where, patch in patches.items():
+        phrase, path = f"weights in {of.file} aren't the trained ones ({words[where]})", where.replace(".", "/")
+        found.append(Edit(KEY, phrase, Patch(weights=patch), path))
+        if where in scaled:
+            found.append(Edit(KEY, phrase, Patch(weights=scaled[where] | patch), path))
+    if len(patches) > 1:
         told = f"weights of {', '.join(patches)} in {of.file} aren't the trained ones"
-        found.append(Edit(KEY, told, Patch(weights=every)))
+        for more in ({}, scaled):
+            every = {n: x for where, patch in patches.items() for n, x in {**more.get(where, {}), **patch}.items()}
+            found.append(Edit(KEY, told, Patch(weights=every)))
     return found
