@@ -11,28 +11,32 @@ from parity.evidence import Evidence
 from parity.explain import written
 from parity.explain.cases import Fit, cases
 from parity.explain.definition import Definition
-from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
+from parity.explain.explanation import CLOSE, INTERRUPTED, Cause, Explanation, Finding
 from parity.explain.search import Search, Trial
 from parity.protocols import Arithmetic, Tap
+from parity.sources import Progress, silent
 
 _MOST = 4
 """Divergences, one after the other."""
 
 
-def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Arithmetic = "float32") -> Explanation:
+def explain(
+    frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Arithmetic = "float32", step: Progress = silent
+) -> Explanation:
     """The settings under which the oracle computes what one candidate did, from its arrays of one clip or more.
 
-    `arithmetic` says what it computes in: the narrower the bounds, the smaller the faults that can be told. ValueError
-    where there is no evidence, or none of it is at a tap of the recipe.
+    `arithmetic` says what it computes in: the narrower the bounds, the smaller the faults that can be told.
+    KeyboardInterrupt ends the search, and what was found so far is returned. ValueError where there is no evidence, or
+    none of it is at a tap of the recipe.
     """
     found = [c for c in cases(evidence, frontend, arithmetic) if c.given]
     if not found:
         raise ValueError("no arrays at a tap of the recipe")
     taps = tuple(t for t in frontend.taps if any(t in c.given for c in found))
-    search, bare = Search(found, frontend), Definition(frontend)
+    search, bare = Search(found, frontend, step), Definition(frontend)
     d, digits = written.definition(bare, {t: [c.given[t] for c in found if t in c.given] for t in taps})
     findings = _written(search, bare, d, digits, taps, frontend)
-    complete = False
+    complete = interrupted = False
     while True:
         fits = {t: search.fit(d, t) for t in taps}
         wrong = [t for t in taps if not fits[t].complete]
@@ -43,7 +47,10 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Ari
         if len(findings) == _MOST or (findings and (findings[-1].tap == tap or not findings[-1].complete)):
             break
         right = taps[: taps.index(tap)]
-        trials = search.explain(d, tap, right[-1] if right else None)
+        try:
+            trials = search.explain(d, tap, right[-1] if right else None)
+        except KeyboardInterrupt:
+            interrupted, trials = True, search.so_far(tap)
         if _broken(search, d, tap) and not (trials and trials[0].fit.complete):
             trials = []  # no setting makes a NaN: the rest says nothing then
         trials = _ahead(search, trials, taps)
@@ -54,12 +61,12 @@ def explain(frontend: fe.Frontend, evidence: Sequence[Evidence], arithmetic: Ari
         if not trials or not trials[0].fit.complete:
             break
         d = trials[0].definition
-    note = _dtypes(frontend, evidence) if complete and not findings else ""
+    note = INTERRUPTED if interrupted else _dtypes(frontend, evidence) if complete and not findings else ""
     first = evidence[0]
     return Explanation(
         system=first.system, backend=first.backend, clips=tuple(c.name for c in found), taps=taps,
         findings=tuple(findings), complete=complete, note=note, tried=search.tried, runtime=first.runtime,
-        precision=first.precision, path=first.path,
+        precision=first.precision, path=first.path, interrupted=interrupted,
     )  # fmt: skip
 
 

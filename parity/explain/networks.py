@@ -18,11 +18,12 @@ from parity.bounds import networks as derived
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
 from parity.explain import channels, edits, files, inputs, layers, norms, not_finite, steps, trusted
-from parity.explain.explanation import CLOSE, Cause, Explanation, Finding
+from parity.explain.explanation import CLOSE, INTERRUPTED, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
 from parity.explain.surgery import RECURRENT, Patch
 from parity.protocols import Array, Tap
+from parity.sources import Progress, silent
 from parity.system import System
 
 NEAR = 4.0
@@ -48,10 +49,14 @@ class Try:
     worst: float
 
 
-def explain(system: System, evidence: Sequence[Evidence], run: Mapping[str, str] = MappingProxyType({})) -> Explanation:
+def explain(
+    system: System, evidence: Sequence[Evidence], run: Mapping[str, str] = MappingProxyType({}),
+    step: Progress = silent,
+) -> Explanation:  # fmt: skip
     """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`.
 
-    `run`: the sha256 of the system's model files when it was run, by name.
+    `run`: the sha256 of the system's model files when it was run, by name. KeyboardInterrupt ends the search, and what
+    was found so far is returned.
     """
     of = [e for e in evidence if e.model and e.fed is not None]
     first = evidence[0]
@@ -68,8 +73,8 @@ def explain(system: System, evidence: Sequence[Evidence], run: Mapping[str, str]
         return said(f"{system.name} has no float32 ONNX file, whose graph could be edited")
     try:
         network, said_of_it = trusted.graph(system, artifact, np.asarray(of[0].fed))
-        search = Search(system, Study(network, artifact, of), run)
-        findings = search.findings()
+        search = Search(system, Study(network, artifact, of), run, step)
+        findings, interrupted = search.findings(), search.interrupted
     except ConfigError as e:
         return said(e.message)
     notes = [said_of_it] if said_of_it else []
@@ -77,28 +82,46 @@ def explain(system: System, evidence: Sequence[Evidence], run: Mapping[str, str]
         notes.append("the network's taps are within the bounds of what it was fed with")
     if search.start.precision != first.precision:
         notes.append(f"what rounding allows a file of {first.precision} isn't derived: held to float32's")
-    if not search.complete and search.file.words:
+    if interrupted:
+        notes.append(INTERRUPTED)
+    elif not search.complete and search.file.words:
         notes.append(search.file.words)
     return Explanation(
         system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete,
-        "; ".join(notes), search.tried, first.runtime, first.precision, first.path,
+        "; ".join(notes), search.tried, first.runtime, first.precision, first.path, interrupted,
     )  # fmt: skip
 
 
 class Search:
     """One candidate. `findings` does it."""
 
-    def __init__(self, system: System, study: Study, run: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.system, self.start, self._run = system, study, run
+    def __init__(self, system: System, study: Study, run: Mapping[str, str] = MappingProxyType({}),
+                 step: Progress = silent) -> None:  # fmt: skip
+        self.system, self.start, self._run, self._step = system, study, run, step
         self.network, self.artifact = study.network, study.artifact
         self.tried = 0
-        self.complete = False
+        self.complete = self.interrupted = False
+        self._at: tuple[Study, Tap] | None = None
+        self._nearest: Try | None = None
 
     def findings(self) -> list[Finding]:
-        """One after the other until every tap is within bounds, or nothing is found."""
-        study, found = self.start, list[Finding]()
+        """One after the other until every tap is within bounds, nothing is found, or somebody interrupts it."""
+        found = list[Finding]()
+        try:
+            self._find(found)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if self._at is not None:
+                near = self._nearest
+                closest = [[near.edit]] if near is not None and near.left <= 1.0 - CLOSE else []
+                found.append(self.told(*self._at, closest, False))
+        return found
+
+    def _find(self, found: list[Finding]) -> None:
+        study = self.start
         self.complete = study.first is None
         while (tap := study.first) is not None and len(found) < STEPS:
+            self._at, self._nearest = (study, tap), None
             if not_finite.count(study, tap):
                 found.append(not_finite.finding(study, tap, self.segment(study, tap)))
                 break
@@ -118,7 +141,7 @@ class Search:
             closest = [[near[0].edit]] if near and near[0].left <= 1.0 - CLOSE else []
             found.append(self.told(study, tap, closest, False))
             break
-        return found
+        self._at = None
 
     def single(self, study: Study, tap: Tap, deep: bool = True) -> tuple[list[Try], list[Try]]:
         """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first.
@@ -197,14 +220,17 @@ class Search:
         if len(of) > CROWD and len(study.few) > 1:
             of = [t.edit for t in self.scored(study.alone(tap), tap, of)[:KEPT]]
         found = []
-        for e in of:
+        for done, e in enumerate(of):
             self.tried += 1
+            self._step(f"changes of the network tried at {tap}", done, len(of))
             got = study.tried(e.patch, tap)
             if got is None:
                 continue
             left, worst = study.left(got, tap)
             if np.isfinite(left):
                 found.append(Try(e, left, worst))
+                if self._at == (study, tap) and (self._nearest is None or left < self._nearest.left):
+                    self._nearest = found[-1]
         return sorted(found, key=lambda t: t.left)
 
     def checked(self, study: Study, tap: Tap, tries: Sequence[Try]) -> list[Try]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,24 @@ from parity.evidence import Evidence
 from parity.explain.explanation import Explanation
 from parity.explain.features import explain
 from parity.localize import title
+from parity.sources import Progress, silent
+
+Shown = Callable[[], AbstractContextManager[Progress]]
+"""Shows how far a search is, while it goes on."""
+
+
+def _unseen() -> AbstractContextManager[Progress]:
+    return nullcontext(silent)
 
 
 def explained(
     folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = (),
-    runtimes: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None,
+    runtimes: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None, shown: Shown = _unseen,
 ) -> Iterator[Explanation]:  # fmt: skip
     """One explanation a failing candidate, in the order of the evidence; no names mean all.
 
     A network that is wrong on the golden's features isn't explained once more on each backend's. `warn` hears of
-    evidence that run.json lists and the folder lacks.
+    evidence that run.json lists and the folder lacks. A search that is interrupted is the last: it says what it found.
 
     ConfigError for a folder that is no run, or lacks all the evidence that it should have of what was asked for;
     NothingCompared where nothing of it was kept.
@@ -59,21 +68,24 @@ def explained(
     if not asked:
         there = sorted({f"{title(e.system, e.backend, e.runtime, e.precision)} · {e.clip.name}" for e in kept})
         raise NothingCompared("nothing was kept of what was asked for", f"there is {'; '.join(there)}")
-    return _each(run, asked)
+    return _each(run, asked, shown)
 
 
-def _each(run: records.Run, asked: Sequence[Evidence]) -> Iterator[Explanation]:
+def _each(run: records.Run, asked: Sequence[Evidence], shown: Shown) -> Iterator[Explanation]:
     for group, members in groupby(asked, key=lambda e: e.group):
-        about = run.systems[group[0]]
-        if group[-1] == "features":
-            held = list(members)
-            arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
-            yield explain(fe.from_plain(about["frontend"]), held, arithmetic)
-        else:
-            yield _network(about, list(members))
+        about, held = run.systems[group[0]], list(members)
+        with shown() as step:
+            if group[-1] == "features":
+                arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
+                found = explain(fe.from_plain(about["frontend"]), held, arithmetic, step)
+            else:
+                found = _network(about, held, step)
+        yield found
+        if found.interrupted:
+            break
 
 
-def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanation:
+def _network(about: Mapping[str, Any], members: Sequence[Evidence], step: Progress) -> Explanation:
     """A network's, by the graph of its system as it is now. ConfigError where the system has changed since."""
     registry.find("runtime", "monte-carlo")  # MissingExtra says what to install
     from parity.explain import networks  # imports onnx, which the features' explanations do without
@@ -82,7 +94,7 @@ def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanati
     if system.frontend.digest != fe.from_plain(about["frontend"]).digest:
         raise ConfigError(f"{system.name} has another recipe now than in the run", "make the run again")
     run = {str(a["file"]): str(a["sha256"]) for a in about.get("artifacts", ())}
-    return networks.explain(system, members, run)
+    return networks.explain(system, members, run, step)
 
 
 def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:

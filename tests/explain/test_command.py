@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -132,3 +134,25 @@ def test_a_backend_is_explained_in_the_arithmetic_that_it_is_held_to(tmp_path: P
     assert done.exit_code == 1
     result = _explain(folder)
     assert "window in float32: 100 % of the error explained (" in result.output
+
+
+def test_an_interrupted_search_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings are wrong, and Ctrl-C comes when one has been found to come near."""
+    told: list[str] = []
+
+    @contextmanager
+    def shown() -> Iterator[Callable[[str, int, int], None]]:
+        def step(what: str, done: int, total: int) -> None:
+            told.append(what)
+            assert 0 <= done < total
+            if what.startswith("pairs"):
+                raise KeyboardInterrupt
+
+        yield step
+
+    monkeypatch.setattr("parity.progress.shown", shown)
+    result = _explain(_run(tmp_path, periodic=False, offset=1e-8))
+    assert result.exit_code != 0
+    assert told[0] == "settings tried at features/compressed"
+    assert "nothing explains it; closest is " in result.stdout
+    assert "interrupted: what was found so far" in result.stdout

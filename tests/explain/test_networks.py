@@ -360,3 +360,20 @@ def test_integers_are_held_to_the_bounds_of_integers(tmp_path: Path) -> None:
     assert wrong.findings[0].tap == "model/relu3"
     assert "float32's" not in wrong.note
     assert all("conv1" not in c.words and "conv2" not in c.words for a in wrong.findings[0].alternatives for c in a)
+
+
+def test_a_search_that_is_interrupted_names_the_nearest_so_far(tmp_path: Path) -> None:
+    def step(what: str, done: int, total: int) -> None:
+        assert what == "changes of the network tried at model/relu3"
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    def spoil(model: Any) -> None:
+        weights(model, layer(model, "conv3").input[1], lambda w: 1.5 * w)
+
+    found = explain(named(CNN), onnx_candidate(tmp_path, CNN, spoil), step=step)
+    assert found.interrupted
+    assert not found.complete
+    assert found.note == "interrupted: what was found so far"
+    assert [f.tap for f in found.findings] == ["model/relu3"]
+    assert not found.findings[0].complete
