@@ -17,7 +17,7 @@ import numpy as np
 from parity.bounds import networks as derived
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
-from parity.explain import channels, edits, files, inputs, layers, norms, not_finite, steps, trusted
+from parity.explain import batches, channels, edits, files, inputs, layers, norms, not_finite, steps, trusted
 from parity.explain.explanation import CLOSE, INTERRUPTED, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
@@ -36,6 +36,9 @@ MANY = 6
 CROWD = 500
 """Edits of which only those that are nearest on one clip are tried on more."""
 KEPT = 100
+LARGER = 0.8
+"""Where many layers lie before a tap: of two causes the larger leaves less than this of the error, 0.71 if they are
+alike; what leaves more fits by chance, and a search on top of each would take minutes."""
 STEPS = 3
 """Causes that are looked for one after the other."""
 
@@ -219,19 +222,18 @@ class Search:
         """What each leaves of the error at a tap, the nearest first; of a crowd, of those nearest on one clip."""
         if len(of) > CROWD and len(study.few) > 1:
             of = [t.edit for t in self.scored(study.alone(tap), tap, of)[:KEPT]]
-        found = []
-        for done, e in enumerate(of):
+        found: dict[int, Try] = {}
+        for done, (k, got) in enumerate(batches.tried(study, [e.patch for e in of], tap)):
             self.tried += 1
             self._step(f"changes of the network tried at {tap}", done, len(of))
-            got = study.tried(e.patch, tap)
             if got is None:
                 continue
             left, worst = study.left(got, tap)
             if np.isfinite(left):
-                found.append(Try(e, left, worst))
+                found[k] = Try(of[k], left, worst)
                 if self._at == (study, tap) and (self._nearest is None or left < self._nearest.left):
-                    self._nearest = found[-1]
-        return sorted(found, key=lambda t: t.left)
+                    self._nearest = found[k]
+        return sorted((found[k] for k in sorted(found)), key=lambda t: t.left)
 
     def checked(self, study: Study, tap: Tap, tries: Sequence[Try]) -> list[Try]:
         """Those that give the tap within bounds with their own rounding, on every clip; or would at all layers."""
@@ -263,7 +265,7 @@ class Search:
         several = len([i for i in self.network.layers if i in self.segment(study, tap)]) > 2
         bases: dict[str, Try] = {}
         for t in near:
-            if t.left < 0.95 and t.edit.parameters <= FEW:
+            if t.left < (LARGER if several else 0.95) and t.edit.parameters <= FEW:
                 bases.setdefault(t.edit.key, t)
         for t in list(bases.values())[: 3 if several else 8]:
             try:
