@@ -154,5 +154,5 @@ def test_an_interrupted_search_says_what_it_found(tmp_path: Path, monkeypatch: p
     result = _explain(_run(tmp_path, periodic=False, offset=1e-8))
     assert result.exit_code != 0
     assert told[0] == "settings tried at features/compressed"
-    assert "nothing explains it; closest is " in result.stdout
+    assert "nothing explains it so far; closest is " in result.stdout
     assert "interrupted: what was found so far" in result.stdout
