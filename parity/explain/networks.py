@@ -8,16 +8,17 @@ counts as an explanation where every element of every tap is within bound. Edits
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 
 from parity.bounds import networks as derived
+from parity.bounds.interval import U
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
-from parity.explain import batches, channels, edits, files, inputs, layers, norms, not_finite, steps, trusted
+from parity.explain import batches, channels, edits, files, inputs, layers, norms, not_finite, steps, trusted, written
 from parity.explain.explanation import CLOSE, INTERRUPTED, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
@@ -123,6 +124,10 @@ class Search:
     def _find(self, found: list[Finding]) -> None:
         study = self.start
         self.complete = study.first is None
+        if (digits := self.written(study)) is not None:
+            found.append(digits)
+            self.complete = True
+            return
         while (tap := study.first) is not None and len(found) < STEPS:
             self._at, self._nearest = (study, tap), None
             if not_finite.count(study, tap):
@@ -145,6 +150,26 @@ class Search:
             found.append(self.told(study, tap, closest, False))
             break
         self._at = None
+
+    def written(self, study: Study) -> Finding | None:
+        """Where all that is out of bounds is what few digits cut off: the first such tap."""
+        wrong = [t for t in study.taps if study.now[t] > 1.0]
+        if not wrong:
+            return None
+        causes = []
+        for tap in wrong:
+            seen = [(np.asarray(e.model[tap], np.float64), b[tap])
+                    for e, b in zip(study.of, study.right, strict=True) if tap in e.model]  # fmt: skip
+            digits = None if _size(seen) is None else written.found([m for m, _ in seen])
+            if digits is None:
+                return None
+            for m, x in seen:
+                half = 0.5 * np.maximum(digits.step(m), digits.step(x.value)) + U * np.abs(m)
+                if (np.abs(m - x.value) > x.bound + half).any():
+                    return None
+            causes.append(Cause(written.KEY, digits.words, tap))
+        first = self.told(study, wrong[0], [], True)
+        return replace(first, alternatives=((causes[0],),), share=1.0, inside=1.0)
 
     def single(self, study: Study, tap: Tap, deep: bool = True) -> tuple[list[Try], list[Try]]:
         """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first.

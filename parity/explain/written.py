@@ -12,6 +12,7 @@ from parity.explain.definition import Definition, Hook
 from parity.explain.explanation import Cause
 from parity.protocols import Array, Tap
 
+KEY = "dump.digits"
 MOST = 7
 """Digits that are fewer than float32 has."""
 COARSE = 8.0
@@ -84,6 +85,6 @@ def definition(d: Definition, arrays: Mapping[Tap, Sequence[Array]]) -> tuple[De
     causes: dict[Tap, Cause] = {}
     for tap, given in arrays.items():
         if (digits := found(given)) is not None:
-            causes[tap] = Cause("dump.digits", digits.words, tap)
+            causes[tap] = Cause(KEY, digits.words, tap)
             d = d.with_hook(Hook(tap, after=digits.rounded, view=True, roundings=1.0, step=digits.step))
     return d, causes

@@ -21,7 +21,7 @@ from parity.cli import cli
 from parity.evidence import Evidence
 from parity.explain import batches, edits, norms
 from parity.explain.explanation import Explanation
-from parity.explain.networks import explain
+from parity.explain.networks import Search, explain
 from parity.explain.study import Study
 from parity.explain.surgery import Network
 from parity.networks.graph import load
@@ -361,6 +361,19 @@ def test_integers_are_held_to_the_bounds_of_integers(tmp_path: Path) -> None:
     assert wrong.findings[0].tap == "model/relu3"
     assert "float32's" not in wrong.note
     assert all("conv1" not in c.words and "conv2" not in c.words for a in wrong.findings[0].alternatives for c in a)
+
+
+def test_logits_that_were_written_with_few_digits(tmp_path: Path) -> None:
+    given = onnx_candidate(tmp_path, CNN, taps=["model/logits"])
+    for one in given:
+        one.model["model/logits"][:] = np.round(one.model["model/logits"], 3)  # type: ignore[index]
+    found = explain(named(CNN), given)
+    assert found.complete
+    assert first(found) == ["dump.digits"]
+    assert found.findings[0].alternatives[0][0].words == "numbers written with 3 decimals"
+    given[0].model["model/logits"][0] += 1.0  # type: ignore[index]
+    study = Study(Network(load(onnx_of(CNN).path)), onnx_of(CNN), given)
+    assert Search(named(CNN), study).written(study) is None
 
 
 @pytest.mark.parametrize("name", [CNN, LSTM])
