@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from parity import golden as goldens
-from parity import record
+from parity import packed, record
 from parity import system as systems
 from parity.errors import AnchorError, AudioError, ConfigError, ModelError, NothingCompared
 from parity.protocols import Array
@@ -51,7 +51,7 @@ def everything(root: Path) -> dict[str, bytes]:
 
 
 def arrays(root: Path, entry: dict[str, Any], part: str) -> dict[str, Array]:
-    return goldens.unpack((root / entry[part]["file"]).read_bytes(), root)
+    return packed.unpack((root / entry[part]["file"]).read_bytes(), root)
 
 
 def test_what_is_recorded_is_whole_and_can_be_read_again(local: LocalTarget, wavs: Path, tmp_path: Path) -> None:
