@@ -1,10 +1,14 @@
-"""What every test shares: Hypothesis profiles, and the folder of real speech and models."""
+"""What every test shares: one thread a process, Hypothesis profiles, and the folder of real speech and models."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+
+# Before NumPy is imported, here and in what tests start: the matrices are small, and threads of two test processes
+# that wait for each other's cores took ten times the CPU time of the work.
+os.environ |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 import pytest
 from hypothesis import HealthCheck, settings
