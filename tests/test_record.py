@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from parity import golden as goldens
-from parity import packed, record
+from parity import packed, record, registry
 from parity import system as systems
 from parity.bounds import networks
 from parity.errors import AnchorError, AudioError, ConfigError, ModelError, NothingCompared
@@ -186,7 +186,11 @@ def test_a_runtime_that_dies_records_nothing(make: Recorder, wavs: Path, tmp_pat
     assert not (tmp_path / "golden").exists()
 
 
-def test_without_a_runtime_the_systems_own_reference_records(make: Recorder, wavs: Path, tmp_path: Path) -> None:
+def test_without_a_runtime_the_systems_own_reference_records(
+    make: Recorder, wavs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("librosa", "torch", "onnxrt", "monte-carlo")  # each other plugin would be started to be asked
+    monkeypatch.setattr(registry, "_BUILTIN", [p for p in registry._BUILTIN if p.name in names])
     both = rig.system(tmp_path / "both", formats=("onnx", "torch"))
     manifest = make(wavs, tmp_path / "golden", both, runtime=None)
     assert manifest["recorder"]["runtime"] == "torch:dtype=float64"

@@ -512,7 +512,7 @@ def test_recorded_takes_part_in_a_run_as_any_backend(dumped: Path, golden: Path,
 
 def test_compare_as_it_is_typed(dumped: Path, golden: Path, tmp_path: Path) -> None:
     common = ("compare", "--system", "commands-cnn", "--golden", golden, "--report", tmp_path / "r")
-    done = rig.parity(*common, dumped / "good")
+    done = rig.process(*common, dumped / "good")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("PASS")
     done = rig.parity(*common, dumped / "bad")
