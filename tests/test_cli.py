@@ -66,7 +66,8 @@ def test_version_and_help() -> None:
     for command in COMMANDS:
         said = rig.parity(command, "--help")
         assert said.returncode == 0
-        assert said.stdout.startswith(f"Usage: parity {command}")
+        assert said.stdout.startswith("Usage: ")
+        assert f" {command} " in said.stdout.splitlines()[0]
 
 
 def test_help_imports_nothing_heavy() -> None:
