@@ -28,11 +28,6 @@ SYSTEMS = sorted(path.parent.name for path in rig.MODELS.glob("*/system.toml"))
 COMMANDS = ("compare", "doctor", "golden", "init", "list", "models", "run")
 
 
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
 @pytest.fixture
 def reports(tmp_path: Path) -> Path:
     return tmp_path / "reports"

@@ -33,11 +33,6 @@ why = "to see what it would hide"
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture(scope="module")
 def made(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run with a fault in the features of one backend, in two precisions, by what it kept."""
     out = {}

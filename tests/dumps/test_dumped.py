@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,6 @@ pytestmark = pytest.mark.slow  # whole runs, a compiler and Octave
 SYSTEM = system.load(rig.SYSTEM)
 STAGES = ("windowed", "spectrum", "filterbank", "compressed")
 LOGMEL = "features/compressed"
-
-
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[LocalTarget]:
-    with rig.target() as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,6 @@ from tests.plugins_for_tests import rig
 pytestmark = pytest.mark.slow  # whole commands and worker processes
 
 
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
 @pytest.fixture
 def alone() -> Iterator[None]:
     """No process is there afterwards that wasn't before."""
