@@ -75,16 +75,3 @@ def local() -> Iterator[LocalTarget]:
 
     with rig.target() as workers:
         yield workers
-
-
-COSTLY = {"activations", "dumped", "local", "made", "make", "matlab", "mine", "played", "recorded"}
-"""Fixtures of a module that take seconds: workers with frameworks in them, goldens recorded, runs made."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup` tests that share a costly fixture share a process; all others fill the gaps."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if COSTLY & set(getattr(item, "fixturenames", ())):
-                item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
