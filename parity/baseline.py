@@ -64,7 +64,7 @@ class Model(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Time(msgspec.Struct, frozen=True, array_like=True):
-    """What a frame takes: in a backend, or in a runtime with a file."""
+    """What a frame takes, at the fastest clip: in a backend, or in a runtime with a file."""
 
     stage: str
     plugin: str
@@ -247,9 +247,8 @@ def _named_sets(sets: Iterable[Sequence[str]]) -> dict[tuple[str, ...], str]:
 
 def _times(run: Run, system: str) -> Iterator[Time]:
     for t in run.timings:
-        if t.get("system") == system and t["stage"] in ("features", "model") and t.get("frames"):
-            each = 1e3 * t["seconds"] / t["frames"]
-            yield Time(t["stage"], t["plugin"], t.get("precision", ""), float(f"{each:.2g}"))
+        if t.get("system") == system and t.get("frame_ms"):
+            yield Time(t["stage"], t["plugin"], t.get("precision", ""), float(f"{t['frame_ms']:.2g}"))
 
 
 def joined(old: Sequence[Baseline], new: Baseline, outside: Iterable[tuple[Baseline, Row]], afresh: bool) -> Baseline:

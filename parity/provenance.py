@@ -83,7 +83,7 @@ def identity(environment: Mapping[str, Any], used: Collection[str] | None = None
         name = registry.parse(spec)[0]
         if used is not None and name not in used:
             continue
-        own = {library: v for library, v in sorted(versions.items()) if library != "numpy"}
+        own = {library: v for library, v in sorted(versions.items()) if library not in ("numpy", "python")}
         plugins.setdefault(name, {}).update(own)
     processor = environment["cpu"]
     machine = {k: processor.get(k, "") for k in ("model", "architecture", "features_sha256")}

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -56,17 +57,20 @@ class Asked:
     def covers(self, row: Row) -> bool:
         """Whether a row belongs to what was asked for."""
         return (
-            (not row.backend or _wanted("backend", row.backend, self.backends))
-            and (not row.runtime or _wanted("runtime", row.runtime, self.runtimes))
+            (not row.backend or self._wanted("backend", row.backend, self.backends))
+            and (not row.runtime or self._wanted("runtime", row.runtime, self.runtimes))
             and (not row.precision or not self.precisions or row.precision in self.precisions)
         )
 
+    def _wanted(self, kind: registry.Kind, spec: str, named: Sequence[str]) -> bool:
+        if named:
+            return spec in named
+        known = self._plugins[kind].get(spec)  # not one with options: those take part only where they are named
+        return ":" not in spec and (known is None or not known.by_name)
 
-def _wanted(kind: registry.Kind, spec: str, named: Sequence[str]) -> bool:
-    if named:
-        return spec in named
-    known = registry.plugins(kind).get(spec)  # not one with options: those take part only where they are named
-    return ":" not in spec and (known is None or not known.by_name)
+    @cached_property
+    def _plugins(self) -> Mapping[registry.Kind, Mapping[str, registry.Plugin]]:
+        return {"backend": registry.plugins("backend"), "runtime": registry.plugins("runtime")}
 
 
 def asked_of(run: Run) -> Asked:
