@@ -28,7 +28,7 @@ from parity.baseline import Key, Row
 from parity.plan import Selection
 from parity.protocols import Target
 from parity.records import Run, TapSummary
-from parity.sources import Progress
+from parity.sources import Progress, golden_root
 from parity.standing import Finding, Standing, asked_of, findings_of, less_accurate, standing
 
 
@@ -142,6 +142,8 @@ def gate(
 ) -> tuple[Run, Path]:
     """Run what is selected, hold it to the accepted baselines, and add it to the history; the run and its folder."""
     history.check(reports)
+    for of in () if selection.audio is not None else systems.find(selection.systems):
+        baseline.read_all(golden_root(selection, of), of.name)  # a damaged one is told before any work
     everything = None
     if not selection.systems and selection.audio is None:
         everything = selection.golden or systems.root() / "golden"
