@@ -171,6 +171,19 @@ class Run(msgspec.Struct, kw_only=True):
     were, or are `open`."""
 
 
+VARYING = ("name", "started", "seconds", "timings", "environment", "commit")
+"""Fields of a run in which two runs of the same inputs with the same seed may differ: when, how fast, where."""
+
+
+def steady(run: Run) -> Run:
+    """A run without what varies: `VARYING`, times of streams, the gate's history. All else is the same again."""
+    kept = {f.name: getattr(Run(name="", started=""), f.name) for f in msgspec.structs.fields(Run) if f.name in VARYING}
+    return msgspec.structs.replace(
+        run, **kept, streaming={k: v for k, v in run.streaming.items() if k != "times"},
+        gate={k: v for k, v in run.gate.items() if k != "history"},
+    )  # fmt: skip
+
+
 def severity(verdict: Verdict) -> tuple[int, float]:
     """Order of badness: failures before passes, then error over bound."""
     rank = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1, "unavailable": 0, "unsupported": 0}
