@@ -119,21 +119,15 @@ def test_an_error_grown_one_and_a_half_times_within_its_bound_fails(local: Repla
 
 
 def test_no_drift_without_growth_whatever_the_number_of_threads(golden: Path) -> None:
-    seen = set()
     with rig.target() as workers:
         for threads in (1, 2, 4):
             workers.threads = threads
             if threads == 1:
                 accepted(workers, golden)
             workers.release()
-            run, folder = gated(workers, golden)
+            run, _ = gated(workers, golden)
             assert (run.exit_code, run.gate["findings"]) == (0, [])
             assert run.environment["threads"] == threads
-            seen.add((folder / "verdicts.jsonl").read_bytes())
-            assert {p["fingerprint"] for h in run.gate["history"] for p in h["points"]} == {
-                run.environment["fingerprint"]
-            }
-    assert len(seen) >= 1
 
 
 def test_a_clip_that_is_gone_is_coverage_lost(local: Replayed, golden: Path) -> None:
@@ -222,7 +216,7 @@ def test_each_run_is_a_point_of_the_history(local: Replayed, golden: Path) -> No
         assert len(points) == 3
         assert len({p["run"] for p in points}) == 3
         assert points[-1]["run"] == run.name
-        assert len({p["ratio"] for p in points}) == 1
+        assert len({(p["ratio"], p["fingerprint"]) for p in points}) == 1
         assert {p["outcome"] for p in points} == {"pass"}
     worst = max(s.worst.ratio or 0.0 for s in run.summaries if s.path == "features")
     assert pairs["numpy", "", ""][-1]["ratio"] == worst
@@ -304,12 +298,13 @@ def test_the_commands_say_what_they_found(
     assert said.splitlines()[0].startswith("commands-cnn: the first baseline of this environment")
     code, said = typed("gate", "--require-baseline")
     assert code == 0, said
-    assert "PASS: everything compared is within bounds, and where the accepted baseline was" in said
+    assert "PASS: everything compared is within bounds, and nothing drifted from the accepted baseline" in said
     grown = Grown(local, 1.5, golden, [rig.SYSTEM])
     monkeypatch.setattr(commands, "local_target", lambda *_: contextlib.nullcontext(grown))
     code, said = typed("gate")
     assert code == 1
-    assert said.startswith("FAIL: error over bound grew at ")
+    assert said.startswith("FAIL: 20 taps drifted from the accepted baseline")
+    assert "\nif it is right as it is: parity accept reports/" in said
     assert "Drift: within bounds, but further than accepted" in said
     assert "commands-cnn · numpy · features/windowed: error over bound grew" in said
     code, said = typed("accept", "--reason", "another FFT")

@@ -159,7 +159,7 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
     import msgspec
     from rich.console import Console
 
-    from parity.report import terminal
+    from parity.report import terminal, wording
 
     try:
         if form == "json":
@@ -170,6 +170,9 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
             console.print(f"report: {shown(folder / 'index.html')}", soft_wrap=True, markup=False)
             if done.evidence and "explain" in cli.commands:
                 console.print(f"why: parity explain {shlex.quote(shown(folder))}", soft_wrap=True, markup=False)
+            if wording.acceptable(done):
+                command = f"parity accept {shlex.quote(shown(folder))} --reason TEXT"
+                console.print(f"if it is right as it is: {command}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.

@@ -80,7 +80,10 @@ def judgement(run: Run) -> tuple[str, str]:
         reason = {4: "a target could not be reached", 5: "a golden is missing or unreadable"}
         return "INCOMPLETE", reason.get(run.exit_code, "not everything that was asked for was compared")
     gaps = any(s.counts.get("gap") for s in run.summaries)
-    held = {"pass": ", and where the accepted baseline was", "new": ", without a baseline of this environment"}
+    held = {
+        "pass": ", and nothing drifted from the accepted baseline",
+        "new": ", without a baseline of this environment",
+    }
     beside = held.get(run.gate.get("verdict", ""), "") if run.gate.get("baselines") else ""
     return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "") + beside
 
@@ -92,9 +95,9 @@ def findings(run: Run) -> Sequence[Mapping[str, Any]]:
 
 
 REGRESSIONS = {
-    "drift": ("error over bound grew at {}", "tap"), "flips": ("more labels differ in {}", "pair"),
-    "accuracy": ("less accurate: {}", "pair"), "coverage": ("coverage lost: {}", "loss"),
-    "size": ("larger: {}", "file"), "latency": ("slower: {}", "plugin"),
+    "drift": ("{} drifted from the accepted baseline", "tap"), "flips": ("more labels differ in {}", "pair"),
+    "accuracy": ("{} less accurate than allowed", "pair"), "coverage": ("coverage lost in {}", "place"),
+    "size": ("{} larger than allowed", "file"), "latency": ("{} slower than allowed", "plugin"),
 }  # fmt: skip
 """Kind of finding -> what the first line says of it, and what is counted."""
 
@@ -102,16 +105,14 @@ REGRESSIONS = {
 def regressions(run: Run) -> list[str]:
     """What the gate failed on, a phrase a kind."""
     failing = [f["kind"] for f in findings(run) if f["fails"]]
-    return [
-        phrase.format(count(n, noun).replace("losss", "losses"))
-        for kind, (phrase, noun) in REGRESSIONS.items()
-        if (n := failing.count(kind))
-    ]
+    return [phrase.format(count(n, noun)) for kind, (phrase, noun) in REGRESSIONS.items() if (n := failing.count(kind))]
 
 
 def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
-    """The gate's findings: a heading (the kind) with its lines. Of drift the first tap of each pair and path, in flow
-    order, with how many follow: it is where to look."""
+    """The gate's findings: a heading (the kind) with its lines.
+
+    Of drift the first tap of each pair and path, in flow order, with how many follow: it is where to look.
+    """
     steps = {(system, tap): i for system in run.systems for i, tap in enumerate(flow(run, system))}
     lines: dict[str, list[str]] = {}
     drift: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
@@ -126,6 +127,13 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
         more = f" (and {count(len(of) - 1, 'tap')} after it)" if len(of) > 1 else ""
         lines.setdefault("drift", []).append(f"{_finding_of(first)}: {first['text']}{more}")
     return [(HEADINGS[kind], lines[kind]) for kind in HEADINGS if kind in lines]
+
+
+def acceptable(run: Run) -> bool:
+    """Whether what the gate found is all that there is: then a run may be accepted instead of mended."""
+    failed = any(n for s in run.summaries for o, n in s.counts.items() if o in FAILED)
+    complete = not run.gaps.get("unmet") and not any(s.asked for s in run.skipped)
+    return bool(run.gate.get("baselines") and findings(run)) and not failed and complete
 
 
 HEADINGS = {
