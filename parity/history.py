@@ -67,13 +67,16 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def check(reports: Path) -> None:
-    """ConfigError, before any work, where the history couldn't be appended to."""
-    with _opened(reports / FILE):
-        pass
+    """ConfigError, before any work, where there is a history that couldn't be appended to."""
+    if (reports / FILE).exists():
+        with _opened(reports / FILE):
+            pass
 
 
 def before(reports: Path, pairs: Sequence[Pair]) -> dict[Pair, list[Point]]:
     """The last points of each pair, oldest first; one is left for the run that asks."""
+    if not (reports / FILE).exists():
+        return {p: [] for p in pairs}
     with _opened(reports / FILE) as db:
         return {p: [_point(row) for row in db.execute(_LAST, (*p, LAST - 1))][::-1] for p in pairs}
 
