@@ -49,7 +49,7 @@ def _append(folder: Path, start: int) -> None:
 
 
 def test_two_gates_at_once_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     both = [context.Process(target=_append, args=(tmp_path, start)) for start in (0, 5)]
     for process in both:
         process.start()

@@ -17,7 +17,10 @@ from parity.records import read_run, read_verdicts
 from tests.plugins_for_tests import killed, rig
 from tests.plugins_for_tests.grown import Replayed
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("gate")]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.xdist_group("killed"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),  # Python 3.12 and up, of each fork
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,16 @@ def state(folder: Path) -> dict[str, bytes]:
 def restored(folder: Path, from_: Path) -> None:
     shutil.rmtree(folder)
     shutil.copytree(from_, folder)
+
+
+def test_a_file_that_is_written_in_place_is_seen_torn(tmp_path: Path) -> None:
+    """What the tests below would say of a writer that isn't atomic."""
+    file = tmp_path / "baseline.json"
+    file.write_text("old")
+    seen = set()
+    for _ in killed.at_each(lambda: file.write_text("new"), lambda: file.write_text("old")):
+        seen.add(file.read_text())
+    assert "" in seen
 
 
 def test_accept_leaves_the_old_baseline_or_the_new_one(local: Replayed, goldens: Path, tmp_path: Path) -> None:

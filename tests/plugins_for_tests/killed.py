@@ -7,9 +7,11 @@ after the one before it.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -54,10 +56,11 @@ def _watched(work: Callable[[], object], at_write: Callable[[int, Place], None])
 
 
 def _forked(child: Callable[[], None]) -> int:
-    """The wait status of a fork that does `child` and nothing after it."""
+    """The wait status of a fork that does `child` and nothing after it, in a minute at most."""
     pid = os.fork()
     if pid == 0:
         try:
+            signal.alarm(60)
             child()
             os._exit(0)
         except BaseException:
@@ -69,28 +72,16 @@ def _forked(child: Callable[[], None]) -> int:
 
 def writes(work: Callable[[], object]) -> list[Place]:
     """The writes of a piece of work, in their order, found in a fork that finishes it."""
-    out, into = os.pipe()
+    with tempfile.TemporaryFile() as told:
 
-    def child() -> None:
-        os.close(out)
-        found: list[Place] = []
-        _watched(work, lambda _, place: found.append(place))
-        with os.fdopen(into, "w") as pipe:
-            pipe.writelines(f"{file}\t{line}\t{name}\n" for file, line, name in found)
+        def child() -> None:
+            found: list[Place] = []
+            _watched(work, lambda _, place: found.append(place))
+            os.write(told.fileno(), json.dumps(found).encode())
 
-    pid = os.fork()
-    if pid == 0:
-        try:
-            child()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    os.close(into)
-    with os.fdopen(out) as pipe:
-        rows = [line.rstrip("\n").split("\t") for line in pipe]
-    assert os.waitpid(pid, 0)[1] == 0, "the work failed"
-    return [(file, int(line), name) for file, line, name in rows]
+        assert _forked(child) == 0, "the work failed"
+        told.seek(0)
+        return [(file, line, name) for file, line, name in json.load(told)]
 
 
 def at_each(
