@@ -208,7 +208,7 @@ def taken(run: Run, folder: Path) -> Iterator[tuple[str, Baseline]]:
         about = run.systems.get(system, {})
         used = {registry.parse(spec)[0] for r in rows for spec in (r.backend, r.runtime) if spec}
         yield target, Baseline(
-            system=system, environment=provenance.identity(environment_of(run, target), used),
+            system=system, environment=provenance.identity(environment_of(run, target), used, target),
             clips={name: list(clips) for clips, name in sorted(sets.items(), key=lambda item: item[1])},
             models=[Model(a["format"], a["precision"], a["file"], a["bytes"]) for a in about.get("artifacts", [])],
             times=list(_times(run, system)), rows=sorted(rows, key=lambda r: r.key),

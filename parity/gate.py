@@ -121,7 +121,7 @@ def points(run: Run) -> dict[history.Pair, history.Point]:
         ratios = [s.worst.ratio for s in summaries if s.worst.ratio is not None and math.isfinite(s.worst.ratio)]
         worst = max((s.worst for s in summaries), key=localize.badness)
         own = {registry.parse(spec)[0] for spec in pair[1:3] if spec}
-        environment = provenance.identity(baseline.environment_of(run, pair[-1]), own)
+        environment = provenance.identity(baseline.environment_of(run, pair[-1]), own, pair[-1])
         out[pair] = history.Point(
             when=when, run=run.name, fingerprint=provenance.fingerprint(environment),
             ratio=max(ratios, default=None), outcome=worst.outcome,

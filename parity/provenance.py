@@ -76,8 +76,11 @@ def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> d
     return found
 
 
-def identity(environment: Mapping[str, Any], used: Collection[str] | None = None) -> Identity:
-    """What of an environment may change a number; a plugin's options are no part of it. `used`: these plugins only."""
+def identity(environment: Mapping[str, Any], used: Collection[str] | None = None, target: str = "local") -> Identity:
+    """What of an environment may change a number; a plugin's options are no part of it.
+
+    `used`: of these plugins only. Two targets are two environments, though their machines be alike.
+    """
     plugins: dict[str, dict[str, str]] = {}
     for spec, versions in sorted(environment["plugins"].items()):
         name = registry.parse(spec)[0]
@@ -87,10 +90,11 @@ def identity(environment: Mapping[str, Any], used: Collection[str] | None = None
         plugins.setdefault(name, {}).update(own)
     processor = environment["cpu"]
     machine = {k: processor.get(k, "") for k in ("model", "architecture", "features_sha256")}
-    return {
+    found: Identity = {
         "machine": machine | {"os": environment.get("os", "")},
         "python": environment["python"], "numpy": environment["numpy"], "plugins": plugins,
     }  # fmt: skip
+    return found if target == "local" else found | {"target": target}
 
 
 def fingerprint(of: Identity) -> str:

@@ -110,7 +110,7 @@ def standing(now: Baseline, target: str, accepted: Sequence[Baseline]) -> Standi
         plugins = now.environment["plugins"].keys() ^ b.environment["plugins"].keys()
         return len(provenance.differences(b.environment, now.environment)), len(plugins), b.fingerprint
 
-    ordered = sorted(accepted, key=apart)
+    ordered = sorted((b for b in accepted if b.environment.get("target", "local") == target), key=apart)
     held = [b for b in ordered if not provenance.differences(b.environment, now.environment)]
     closest = ordered[0] if ordered else None
     differs = [] if held or closest is None else provenance.differences(closest.environment, now.environment)

@@ -172,6 +172,14 @@ def test_the_closest_of_several_is_the_one_that_differs_least() -> None:
     assert standing.standing(made(), "local", [far, near]).plain()["reason"] == "near"
 
 
+def test_a_baseline_of_another_target_says_nothing() -> None:
+    pi = made(environment=other(target="pi"))
+    assert standing.standing(made(), "local", [pi]).state == "none"
+    assert standing.standing(pi, "pi", [made()]).state == "none"
+    assert standing.standing(pi, "pi", [made(), pi]).state == "held"
+    assert pi.fingerprint != made().fingerprint
+
+
 # ---- coverage ----
 
 
