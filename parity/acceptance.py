@@ -118,11 +118,15 @@ def changes(proposal: Proposal) -> Iterator[tuple[str, Sequence[str]]]:
 
 def _others(proposal: Proposal) -> Iterator[tuple[str, Sequence[str]]]:
     s, new = proposal.standing, proposal.new
-    before = {c for b in s.held for clips in b.clips.values() for c in clips}
-    after = {c for clips in new.clips.values() for c in clips}
-    for head, clips in (("clips that are new", after - before), ("clips that aren't there any more", before - after)):
+    before: dict[Key, frozenset[str]] = {}
+    for b in s.held:
+        before = {key: b.clips_of(row) for key, row in b.by_key().items()} | before  # the closest says it
+    after = {key: new.clips_of(row) for key, row in new.by_key().items()}
+    both = before.keys() & after.keys()
+    for head, one, other in (("more clips", after, before), ("fewer clips", before, after)):
+        clips = {key: found for key in both if (found := one[key] - other[key])}
         if clips:
-            yield f"{head}: {len(clips)}", sorted(clips)
+            yield f"{head} at {_taps(len(clips))}", sorted(frozenset[str]().union(*clips.values()))
     sizes = {(m.format, m.precision, m.file): m.bytes for b in s.held for m in b.models}
     grown = [
         f"{m.file}: {was:,} -> {m.bytes:,} bytes"
