@@ -209,6 +209,14 @@ def test_pairs_that_are_less_accurate_than_float32_are_told() -> None:
     assert list(gate.less_accurate(of, msgspec.structs.replace(LIMITS, accuracy_margin=0.03))) == []
 
 
+def test_a_command_with_spaces_in_it_is_one_backend() -> None:
+    pair = {"clips": 100, "confusion": {}}
+    labels = {"pairs": [pair | {"pair": "kws numpy onnxrt float32", "accuracy": 0.9},
+                        pair | {"pair": "kws exec:python f.py -x onnxrt float32", "accuracy": 0.8}]}  # fmt: skip
+    (f,) = gate.less_accurate(Run(name="", started="", labels=labels), LIMITS)
+    assert (f.system, f.backend, f.runtime, f.precision) == ("kws", "exec:python f.py -x", "onnxrt", "float32")
+
+
 def test_each_run_is_a_point_of_the_history(local: Replayed, golden: Path) -> None:
     for _ in range(3):
         run, _ = gated(local, golden)
@@ -309,6 +317,11 @@ def test_the_commands_say_what_they_found(
     assert "\nif it is right as it is: parity accept reports/" in said
     assert "Drift: within bounds, but further than accepted" in said
     assert "commands-cnn · numpy · features/windowed: error over bound grew" in said
+    Path("parity.toml").write_text("[gate]\ndrift_factor = 100\n")
+    code, said = typed("gate")
+    assert (code, "nothing drifted" in said) == (0, True)
+    Path("parity.toml").unlink()
+    assert typed("gate")[0] == 1
     code, said = typed("accept", "--reason", "another FFT")
     assert (code, "  error over bound grew at " in said) == (0, True)
     Path("parity.toml").write_text("[gate]\ndrift = 2\n")

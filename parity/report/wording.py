@@ -116,8 +116,11 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
     steps = {(system, tap): i for system in run.systems for i, tap in enumerate(flow(run, system))}
     lines: dict[str, list[str]] = {}
     drift: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    same: dict[str, list[str]] = {}
     for f in findings(run):
-        if f["kind"] != "drift":
+        if f["kind"] == "baseline":  # often the same of every system
+            same.setdefault(f["text"], []).append(_finding_of(f))
+        elif f["kind"] != "drift":
             lines.setdefault(f["kind"], []).append(f"{_finding_of(f)}: {f['text']}")
         else:
             key = tuple(f[k] for k in ("system", "backend", "runtime", "precision", "target", "path"))
@@ -126,6 +129,9 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
         first = min(of, key=lambda f: steps.get((f["system"], f["tap"]), -1))
         more = f" (and {count(len(of) - 1, 'tap')} after it)" if len(of) > 1 else ""
         lines.setdefault("drift", []).append(f"{_finding_of(first)}: {first['text']}{more}")
+    for text, systems in same.items():
+        some = ", ".join(systems[:4]) + (f" and {len(systems) - 4} more" if len(systems) > 4 else "")
+        lines.setdefault("baseline", []).append(f"{some}: {text}")
     return [(HEADINGS[kind], lines[kind]) for kind in HEADINGS if kind in lines]
 
 
