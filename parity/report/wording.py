@@ -21,7 +21,7 @@ from parity.localize import (
 )
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary, Verdict
-from parity.taps import is_feature
+from parity.taps import LABEL, is_feature
 
 WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
 
@@ -225,7 +225,7 @@ def saturated(run: Run) -> list[str]:
     """A line a model: at which taps right values leave what its integers can hold, isolated: a finding of its own."""
     found: dict[str, list[TapSummary]] = {}
     for s in run.summaries:
-        if s.saturated and s.path == "isolated":
+        if s.saturated and s.path == "isolated" and s.tap != LABEL:
             found.setdefault(f"{s.system} · {s.precision}", []).append(s)
     lines = []
     for who, summaries in found.items():
@@ -234,9 +234,21 @@ def saturated(run: Run) -> list[str]:
         others = f" and {len(taps) - 1} more taps" if len(taps) > 1 else ""
         lines.append(
             f"{who}: {worst.tap}{others}, up to {100.0 * worst.most_saturated:.2g} % of a clip's elements, "
-            f"on {count(worst.saturated, 'clip')} of {sum(worst.counts.values())}"
+            f"on {count(worst.saturated, 'clip')} of {sum(worst.counts.values())}{_flipped(run, worst)}"
         )
     return lines
+
+
+def _flipped(run: Run, of: TapSummary) -> str:
+    """How many of the labels that differ are on clips that saturate: of the runtime where most are."""
+    labels = [s for s in run.summaries if (s.tap, s.path) == (LABEL, "isolated")
+              and (s.system, s.precision) == (of.system, of.precision) and s.counts.get("fail")]  # fmt: skip
+    if not labels:
+        return ""
+    most = max(labels, key=lambda s: s.saturated)
+    n = most.counts["fail"]
+    said = f"{count(n, 'label')} that {'differs' if n == 1 else 'differ'}"
+    return f"; of {said}, {most.saturated} {'is' if most.saturated == 1 else 'are'} on a clip that saturates"
 
 
 def not_compared(run: Run) -> list[tuple[str, list[str]]]:
