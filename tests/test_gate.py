@@ -247,7 +247,6 @@ def test_a_damaged_history_or_baseline_is_told_before_any_work(local: Replayed, 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "failed": ({"backends": ("faulty.backends:SlaneyScale",)}, "something failed in it"),
-    "audio": ({"audio": "clips"}, "clips without goldens"),
     "asked": ({"precisions": ("float32", "int3")}, "not everything that was asked for"),
 }
 
@@ -255,12 +254,19 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("why", FAULTS)
 def test_what_cannot_be_a_baseline_is_refused(local: Replayed, golden: Path, why: str) -> None:
     more, words = FAULTS[why]
-    if "audio" in more:
-        more = {"audio": golden / "clips"}
     run, folder = gated(local, golden, **more)
     with pytest.raises(NotAccepted, match=words) as e:
         acceptance.refuse(run, folder)
     assert e.value.exit_code == 1
+
+
+def test_clips_without_goldens_are_held_to_no_baseline_and_make_none(local: Replayed, golden: Path) -> None:
+    rig.wav(golden.parent / "speech" / "yes" / "a.wav")
+    run, folder = gated(local, golden, audio=golden.parent / "speech", labels_from_folders=True)
+    assert (run.exit_code, run.gate["verdict"], run.gate["findings"], run.gate["baselines"]) == (0, "pass", [], [])
+    assert [p["accuracy"] for p in run.labels["pairs"]] == [1.0]
+    with pytest.raises(NotAccepted, match="clips without goldens"):
+        acceptance.refuse(run, folder)
 
 
 def test_runs_of_another_kind_are_refused(local: Replayed, golden: Path) -> None:
