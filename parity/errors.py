@@ -8,7 +8,8 @@
     │   └── ModelError     3    a model file that can't be read, or doesn't fit the recipe
     ├── TargetError        4    a target could not be reached, or lost its link: worth a retry
     ├── GoldenError        5    a golden is missing, altered, or of another recipe
-    └── AnchorError        1    what proves a golden disagrees with the oracle: nothing was recorded
+    ├── AnchorError        1    what proves a golden disagrees with the oracle: nothing was recorded
+    └── NotAccepted        1    a run that can't be a baseline
 
 A runtime that dies at work is not an exception but an `error` verdict: the other pairs go on.
 When several codes apply, the first of `PRECEDENCE` wins.
@@ -72,6 +73,12 @@ class GoldenError(ParityError):
 
 class AnchorError(ParityError):
     """The independent implementation disagrees with the oracle: nothing is recorded."""
+
+    exit_code = MISMATCH
+
+
+class NotAccepted(ParityError):
+    """A run can't become a baseline: something failed in it, or it wasn't held to the project's goldens."""
 
     exit_code = MISMATCH
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,24 +36,34 @@ def _jobs(p: Plan, chunks: Iterable[list[Expected]], pending: list[list[Expected
 
 
 class _Times:
-    """Seconds by stage and plugin, added up."""
+    """Seconds by stage and plugin, added up; and the least that a frame took."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
+        self._frame: dict[tuple[str, str, str, str], float] = {}
 
     def add(self, stage: str, plugin: str, of: str, clips: int, seconds: float, precision: str = "") -> None:
         entry = self._sums[stage, plugin, of, precision]
         entry[0] += clips
         entry[1] += seconds
 
-    def outputs(self, stage: str, plugin: str, of: str, outputs: Outputs, precision: str = "") -> None:
-        if not isinstance(outputs, Failure):
-            self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs), precision)
+    def outputs(
+        self, stage: str, plugin: str, of: str, outputs: Outputs, part: Sequence[Expected], precision: str = ""
+    ) -> None:
+        if isinstance(outputs, Failure):
+            return
+        self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs), precision)
+        # Raw audio has no frames: a clip of it counts as one. The least is what a busy machine disturbs least.
+        frames = [len(e.reference) if e.reference.ndim > 1 else 1 for e in part]
+        took = [1e3 * o.seconds / n for o, n in zip(outputs, frames, strict=False) if not o.unsupported]
+        key = (stage, plugin, of, precision)
+        self._frame[key] = min([*took, self._frame.get(key, math.inf)])
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {"stage": s, "plugin": p, "system": of, "clips": int(n), "seconds": round(t, 6)}
             | ({"precision": precision} if precision else {})
+            | ({"frame_ms": least} if math.isfinite(least := self._frame.get((s, p, of, precision), math.inf)) else {})
             for (s, p, of, precision), (n, t) in sorted(self._sums.items())
         ]
 
@@ -72,10 +83,12 @@ def _unheard(_detection: Detection) -> None:
 def run(
     selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
     heard: Callable[[Detection], None] = _unheard, dump: DumpTarget | None = None,
+    hold: Callable[[Path, Run], None] | None = None,
 ) -> tuple[Run, Path]:  # fmt: skip
     """Compare everything selected; returns the run and its folder under `reports`.
 
     `heard` is told what a stream detects, as it is detected. A `dump` stands in the place of the plugins selected.
+    `hold` is given the unfinished folder and the run before it is written, and may change its verdict.
 
     Raises a ParityError for what must be mended first; nothing is written then.
     """
@@ -91,9 +104,11 @@ def run(
     summary = Run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
-        environment=provenance.environment(versions), commit=provenance.commit(system.root()),
+        environment=provenance.environment(versions, getattr(target, "threads", 1)),
+        commit=provenance.commit(system.root()),
         changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
         keep=selection.keep,
+        asked={k: list(getattr(selection, k)) for k in ("systems", "backends", "runtimes", "precisions")},
     )  # fmt: skip
     for p in runnable:
         skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
@@ -130,7 +145,7 @@ def run(
         summary.summaries = record.summaries
         summary.exit_code = exit_code(summary)
         applied = policy.writer(rules)
-        return summary, record.finish(summary, (applied, junit.write, html.write))
+        return summary, record.finish(summary, (applied, junit.write, html.write), hold)
     except BaseException:
         record.abandon()
         raise
@@ -164,7 +179,13 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
         "clips": source.total,
         "pairs": [list(pair) for pair in p.pairs],
         "artifacts": [
-            {"format": a.format, "precision": a.precision, "file": Path(a.path).name, "sha256": a.sha256}
+            {
+                "format": a.format,
+                "precision": a.precision,
+                "file": Path(a.path).name,
+                "sha256": a.sha256,
+                "bytes": Path(a.path).stat().st_size,
+            }
             for a in s.artifacts
         ],
         "anchor": source.anchor,
@@ -206,9 +227,9 @@ def _run_system(
             record.add(verdict)
         times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
         for spec, outputs in result.features.items():
-            times.outputs("features", spec, p.system.name, outputs)
+            times.outputs("features", spec, p.system.name, outputs, part)
         for (_, spec, precision), outputs in result.activations.items():
-            times.outputs("model", spec, p.system.name, outputs, precision)
+            times.outputs("model", spec, p.system.name, outputs, part, precision)
         if tally is not None:
             _tally(tally, p, result)
         clips += [(e.clip.name, e.clip.sha256) for e in part]

@@ -1,4 +1,8 @@
-"""Where a number came from: machine, versions, commit. Two results are comparable where their fingerprints agree."""
+"""Where a number came from: machine, versions, commit.
+
+An *identity* is what of it may change a number: the machine, Python, NumPy, and the libraries of the plugins that took
+part. Threads and the number of cores aren't in it, nor is parity itself, whose changes are what a gate is there to see.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import parity
+from parity import registry
+
+Identity = dict[str, Any]
+"""`machine`, `python`, `numpy`, and `plugins` (name -> library -> version)."""
 
 
 def cpu() -> dict[str, Any]:
@@ -54,7 +62,7 @@ def commit(folder: Path) -> dict[str, Any]:
 
 
 def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> dict[str, Any]:
-    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` sums it up."""
+    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` is its identity's."""
     found = {
         "cpu": cpu(),
         "os": platform.system(),
@@ -64,7 +72,47 @@ def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> d
         "threads": threads,
         "plugins": {spec: dict(sorted(v.items())) for spec, v in sorted(plugins.items())},
     }
-    # The number of cores doesn't change a single-threaded result.
-    stable = found | {"cpu": {**cpu(), "cores": 0}}
-    found["fingerprint"] = hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:16]
+    found["fingerprint"] = fingerprint(identity(found))
     return found
+
+
+def identity(environment: Mapping[str, Any], used: Collection[str] | None = None, target: str = "local") -> Identity:
+    """What of an environment may change a number; a plugin's options are no part of it.
+
+    `used`: of these plugins only. Two targets are two environments, though their machines be alike.
+    """
+    plugins: dict[str, dict[str, str]] = {}
+    for spec, versions in sorted(environment["plugins"].items()):
+        name = registry.parse(spec)[0]
+        if used is not None and name not in used:
+            continue
+        own = {library: v for library, v in sorted(versions.items()) if library not in ("numpy", "python")}
+        plugins.setdefault(name, {}).update(own)
+    processor = environment["cpu"]
+    machine = {k: processor.get(k, "") for k in ("model", "architecture", "features_sha256")}
+    found: Identity = {
+        "machine": machine | {"os": environment.get("os", "")},
+        "python": environment["python"], "numpy": environment["numpy"], "plugins": plugins,
+    }  # fmt: skip
+    return found if target == "local" else found | {"target": target}
+
+
+def fingerprint(of: Identity) -> str:
+    """16 hexadecimal digits that stand for an identity."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(was: Identity, now: Identity) -> list[str]:
+    """In what two identities differ, in words; nothing where numbers of the one can be held to the other's.
+
+    A plugin that only one of them has says nothing about the rest.
+    """
+    words = {"model": "CPU", "architecture": "architecture", "features_sha256": "CPU features", "os": "OS"}
+    pairs = [(words[k], was["machine"].get(k), now["machine"].get(k)) for k in words]
+    pairs += [("Python", was["python"], now["python"]), ("NumPy", was["numpy"], now["numpy"])]
+    libraries: dict[str, tuple[str, str]] = {}
+    for plugin in sorted(was["plugins"].keys() & now["plugins"].keys()):
+        old, new = was["plugins"][plugin], now["plugins"][plugin]
+        libraries |= {k: (old.get(k, "none"), new.get(k, "none")) for k in sorted(old.keys() | new.keys())}
+    pairs += [(name, *versions) for name, versions in sorted(libraries.items())]
+    return [f"{name} {a} -> {b}" for name, a, b in pairs if a != b]

@@ -103,7 +103,7 @@ def recheck(
         skipped.append(Skipped(system="*", reason=reason, asked=True))
     run = msgspec.structs.replace(
         old, started=started, command=command, summaries=[], gaps={}, examples=[], evidence=[], keep="none", timings=[],
-        skipped=skipped, recheck={"of": old.name},
+        skipped=skipped, gate={}, recheck={"of": old.name},
     )  # fmt: skip
     record = Recorder(reports, _name(reports, old.name))
     try:

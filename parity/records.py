@@ -161,9 +161,27 @@ class Run(msgspec.Struct, kw_only=True):
     """What `evidence/` holds: file, candidate (system, backend, runtime, precision, path) and clip."""
     keep: str = "failing"
     """Whose arrays are in `arrays/`: failing, all or none."""
+    asked: dict[str, list[str]] = {}
+    """What was named: systems, backends, runtimes, precisions; empty lists stand for all."""
+    gate: dict[str, Any] = {}
+    """What `parity gate` says beside the verdicts (see `parity.gate`): verdict, findings, baselines, history, limits.
+    Empty for a plain run."""
     recheck: dict[str, Any] = {}
     """Where the arrays of another run were judged again: `of`, and how many verdicts were `judged`, `stand` as they
     were, or are `open`."""
+
+
+VARYING = ("name", "started", "seconds", "timings", "environment", "commit")
+"""Fields of a run in which two runs of the same inputs with the same seed may differ: when, how fast, where."""
+
+
+def steady(run: Run) -> Run:
+    """A run without what varies: `VARYING`, times of streams, the gate's history. All else is the same again."""
+    kept = {f.name: getattr(Run(name="", started=""), f.name) for f in msgspec.structs.fields(Run) if f.name in VARYING}
+    return msgspec.structs.replace(
+        run, **kept, streaming={k: v for k, v in run.streaming.items() if k != "times"},
+        gate={k: v for k, v in run.gate.items() if k != "history"},
+    )  # fmt: skip
 
 
 def severity(verdict: Verdict) -> tuple[int, float]:
@@ -268,11 +286,19 @@ class Recorder:
         """A summary a tap and pair, in the order in which they were first seen."""
         return list(self._summaries.values())
 
-    def finish(self, run: Run, reports: Iterable[Callable[[Path, Run], None]]) -> Path:
-        """Write what is left and each of `reports`, then give the folder its name; returns it."""
+    def finish(
+        self, run: Run, reports: Iterable[Callable[[Path, Run], None]],
+        hold: Callable[[Path, Run], None] | None = None,
+    ) -> Path:  # fmt: skip
+        """Write what is left and each of `reports`, then give the folder its name; returns it.
+
+        `hold` may still change the run, with all its verdicts in the folder that it is given.
+        """
         self._lines.close()
         run.summaries = self.summaries
         run.evidence = self.evidence.index()
+        if hold is not None:
+            hold(self._folder, run)
         (self._folder / "run.json").write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
         for write in reports:
             write(self._folder, run)

@@ -11,7 +11,7 @@ from parity import errors
 
 TREE = {
     "NothingCompared": 2, "ConfigError": 3, "MissingExtra": 3, "AudioError": 3, "ModelError": 3, "TargetError": 4,
-    "GoldenError": 5, "AnchorError": 1,
+    "GoldenError": 5, "AnchorError": 1, "NotAccepted": 1,
 }  # fmt: skip
 
 

@@ -65,16 +65,82 @@ def local_options(f: Any) -> Any:
     )(f)  # fmt: skip
 
 
+def selection_options(f: Any) -> Any:
+    """What a run compares, and with what."""
+    for option in reversed((
+        systems_option,
+        click.option("--backend", "backends", multiple=True, metavar="NAME",
+                     shell_complete=complete(plugin_names("backend")),
+                     help="A feature backend. Repeatable; default: all installed."),
+        click.option("--runtime", "runtimes", multiple=True, metavar="NAME",
+                     shell_complete=complete(plugin_names("runtime")),
+                     help="A runtime, with options: onnxrt:opt=off. Repeatable; default: all installed."),
+        click.option("--precision", "precisions", multiple=True, metavar="NAME",
+                     help="float32, int8, ... Repeatable."),
+        click.option("--audio", type=PATH, metavar="DIR",
+                     help="Clips without goldens: judged by the oracle, here and now."),
+        click.option("--labels-from", type=click.Choice(["folders"]), help="With --audio: print accuracy."),
+        click.option("--golden", type=PATH, metavar="DIR",
+                     help="Goldens to compare with. Default: the project's golden/."),
+        click.option("--layers", type=click.IntRange(0), default=3, show_default=True, metavar="N",
+                     help="With --audio: clips whose inner layers are compared too."),
+    )):  # fmt: skip
+        f = option(f)
+    return f
+
+
+def record_options(f: Any) -> Any:
+    """What a run leaves behind, and what is printed of it."""
+    for option in reversed((
+        click.option("--keep", type=click.Choice(["failing", "all", "none"]), default="failing", show_default=True,
+                     help="Whose arrays go into the run's folder; all: `parity recheck` can judge anew."),
+        click.option("--report", type=PATH, metavar="DIR", help="Where the run's folder goes. Default: reports/."),
+        click.option("--format", "form", type=click.Choice(["table", "json"]), default="table",
+                     help="What is printed."),
+        click.option("--verbose", "-v", is_flag=True, help="Every tap of every pair, not the worst only."),
+    )):  # fmt: skip
+        f = option(f)
+    return f
+
+
+def threads_option(f: Any) -> Any:
+    """--threads of every runtime."""
+    return click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+                        help="Threads that a runtime computes with.")(f)  # fmt: skip
+
+
+def selected(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Selection that `selection_options` give."""
+    same = ("systems", "backends", "runtimes", "precisions", "audio", "golden", "layers", "keep")
+    return {k: options[k] for k in same} | {"labels_from_folders": options["labels_from"] is not None}
+
+
+def given(name: str) -> bool:
+    """Whether an option was typed."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def check_selection(options: dict[str, Any]) -> None:
+    """Refuse options of a selection that would be overlooked."""
+    if options["labels_from"] and options["audio"] is None:
+        raise click.UsageError("--labels-from needs --audio: the goldens' folders are not labels")
+    if options["golden"] is not None and options["audio"] is not None:
+        raise click.UsageError("--audio judges without goldens: take --golden away")
+    if given("layers") and options["audio"] is None:
+        raise click.UsageError("--layers needs --audio: goldens say themselves which layers they hold")
+
+
 def typed() -> str:
     """The command as it was typed."""
     return shlex.join(["parity", *sys.argv[1:]])
 
 
-def local_target(jobs: int | None, limit: float) -> LocalTarget:
+def local_target(jobs: int | None, limit: float, threads: int = 1) -> LocalTarget:
     """Worker processes on this machine."""
     from parity.targets.local import LocalTarget
 
-    return LocalTarget(jobs, limit)
+    return LocalTarget(jobs, limit, threads)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PARITY"})
@@ -93,7 +159,7 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
     import msgspec
     from rich.console import Console
 
-    from parity.report import terminal
+    from parity.report import terminal, wording
 
     try:
         if form == "json":
@@ -104,6 +170,9 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
             console.print(f"report: {shown(folder / 'index.html')}", soft_wrap=True, markup=False)
             if done.evidence and "explain" in cli.commands:
                 console.print(f"why: parity explain {shlex.quote(shown(folder))}", soft_wrap=True, markup=False)
+            if wording.acceptable(done):
+                command = f"parity accept {shlex.quote(shown(folder))} --reason TEXT"
+                console.print(f"if it is right as it is: {command}", soft_wrap=True, markup=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.

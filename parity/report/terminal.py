@@ -23,6 +23,7 @@ from parity.report.wording import (
     count,
     counts,
     failure,
+    found_by_gate,
     judged_by,
     judgement,
     made,
@@ -40,6 +41,8 @@ from parity.taps import MODEL_INPUT
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""
+MOST = 10
+"""Lines of one kind of the gate's findings."""
 STYLES = {
     "pass": "green", "fail": "bold red", "missing": "bold red", "error": "bold red", "gap": "yellow",
     "unavailable": "dim", "unsupported": "dim",
@@ -93,6 +96,7 @@ def show(run: Run, console: Console, verbose: bool) -> None:
         screen.line(one_line(words), "bold yellow")
     for words in judged_by(run):
         screen.line(one_line(words))
+    _gate(screen, run, verbose)
     found = pairs(run)
     if verbose or len(found) <= FEW:
         for pair in found:
@@ -104,6 +108,16 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     _labels(screen, run, verbose)
     _examples(screen, run)
     show_times(run, console)
+
+
+def _gate(screen: _Screen, run: Run, verbose: bool) -> None:
+    """What the gate found, before what was compared; a few lines of each kind unless `verbose`."""
+    for head, lines in found_by_gate(run):
+        screen.heading(head)
+        for words in lines if verbose else lines[:MOST]:
+            screen.line(one_line(words), indent=2)
+        if len(lines) > MOST and not verbose:
+            screen.line(f"and {len(lines) - MOST} more (--verbose)", indent=2)
 
 
 def _taps(screen: _Screen, pair: Pair) -> None:

@@ -68,15 +68,95 @@ def judgement(run: Run) -> tuple[str, str]:
         why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
     if unmet := len(run.gaps.get("unmet", ())):
         why.append(f"{count(unmet, 'known gap')} matched no failure")
+    why += regressions(run)
     if why or run.exit_code == 1:
         return "FAIL", ", ".join(why) or "a regression against the baseline"
     if not found:
         return "NOTHING COMPARED", "that is not a pass"
+    without = any(f["fails"] and f["kind"] == "baseline" for f in findings(run))
+    if without and run.exit_code == 2 and not any(s.asked for s in run.skipped):
+        return "INCOMPLETE", "within bounds, but a baseline of this environment is required"
     if run.exit_code:
         reason = {4: "a target could not be reached", 5: "a golden is missing or unreadable"}
         return "INCOMPLETE", reason.get(run.exit_code, "not everything that was asked for was compared")
     gaps = any(s.counts.get("gap") for s in run.summaries)
-    return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "")
+    held = {
+        "pass": ", and nothing drifted from the accepted baseline",
+        "new": ", without a baseline of this environment",
+    }
+    beside = held.get(run.gate.get("verdict", ""), "") if run.gate.get("baselines") else ""
+    return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "") + beside
+
+
+def findings(run: Run) -> Sequence[Mapping[str, Any]]:
+    """What the gate found, the worst first; nothing of a run that was no gate."""
+    found: Sequence[Mapping[str, Any]] = run.gate.get("findings", ())
+    return found
+
+
+REGRESSIONS = {
+    "drift": ("{} drifted from the accepted baseline", "tap"), "flips": ("more labels differ in {}", "pair"),
+    "accuracy": ("{} less accurate than allowed", "pair"), "coverage": ("coverage lost in {}", "place"),
+    "size": ("{} larger than allowed", "file"), "latency": ("{} slower than allowed", "plugin"),
+}  # fmt: skip
+"""Kind of finding -> what the first line says of it, and what is counted."""
+
+
+def regressions(run: Run) -> list[str]:
+    """What the gate failed on, a phrase a kind."""
+    failing = [f["kind"] for f in findings(run) if f["fails"]]
+    return [phrase.format(count(n, noun)) for kind, (phrase, noun) in REGRESSIONS.items() if (n := failing.count(kind))]
+
+
+def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
+    """The gate's findings: a heading (the kind) with its lines.
+
+    Of drift the first tap of each pair and path, in flow order, with how many follow: it is where to look.
+    """
+    steps = {(system, tap): i for system in run.systems for i, tap in enumerate(flow(run, system))}
+    lines: dict[str, list[str]] = {}
+    drift: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    same: dict[str, list[str]] = {}
+    for f in findings(run):
+        if f["kind"] == "baseline":  # often the same of every system
+            same.setdefault(f["text"], []).append(_finding_of(f))
+        elif f["kind"] != "drift":
+            lines.setdefault(f["kind"], []).append(f"{_finding_of(f)}: {f['text']}")
+        else:
+            key = tuple(f[k] for k in ("system", "backend", "runtime", "precision", "target", "path"))
+            drift.setdefault(key, []).append(f)
+    for of in drift.values():
+        first = min(of, key=lambda f: steps.get((f["system"], f["tap"]), -1))
+        more = f" (and {count(len(of) - 1, 'tap')} after it)" if len(of) > 1 else ""
+        lines.setdefault("drift", []).append(f"{_finding_of(first)}: {first['text']}{more}")
+    for text, systems in same.items():
+        some = ", ".join(systems[:4]) + (f" and {len(systems) - 4} more" if len(systems) > 4 else "")
+        lines.setdefault("baseline", []).append(f"{some}: {text}")
+    return [(HEADINGS[kind], lines[kind]) for kind in HEADINGS if kind in lines]
+
+
+def acceptable(run: Run) -> bool:
+    """Whether what the gate found is all that there is: then a run may be accepted instead of mended."""
+    failed = any(n for s in run.summaries for o, n in s.counts.items() if o in FAILED)
+    complete = not run.gaps.get("unmet") and not any(s.asked for s in run.skipped)
+    return bool(run.gate.get("baselines") and findings(run)) and not failed and complete
+
+
+HEADINGS = {
+    "drift": "Drift: within bounds, but further than accepted", "flips": "Labels that were the golden's when accepted",
+    "accuracy": "Less accurate than float32", "coverage": "Coverage lost", "size": "Larger files",
+    "latency": "Slower frames", "baseline": "Baselines",
+}  # fmt: skip
+"""What the findings of each kind stand under."""
+
+
+def _finding_of(f: Mapping[str, Any]) -> str:
+    """What a finding is of, in words."""
+    who = title("", f["backend"], f["runtime"], f["precision"], f["target"]) if f["backend"] or f["runtime"] else ""
+    if f["kind"] == "latency" and f["runtime"]:
+        who = f"{f['runtime']} {f['precision']}"
+    path = f["path"] if f["path"] not in ("", "features") else ""
+    return " · ".join(filter(None, (f["system"], who, path, f["tap"])))
 
 
 def _only_features(run: Run, pair: Pair) -> bool:

@@ -44,7 +44,7 @@ class LocalTarget:
 
     def __init__(self, jobs: int | None = None, limit: float = 120.0, threads: int = 1) -> None:
         self._jobs = jobs or min(4, os.cpu_count() or 1)
-        self._limit, self._threads = limit, threads
+        self._limit, self.threads = limit, threads
         self._workers: dict[tuple[str, str], Worker] = {}
         self._locks: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
@@ -197,7 +197,7 @@ class LocalTarget:
 
         def work(worker: Worker) -> list[ClipOutput]:
             if artifact.key not in worker.opened:
-                threads = registry.threads(spec) or self._threads
+                threads = registry.threads(spec) or self.threads
                 reply = worker.request({"do": "open", "artifact": dataclasses.asdict(artifact), "threads": threads})
                 worker.opened.add(artifact.key)
                 self.timings.append(

@@ -1,6 +1,6 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes. Needs speech in PARITY_DATA
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift. Needs speech in PARITY_DATA
 (see CONTRIBUTING.md); without it, lines say so.
 """
 
@@ -43,8 +43,15 @@ def _causes() -> Iterator[Line]:
     return causes.lines()
 
 
+def _drift() -> Iterator[Line]:
+    from tests.proof import drift
+
+    return drift.lines()
+
+
 PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
     "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
+    "drift": _drift,
 }  # fmt: skip
 
 
