@@ -138,7 +138,7 @@ class Drawing:
             "x": {"name": xname, "values": x[rows]},
             "y": {"name": yname, "values": y[columns], "words": words[columns]},
             "cut": _words(rows, columns, golden.shape), "candidate": packed(part(candidate)),
-            "golden": packed(part(golden), "<f8"),
+            "golden": packed(part(golden), "<f8"), "worst": None, "other": None,
         }  # fmt: skip
         if same:
             _, ratio = over_bound(candidate, golden, *(np.asarray(arrays[k], np.float64) for k in ("lo", "hi")))

@@ -144,8 +144,9 @@ def _row_of(found: Sequence[Pair], v: Verdict) -> str:
     return row_id(p.system, p.backend, p.runtime, p.precision, p.target)
 
 
-def _cumulative(pair: Pair) -> tuple[int, float]:
-    return max((badness(row.cumulative.worst) for row in pair.rows if row.cumulative is not None), default=(0, 0.0))
+def _cumulative(pair: Pair) -> tuple[int, tuple[int, float]]:
+    found = [row.cumulative.worst for row in pair.rows if row.cumulative is not None]
+    return sum(v.outcome in FAILED for v in found), max(map(badness, found), default=(0, 0.0))
 
 
 def _flips(run: Run, folder: Path | None, read: Tallies) -> list[dict[str, Any]]:
