@@ -235,7 +235,10 @@ def test_print_leaves_the_controls_out(opened: Opened, failing: Made) -> None:
         assert not page.locator("form.filter").is_visible()
         assert not page.locator("nav").is_visible()
         assert page.locator(".failure").first.is_visible()
+        page.set_viewport_size({"width": 720, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 720, "a sheet of paper holds every column"
         page.emulate_media(media="screen")
+        page.set_viewport_size({"width": 1280, "height": 900})
         i, _ = first(failing, SLANEY, "features")
         box = f"[data-figure=picture-{i}]"
         drawn(page, box)
