@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from parity import audio, golden, plan, registry, sources
+from parity import audio, golden, plan, policy, registry, sources
 from parity.dumps.dump import Dump, Expected, of_stage
 from parity.errors import ConfigError, NothingCompared
 from parity.expected import Expected as Right
@@ -51,6 +52,7 @@ class DumpTarget:
                 f"{found.name} has no tap {strange[0]!r}",
                 f"did you mean {close[0]!r}?" if close else f"taps: {', '.join(sorted(known))}",
             )
+        _files(found, said.precision, said.format)
         self._runtime = NAME if said.runtime == NAME else f"{said.runtime}:{NAME}"
         self._whole = _artifact(found, said.precision, said.format, self._model) if self._model else None
         self._own = said.fed == "own"
@@ -72,7 +74,11 @@ class DumpTarget:
         return [p], skipped, {NAME: {"sha256": self._dump.sha256}}
 
     def source(self, p: Plan, selection: Selection, skipped: list[Skipped]) -> Source:
-        """The clips that the dump has, with what is right for them; what isn't on both sides is told."""
+        """The clips that the dump has, with what is right for them; what isn't on both sides is told.
+
+        ConfigError for a runtime that neither parity nor a rule knows: nothing could be judged by its rules.
+        """
+        self._check_runtime(sources.rules_for(selection, self._system))
         folder = selection.audio or self._beside()
         return self._heard(p, folder, skipped) if folder is not None else self._golden(selection, skipped)
 
@@ -92,6 +98,19 @@ class DumpTarget:
         if v.message.startswith("dtype is "):
             return msgspec.structs.replace(v, message=f"{v.message} (say `dtype` where the device computed in that)")
         return v
+
+    def _check_runtime(self, rules: policy.Policy) -> None:
+        name = registry.parse(self._dump.said.runtime)[0]
+        known = [NAME, *registry.plugins("runtime")]
+        declared = {r.candidate for r in rules.rules} - {"*"}
+        if name in known or ":" in name or any(fnmatchcase(name, pattern) for pattern in declared):
+            return
+        close = difflib.get_close_matches(name, [*known, *declared], n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ConfigError(
+            f"unknown runtime {name!r}: its rules can't be told",
+            f"{hint}runtimes: {', '.join(known)}, or a `candidate` of {rules.path or 'tolerances.toml'}",
+        )
 
     def _beside(self) -> Path | None:
         return None if self._dump.said.audio is None else self._dump.root / self._dump.said.audio
@@ -224,15 +243,25 @@ def _fed(output: ClipOutput, tap: Tap) -> ClipOutput:
     return dataclasses.replace(output, taps=taps | ({MODEL_INPUT: output.taps[tap]} if tap in output.taps else {}))
 
 
-def _artifact(found: System, precision: str | None, form: str | None, taps: frozenset[Tap]) -> Artifact:
-    """The model file that the device runs: as said, in float32 where it isn't, with a tensor for every tap."""
+def _files(found: System, precision: str | None, form: str | None) -> list[Artifact]:
+    """The system's model files of a precision and a format, where they are said. ConfigError where it has none."""
     every = [*found.artifacts, *found.unbuilt]
     fits = [a for a in every if form in (None, a.format) and precision in (None, a.precision)]
+    asked = " ".join(filter(None, (form, precision)))
+    if asked and not fits:
+        there = list(dict.fromkeys(f"{a.format} {a.precision}" for a in every))
+        near = difflib.get_close_matches(precision or "", {a.precision for a in every}, n=1)
+        hint = f"did you mean {near[0]!r}? " if near and near[0] != precision else ""
+        raise ConfigError(f"{found.name} has no {asked} file", f"{hint}its files: {', '.join(there) or 'none'}")
+    return fits
+
+
+def _artifact(found: System, precision: str | None, form: str | None, taps: frozenset[Tap]) -> Artifact:
+    """The model file that the device runs: as said, in float32 where it isn't, with a tensor for every tap."""
+    fits = _files(found, precision, form)
     fits = [a for a in fits if a.precision == "float32"] or fits if precision is None else fits
     if not fits:
-        there = ", ".join(dict.fromkeys(f"{a.format} {a.precision}" for a in every)) or "none"
-        asked = " ".join(filter(None, (form, precision)))
-        raise ConfigError(f"{found.name} has no {asked or 'model'} file", f"its files: {there}")
+        raise ConfigError(f"{found.name} has no model file", "describe it in system.toml: [[artifacts]]")
     wanted = taps - _BESIDE
     best = max(fits, key=lambda a: len(wanted & a.taps.keys()))
     if absent := sorted(wanted - best.taps.keys()):

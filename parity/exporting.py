@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 import tomllib
 import warnings
@@ -31,7 +32,8 @@ import tensorflow as tf
 import torch
 from tensorflow.lite.tools import flatbuffer_utils
 
-from parity import layout, registry, system
+from parity import layout, progress, registry, system
+from parity.errors import ParityError
 from parity.protocols import Array, Artifact, Tap, Taps
 from parity.runtimes.torch_ import build
 from parity.taps import MODEL_INPUT
@@ -306,7 +308,10 @@ def _quantized(
         return {}, []
     source, taps, axes = system.load(new).decision.source, list(trained.taps), trained.input.layout
     fixed = of_one(how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()}))
-    real = [] if data is None else calibration.features(system.load(new), data)
+    real: list[Array] = []
+    if data is not None:
+        with progress.shown() as step:
+            real = calibration.features(system.load(new), data, step)
     made: Made = {}
     kept: list[str] = []
     if (ranges := tomllib.loads((new / system.FILE).read_text())["model"].get("ranges")) is not None and not real:
@@ -355,7 +360,15 @@ def _streamed(new: Path, how: Export, trained: Artifact, network: torch.nn.Modul
 
 
 def main(how: Export) -> None:
-    """Run the command line of a system's export.py."""
+    """Run the command line of a system's export.py; what is wrong is said in a line, with parity's exit code."""
+    try:
+        _main(how)
+    except ParityError as e:
+        sys.stderr.write(f"{e.message}\n" + (f"hint: {e.hint}\n" if e.hint else ""))
+        raise SystemExit(e.exit_code) from None
+
+
+def _main(how: Export) -> None:
     parser = argparse.ArgumentParser(description=f"Write {how.folder.name} in every format it is deployed in.")
     parser.add_argument("--out", type=Path, default=how.folder, metavar="DIR", help="folder to write to")
     shared = os.environ.get("PARITY_DATA")

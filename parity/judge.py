@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,13 @@ def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
     if tap == LABEL:
         return c.flipped
     return c.ratio is not None and (gap.max_ratio is None or c.ratio <= gap.max_ratio)
+
+
+def _most_saturated(e: Expected, output: ClipOutput) -> tuple[float, Tap]:
+    """The largest share of a tap's right values that a file's integers can't hold, and the tap."""
+    right = {MODEL_INPUT: e.reference, **e.model}
+    shares = [(steps.saturated(right[t], raw), t) for t, raw in output.raw.items() if t in right]
+    return max(shares, default=(0.0, ""), key=lambda s: s[0])
 
 
 class Judge:
@@ -388,7 +395,13 @@ class Judge:
         margin = None if declared is None else declared.absolute
         judged, tie = compare.compare_label(chosen, gold, decision.logits(x.value).reshape(-1), half, margin)
         why = rule if declared is None else f"declared: {declared.why}"
-        return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why)
+        share, tap = _most_saturated(e, output) if judged.outcome == "fail" else (0.0, "")
+        if share > 0.0:
+            beyond = (
+                f"{judged.message}; {100.0 * share:.2g} % of {tap} saturates: louder than the file was calibrated on"
+            )
+            judged = replace(judged, message=beyond)
+        return self._verdict(judged, what | {"tap": LABEL}, near_tie=tie, rule=why, saturated=share)
 
     def _chosen(self, output: ClipOutput) -> compare.Choice | None:
         """What a candidate decides: the label that it told (a dump, by its index), else what its logits decide."""

@@ -26,6 +26,10 @@ Progress = Callable[[str, int, int], None]
 """Called with the system, clips done and clips in all."""
 
 
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Progress that nobody asked for."""
+
+
 @dataclass
 class Source:
     """Where a system's clips and expectations come from."""

@@ -290,7 +290,8 @@ def less_accurate(run: Run, limits: settings.Gate) -> Iterator[Finding]:
     best: dict[str, float] = {}
     found = []
     for p in run.labels.get("pairs", ()):
-        system, backend, runtime, precision = p["pair"].split(" ")
+        head, runtime, precision = p["pair"].rsplit(" ", 2)
+        system, _, backend = head.partition(" ")  # a command may have spaces in it
         found.append((system, backend, runtime, precision, p["accuracy"]))
         if precision == "float32":
             best[system] = max(p["accuracy"], best.get(system, 0.0))

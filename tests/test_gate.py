@@ -209,6 +209,14 @@ def test_pairs_that_are_less_accurate_than_float32_are_told() -> None:
     assert list(gate.less_accurate(of, msgspec.structs.replace(LIMITS, accuracy_margin=0.03))) == []
 
 
+def test_a_command_with_spaces_in_it_is_one_backend() -> None:
+    pair = {"clips": 100, "confusion": {}}
+    labels = {"pairs": [pair | {"pair": "kws numpy onnxrt float32", "accuracy": 0.9},
+                        pair | {"pair": "kws exec:python f.py -x onnxrt float32", "accuracy": 0.8}]}  # fmt: skip
+    (f,) = gate.less_accurate(Run(name="", started="", labels=labels), LIMITS)
+    assert (f.system, f.backend, f.runtime, f.precision) == ("kws", "exec:python f.py -x", "onnxrt", "float32")
+
+
 def test_each_run_is_a_point_of_the_history(local: Replayed, golden: Path) -> None:
     for _ in range(3):
         run, _ = gated(local, golden)
@@ -239,7 +247,6 @@ def test_a_damaged_history_or_baseline_is_told_before_any_work(local: Replayed, 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "failed": ({"backends": ("faulty.backends:SlaneyScale",)}, "something failed in it"),
-    "audio": ({"audio": "clips"}, "clips without goldens"),
     "asked": ({"precisions": ("float32", "int3")}, "not everything that was asked for"),
 }
 
@@ -247,12 +254,19 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("why", FAULTS)
 def test_what_cannot_be_a_baseline_is_refused(local: Replayed, golden: Path, why: str) -> None:
     more, words = FAULTS[why]
-    if "audio" in more:
-        more = {"audio": golden / "clips"}
     run, folder = gated(local, golden, **more)
     with pytest.raises(NotAccepted, match=words) as e:
         acceptance.refuse(run, folder)
     assert e.value.exit_code == 1
+
+
+def test_clips_without_goldens_are_held_to_no_baseline_and_make_none(local: Replayed, golden: Path) -> None:
+    rig.wav(golden.parent / "speech" / "yes" / "a.wav")
+    run, folder = gated(local, golden, audio=golden.parent / "speech", labels_from_folders=True)
+    assert (run.exit_code, run.gate["verdict"], run.gate["findings"], run.gate["baselines"]) == (0, "pass", [], [])
+    assert [p["accuracy"] for p in run.labels["pairs"]] == [1.0]
+    with pytest.raises(NotAccepted, match="clips without goldens"):
+        acceptance.refuse(run, folder)
 
 
 def test_runs_of_another_kind_are_refused(local: Replayed, golden: Path) -> None:
@@ -309,6 +323,11 @@ def test_the_commands_say_what_they_found(
     assert "\nif it is right as it is: parity accept reports/" in said
     assert "Drift: within bounds, but further than accepted" in said
     assert "commands-cnn · numpy · features/windowed: error over bound grew" in said
+    Path("parity.toml").write_text("[gate]\ndrift_factor = 100\n")
+    code, said = typed("gate")
+    assert (code, "nothing drifted" in said) == (0, True)
+    Path("parity.toml").unlink()
+    assert typed("gate")[0] == 1
     code, said = typed("accept", "--reason", "another FFT")
     assert (code, "  error over bound grew at " in said) == (0, True)
     Path("parity.toml").write_text("[gate]\ndrift = 2\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +31,18 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
     RUN is a folder under reports/. Of each backend that failed the arrays that the run kept are held to the oracle with
     one setting changed, then two: window, hop, mel scale, offset, gain and so on. Of each network that failed they are
     held to its float32 ONNX graph with something in it changed: gates, padding, a bias, BatchNorm, one weight and so
-    on. 100 % is said where every element of every tap that was kept is within its bound. The candidate isn't run;
-    exit code 2 where there is nothing to explain. What is found goes into the run's page, unless --clip is given.
+    on; and the weights in its file to the trained ones. 100 % is said where every element of every tap that was kept
+    is within its bound. The candidate isn't run; exit code 2 where there is nothing to explain. Ctrl-C ends a search
+    that takes long, with the closest that it found. What is found goes into the run's page, unless --clip is given.
     """
     import msgspec
 
+    from parity import progress
     from parity.explain import runs, wording
 
     found = []
-    for explanation in runs.explained(folder, systems, backends, clips, runtimes):
+    warn = partial(click.echo, err=True)
+    for explanation in runs.explained(folder, systems, backends, clips, runtimes, warn, progress.shown):
         found.append(explanation)
         if form == "text":
             for line in wording.lines(explanation, 1000 if verbose else wording.ALSO):
@@ -46,8 +50,11 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
             sys.stdout.flush()
     if form == "json":
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
+        sys.stdout.flush()
     if not clips:
-        _tell(folder, found)
+        _tell(folder, [e for e in found if not e.interrupted])
+    if any(e.interrupted for e in found):
+        raise KeyboardInterrupt  # what was found so far is said; the exit code is that of an interruption
 
 
 def _tell(folder: Path, found: Sequence[Explanation]) -> None:

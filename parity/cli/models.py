@@ -140,27 +140,25 @@ def export(name: str, arguments: tuple[str, ...], form: str | None, out: Path | 
 @models.command("ranges")
 @click.argument("name", metavar="SYSTEM", shell_complete=complete(system_names))
 @click.option("--audio", type=PATH, metavar="DIR",
-              help="Speech like Speech Commands. Default: $PARITY_DATA/speech_commands.")  # fmt: skip
+              help="Clips; of Speech Commands those to train on. Default: $PARITY_DATA/speech_commands.")  # fmt: skip
 def take_ranges(name: str, audio: Path | None) -> None:
     """Write down what each tensor of a system's network ranges over on the clips that int8 files are calibrated on.
 
     What a file of integers may round is derived from these ranges, never from the file's own: a file that is badly
     quantized doesn't widen its bounds. An export takes them too.
     """
-    from parity import golden, registry, system
+    from parity import golden, progress, registry, system
     from parity.errors import ConfigError
 
     (found,) = system.find([name])
     if audio is None and not os.environ.get("PARITY_DATA"):
-        raise ConfigError("no speech to take ranges from", "name a folder like Speech Commands: --audio DIR")
+        raise ConfigError("no speech to take ranges from", "name a folder of clips: --audio DIR")
     data = audio or Path(os.environ["PARITY_DATA"]) / "speech_commands"
-    if not data.is_dir():
-        raise ConfigError(f"{data} is not a folder", "name a folder like Speech Commands: --audio DIR")
-    registry.find("runtime", "torch")  # MissingExtra says what to install
-    registry.find("runtime", "monte-carlo")
+    registry.find("runtime", "monte-carlo")  # MissingExtra says what to install
     from parity import calibration
 
-    inputs = calibration.features(found, data)
+    with progress.shown() as step:
+        inputs = calibration.features(found, data, step)
     path = found.folder / (found.ranges or calibration.FILE)
     golden.write_atomic(path, calibration.taken(found, inputs))
     click.echo(f"wrote {shown(path)}, from {len(inputs)} clips")

@@ -169,6 +169,8 @@ def _halves(case: Case, d: Definition, tap: Tap) -> Array | None:
     c = case.given[tap]
     size = float(np.abs(c[np.isfinite(c)]).max(initial=0.0)) or 1.0
     half = np.where(np.isfinite(half), half, size)
+    for hook in d.views(tap):
+        half = half if hook.step is None else half + 0.5 * hook.step(x.value)
     whole = isinstance(d.frontend.stages()[tap], fe.Quantize | fe.Micro)
     return np.maximum(half, 0.5 if whole else U * size)
 

@@ -42,6 +42,8 @@ class Hook:
     """That float32 spends on it, in unit roundoffs of the value."""
     spread: float = 0.0
     """The same in unit roundoffs of the clip's largest value."""
+    step: Callable[[Array], Array] | None = None
+    """Of a view that rounds: between which numbers. Where a number is estimated, that isn't rounded."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ def run(d: Definition, samples: Array, upto: Tap, like: tuple[Definition, Arrays
     return out
 
 
-def seen(d: Definition, tap: Tap, x: Array) -> Array:
-    """What is shown at a tap where `x` is computed."""
+def seen(d: Definition, tap: Tap, x: Array, rounded: bool = True) -> Array:
+    """What is shown at a tap where `x` is computed; not `rounded`: before it is written with few digits."""
     for h in d.views(tap):
-        x = x if h.after is None else h.after(x)
+        x = x if h.after is None or (h.step is not None and not rounded) else h.after(x)
     return x
 
 

@@ -43,7 +43,7 @@ class Model:
             soft = np.clip(before / s.scale + s.zero_point, info.min, info.max)
             inner = (c > c.min(initial=np.inf)) & (c < c.max(initial=-np.inf))
             value = np.where(inner, soft, c) if soft.shape == c.shape else soft
-        value = seen(d, self._tap, value)
+        value = seen(d, self._tap, value, rounded=False)
         if value.shape != c.shape or self._weights.shape != c.shape:
             return None
         with np.errstate(invalid="ignore", over="ignore"):

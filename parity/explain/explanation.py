@@ -19,6 +19,9 @@ class Cause:
     """The first tap that it changes."""
 
 
+INTERRUPTED = "interrupted: what was found so far"
+CLOSE = 0.1
+"""Share of the error that a change must explain to be named as the closest where nothing explains all of it."""
 Causes = tuple[Cause, ...]
 """What explains together: one setting, or a pair."""
 
@@ -67,3 +70,5 @@ class Explanation:
     runtime: str = ""
     precision: str = ""
     path: str = "features"
+    interrupted: bool = False
+    """The search was ended before its end: the last finding is the closest so far."""

@@ -7,21 +7,24 @@ counts as an explanation where every element of every tap is within bound. Edits
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
 from parity.bounds import networks as derived
+from parity.bounds.interval import U
 from parity.errors import ConfigError, ModelError
 from parity.evidence import Evidence
-from parity.explain import channels, edits, inputs, layers, norms, steps, trusted
-from parity.explain.explanation import Cause, Explanation, Finding
+from parity.explain import batches, channels, edits, files, inputs, layers, norms, not_finite, steps, trusted, written
+from parity.explain.explanation import CLOSE, INTERRUPTED, Cause, Explanation, Finding
 from parity.explain.patches import Edit
 from parity.explain.study import Expected, Study
 from parity.explain.surgery import RECURRENT, Patch
 from parity.protocols import Array, Tap
+from parity.sources import Progress, silent
 from parity.system import System
 
 NEAR = 4.0
@@ -34,6 +37,9 @@ MANY = 6
 CROWD = 500
 """Edits of which only those that are nearest on one clip are tried on more."""
 KEPT = 100
+LARGER = 0.8
+"""Where many layers lie before a tap: of two causes the larger leaves less than this of the error, 0.71 if they are
+alike; what leaves more fits by chance, and a search on top of each would take minutes."""
 STEPS = 3
 """Causes that are looked for one after the other."""
 
@@ -47,8 +53,15 @@ class Try:
     worst: float
 
 
-def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
-    """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`."""
+def explain(
+    system: System, evidence: Sequence[Evidence], run: Mapping[str, str] = MappingProxyType({}),
+    step: Progress = silent,
+) -> Explanation:  # fmt: skip
+    """What explains one candidate's activations. `evidence`: its clips, each with what the network was `fed`.
+
+    `run`: the sha256 of the system's model files when it was run, by name. KeyboardInterrupt ends the search, and what
+    was found so far is returned.
+    """
     of = [e for e in evidence if e.model and e.fed is not None]
     first = evidence[0]
     names = tuple(e.clip.name for e in of)
@@ -64,8 +77,8 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
         return said(f"{system.name} has no float32 ONNX file, whose graph could be edited")
     try:
         network, said_of_it = trusted.graph(system, artifact, np.asarray(of[0].fed))
-        search = Search(system, Study(network, artifact, of))
-        findings = search.findings()
+        search = Search(system, Study(network, artifact, of), run, step)
+        findings, interrupted = search.findings(), search.interrupted
     except ConfigError as e:
         return said(e.message)
     notes = [said_of_it] if said_of_it else []
@@ -73,27 +86,55 @@ def explain(system: System, evidence: Sequence[Evidence]) -> Explanation:
         notes.append("the network's taps are within the bounds of what it was fed with")
     if search.start.precision != first.precision:
         notes.append(f"what rounding allows a file of {first.precision} isn't derived: held to float32's")
+    if interrupted:
+        notes.append(INTERRUPTED)
+    elif not search.complete and search.file.words:
+        notes.append(search.file.words)
     return Explanation(
         system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete,
-        "; ".join(notes), search.tried, first.runtime, first.precision, first.path,
+        "; ".join(notes), search.tried, first.runtime, first.precision, first.path, interrupted,
     )  # fmt: skip
 
 
 class Search:
     """One candidate. `findings` does it."""
 
-    def __init__(self, system: System, study: Study) -> None:
-        self.system, self.start = system, study
+    def __init__(self, system: System, study: Study, run: Mapping[str, str] = MappingProxyType({}),
+                 step: Progress = silent) -> None:  # fmt: skip
+        self.system, self.start, self._run, self._step = system, study, run, step
         self.network, self.artifact = study.network, study.artifact
         self.tried = 0
-        self.complete = False
+        self.complete = self.interrupted = False
+        self._at: tuple[Study, Tap] | None = None
+        self._nearest: Try | None = None
 
     def findings(self) -> list[Finding]:
-        """One after the other until every tap is within bounds, or nothing is found."""
-        study, found = self.start, list[Finding]()
+        """One after the other until every tap is within bounds, nothing is found, or somebody interrupts it."""
+        found = list[Finding]()
+        try:
+            self._find(found)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            if self._at is not None:
+                near = self._nearest
+                closest = [[near.edit]] if near is not None and near.left <= 1.0 - CLOSE else []
+                found.append(self.told(*self._at, closest, False))
+        return found
+
+    def _find(self, found: list[Finding]) -> None:
+        study = self.start
         self.complete = study.first is None
+        if (digits := self.written(study)) is not None:
+            found.append(digits)
+            self.complete = True
+            return
         while (tap := study.first) is not None and len(found) < STEPS:
+            self._at, self._nearest = (study, tap), None
+            if not_finite.count(study, tap):
+                found.append(not_finite.finding(study, tap, self.segment(study, tap)))
+                break
             hits, near = self.single(study, tap)
+            hits = hits or self.checked(study, tap, self.scored(study, tap, self.of_file(study, tap)))
             pairs = [] if hits else self.pairs(study, tap, near)
             if not hits and not pairs:
                 hits = self.checked(study, tap, [t for t in near if t.edit.parameters > FEW])
@@ -105,10 +146,30 @@ class Search:
                 study = study.rebased(_together(pairs[0]))
                 self.complete = study.first is None
                 continue
-            closest = [[near[0].edit]] if near and near[0].left < 0.9 else []
+            closest = [[near[0].edit]] if near and near[0].left <= 1.0 - CLOSE else []
             found.append(self.told(study, tap, closest, False))
             break
-        return found
+        self._at = None
+
+    def written(self, study: Study) -> Finding | None:
+        """Where all that is out of bounds is what few digits cut off: the first such tap."""
+        wrong = [t for t in study.taps if study.now[t] > 1.0]
+        if not wrong:
+            return None
+        causes = []
+        for tap in wrong:
+            seen = [(np.asarray(e.model[tap], np.float64), b[tap])
+                    for e, b in zip(study.of, study.right, strict=True) if tap in e.model]  # fmt: skip
+            digits = None if _size(seen) is None else written.found([m for m, _ in seen])
+            if digits is None:
+                return None
+            for m, x in seen:
+                half = 0.5 * np.maximum(digits.step(m), digits.step(x.value)) + U * np.abs(m)
+                if (np.abs(m - x.value) > x.bound + half).any():
+                    return None
+            causes.append(Cause(written.KEY, digits.words, tap))
+        first = self.told(study, wrong[0], [], True)
+        return replace(first, alternatives=((causes[0],),), share=1.0, inside=1.0)
 
     def single(self, study: Study, tap: Tap, deep: bool = True) -> tuple[list[Try], list[Try]]:
         """Edits that give the tap within bounds on every clip; and all that were tried, the nearest first.
@@ -132,6 +193,17 @@ class Search:
             hits = self.checked(study, tap, [t for t in more if t.edit.parameters <= FEW])
             tries = sorted([*tries, *more], key=lambda t: t.left)
         return hits, tries
+
+    @cached_property
+    def file(self) -> files.Held:
+        """What the file that the candidate ran holds."""
+        return files.held(self.system, self.start.of[0], self._run)
+
+    def of_file(self, study: Study, tap: Tap) -> list[Edit]:
+        """The file's own weights, where they aren't the trained ones and may show at a tap."""
+        inside = self.segment(study, tap)
+        every = files.edits(self.network, self.file)
+        return [e for e in every if self.network.touched(e.patch) & inside and not e.patch.clashes(study.base)]
 
     @cached_property
     def takers(self) -> list[int]:
@@ -175,16 +247,18 @@ class Search:
         """What each leaves of the error at a tap, the nearest first; of a crowd, of those nearest on one clip."""
         if len(of) > CROWD and len(study.few) > 1:
             of = [t.edit for t in self.scored(study.alone(tap), tap, of)[:KEPT]]
-        found = []
-        for e in of:
+        found: dict[int, Try] = {}
+        for done, (k, got) in enumerate(batches.tried(study, [e.patch for e in of], tap)):
             self.tried += 1
-            got = study.tried(e.patch, tap)
+            self._step(f"changes of the network tried at {tap}", done, len(of))
             if got is None:
                 continue
             left, worst = study.left(got, tap)
             if np.isfinite(left):
-                found.append(Try(e, left, worst))
-        return sorted(found, key=lambda t: t.left)
+                found[k] = Try(of[k], left, worst)
+                if self._at == (study, tap) and (self._nearest is None or left < self._nearest.left):
+                    self._nearest = found[k]
+        return sorted((found[k] for k in sorted(found)), key=lambda t: t.left)
 
     def checked(self, study: Study, tap: Tap, tries: Sequence[Try]) -> list[Try]:
         """Those that give the tap within bounds with their own rounding, on every clip; or would at all layers."""
@@ -216,7 +290,7 @@ class Search:
         several = len([i for i in self.network.layers if i in self.segment(study, tap)]) > 2
         bases: dict[str, Try] = {}
         for t in near:
-            if t.left < 0.95 and t.edit.parameters <= FEW:
+            if t.left < (LARGER if several else 0.95) and t.edit.parameters <= FEW:
                 bases.setdefault(t.edit.key, t)
         for t in list(bases.values())[: 3 if several else 8]:
             try:
@@ -239,10 +313,10 @@ class Search:
         share = None
         if before is not None and after_it is not None and before[0]:
             share = 1.0 - after_it[0] / before[0] if alternatives else 0.0
+            if share < CLOSE and alternatives and not complete:
+                return self.told(study, tap, [], False)
         shapes = next((f"shape {list(m.shape)}, not {list(b.value.shape)}" for m, b, _ in seen
                        if m.shape != b.value.shape), "")  # fmt: skip
-        if not shapes and before is None:
-            shapes = f"{sum(int((~np.isfinite(m)).sum()) for m, _, _ in seen)} elements are NaN or infinite"
         causes = [tuple(Cause(e.key, e.words, self.first_tap(e.patch) or tap) for e in one) for one in alternatives]
         return Finding(
             tap, tuple(causes), complete, share,

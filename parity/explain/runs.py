@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,35 @@ from parity.evidence import Evidence
 from parity.explain.explanation import Explanation
 from parity.explain.features import explain
 from parity.localize import title
+from parity.sources import Progress, silent
+
+Shown = Callable[[], AbstractContextManager[Progress]]
+"""Shows how far a search is, while it goes on."""
+
+
+def _unseen() -> AbstractContextManager[Progress]:
+    return nullcontext(silent)
 
 
 def explained(
     folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = (),
-    runtimes: Sequence[str] = (),
+    runtimes: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None, shown: Shown = _unseen,
 ) -> Iterator[Explanation]:  # fmt: skip
     """One explanation a failing candidate, in the order of the evidence; no names mean all.
 
-    A network that is wrong on the golden's features isn't explained once more on each backend's.
+    A network that is wrong on the golden's features isn't explained once more on each backend's. `warn` hears of
+    evidence that run.json lists and the folder lacks. A search that is interrupted is the last: it says what it found.
 
-    ConfigError for a folder that is no run; NothingCompared where nothing of what was asked for was kept.
+    ConfigError for a folder that is no run, or lacks all the evidence that it should have of what was asked for;
+    NothingCompared where nothing of it was kept.
     """
+
+    def wanted(system: str, backend: str, runtime: str, clip: str) -> bool:
+        return all(
+            not names or name in names
+            for name, names in ((system, systems), (backend, backends), (runtime, runtimes), (clip, clips))
+        )
+
     run = records.read_run(folder)
     for name in systems:
         if name not in run.systems:
@@ -37,31 +55,37 @@ def explained(
         e for e in kept
         if e.path in ("features", "isolated") or (e.system, e.runtime, e.precision) not in alone
     ]  # fmt: skip
+    asked = [e for e in kept if wanted(e.system, e.backend, e.runtime, e.clip.name)]
+    if lost := [r for r in run.evidence if not (folder / r["file"]).is_file()
+                and wanted(r["system"], r["backend"], r["runtime"], r["clip"])]:  # fmt: skip
+        files = f"{', '.join(r['file'] for r in lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
+        if not asked:
+            raise ConfigError(f"{folder} is not whole: it lacks {files}", "copy all of it, or make the run again")
+        whose = "; ".join(dict.fromkeys(title(r["system"], r["backend"], r["runtime"], r["precision"]) for r in lost))
+        warn(f"{folder} lacks {files}, which run.json lists ({whose}): explained from what is left")
     if not kept:
         raise NothingCompared(*_nothing(run, folder))
-    asked = [
-        e for e in kept
-        if (not systems or e.system in systems) and (not backends or e.backend in backends)
-        and (not clips or e.clip.name in clips) and (not runtimes or e.runtime in runtimes)
-    ]  # fmt: skip
     if not asked:
         there = sorted({f"{title(e.system, e.backend, e.runtime, e.precision)} · {e.clip.name}" for e in kept})
         raise NothingCompared("nothing was kept of what was asked for", f"there is {'; '.join(there)}")
-    return _each(run, asked)
+    return _each(run, asked, shown)
 
 
-def _each(run: records.Run, asked: Sequence[Evidence]) -> Iterator[Explanation]:
+def _each(run: records.Run, asked: Sequence[Evidence], shown: Shown) -> Iterator[Explanation]:
     for group, members in groupby(asked, key=lambda e: e.group):
-        about = run.systems[group[0]]
-        if group[-1] == "features":
-            held = list(members)
-            arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
-            yield explain(fe.from_plain(about["frontend"]), held, arithmetic)
-        else:
-            yield _network(about, list(members))
+        about, held = run.systems[group[0]], list(members)
+        with shown() as step:
+            if group[-1] == "features":
+                arithmetic = about.get("arithmetic", {}).get(held[0].backend, "float32")
+                found = explain(fe.from_plain(about["frontend"]), held, arithmetic, step)
+            else:
+                found = _network(about, held, step)
+        yield found
+        if found.interrupted:
+            break
 
 
-def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanation:
+def _network(about: Mapping[str, Any], members: Sequence[Evidence], step: Progress) -> Explanation:
     """A network's, by the graph of its system as it is now. ConfigError where the system has changed since."""
     registry.find("runtime", "monte-carlo")  # MissingExtra says what to install
     from parity.explain import networks  # imports onnx, which the features' explanations do without
@@ -69,7 +93,8 @@ def _network(about: Mapping[str, Any], members: Sequence[Evidence]) -> Explanati
     system = known.load(Path(about["folder"]))
     if system.frontend.digest != fe.from_plain(about["frontend"]).digest:
         raise ConfigError(f"{system.name} has another recipe now than in the run", "make the run again")
-    return networks.explain(system, members)
+    run = {str(a["file"]): str(a["sha256"]) for a in about.get("artifacts", ())}
+    return networks.explain(system, members, run, step)
 
 
 def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:
@@ -79,8 +104,6 @@ def _nothing(run: records.Run, folder: Path) -> tuple[str, str]:
         return f"nothing failed in {folder}: there is nothing to explain", "parity run says what was compared"
     if of := run.recheck.get("of"):
         return f"{folder} is a recheck, which keeps no arrays", f"explain the run that it judged: {of}"
-    if lost := [str(e["file"]) for e in run.evidence if not (folder / str(e["file"])).exists()]:
-        return f"{folder} is not whole: it lacks {', '.join(lost[:3])}", "copy the whole folder, or make the run again"
     return (
         f"{folder} kept no arrays of what failed",
         "make the run again with this version of parity, which keeps some of all that fails",

@@ -17,6 +17,7 @@ from parity.explain.definition import Definition
 from parity.explain.estimate import Build, Model, best_starts, cost, refine, simpler
 from parity.explain.settings import GENERIC, USUAL, Knob, Setting
 from parity.protocols import Tap
+from parity.sources import Progress, silent
 
 _BEAM, _ESTIMATED = 40, 12
 """Settings that pairs are begun with; and the first of them, which everything is tried on top of."""
@@ -74,9 +75,11 @@ def build(d: Definition, parts: Sequence[Part]) -> Definition | None:
 class Search:
     """Over the neighbourhood of one recipe, for one candidate."""
 
-    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend) -> None:
+    def __init__(self, cases: Sequence[Case], frontend: fe.Frontend, step: Progress = silent) -> None:
         self.cases = list(cases)
         self.flow = {t: i for i, t in enumerate(frontend.taps)}
+        self._step = step
+        self._nearest: Trial | None = None
 
     @property
     def tried(self) -> int:
@@ -103,6 +106,7 @@ class Search:
 
         `known` is the last tap before that is right: stages up to it are left alone.
         """
+        self._nearest = None
         case = self.telling(d, tap)
         entries = self.entries(d, tap, known)
         singles = self.singles(d, entries, case, tap)
@@ -122,6 +126,17 @@ class Search:
         measured = [t for t in measured if t.fit.fits]
         return sorted(measured, key=lambda t: (t.fit.rms, t.order))[:1]
 
+    def so_far(self, tap: Tap) -> list[Trial]:
+        """The nearest of what was tried before the search was interrupted."""
+        t = self._nearest
+        return [] if t is None else [replace(t, fit=self.fit(t.definition, tap))]
+
+    def _noted(self, trials: Sequence[Trial]) -> Sequence[Trial]:
+        for t in trials:
+            if t.fit.fits and (self._nearest is None or t.fit.rms < self._nearest.fit.rms):
+                self._nearest = t
+        return trials
+
     def entries(self, d: Definition, tap: Tap, known: Tap | None) -> list[tuple[int, Setting | Knob]]:
         """What there is to change after `known` and up to `tap`, with its place in the catalogue."""
         after = -1 if known is None else self.flow[known]
@@ -134,10 +149,11 @@ class Search:
         """Each entry alone, on one clip; knobs at their best value."""
         case.settle(d, tap)
         base = measure(case, d, tap, bounded=False)
-        found = []
-        for place, e in entries:
+        found: list[Trial] = []
+        for done, (place, e) in enumerate(entries):
+            self._step(f"settings tried at {tap}", done, len(entries))
             if isinstance(e, Knob):
-                found += self._turned(d, (), e, place, case, tap)
+                found += self._noted(self._turned(d, (), e, place, case, tap))
                 continue
             changed = e.change(d)
             if changed is None:
@@ -145,7 +161,9 @@ class Search:
             f = measure(case, changed, tap, bounded=False)
             if f.fits and (not base.fits or f.rms < base.rms):
                 f = measure(case, changed, tap, bounded=True)
-            found.append(Trial((Part(e, place=place),), changed, f))
+            found += self._noted([Trial((Part(e, place=place),), changed, f)])
+            if e.others and f.fits and not f.complete and (not base.fits or f.rms <= _NEARER * base.rms):
+                found += self.singles(d, [(place, other) for other in e.others], case, tap)
         return found
 
     def _turned(
@@ -236,10 +254,12 @@ class Search:
         found: list[Trial] = []
         # Two settings that give a wrong shape each may give the right one together: another FFT and its pooling.
         unfit = [t for t in singles if not t.fit.fits and t.parts[0].setting.rank == USUAL]
-        for i, first in enumerate([*_beam(usable)[:_BEAM], *(unfit if len(usable) > len(unfit) else ())]):
+        beam = [*_beam(usable)[:_BEAM], *(unfit if len(usable) > len(unfit) else ())]
+        for i, first in enumerate(beam):
+            self._step(f"pairs of settings tried at {tap}, by the first of them", i, len(beam))
             case.settle(first.definition, tap)
             here = self._on_top(d, first, case, tap, known, estimate=i < _ESTIMATED)
-            found += here
+            found += self._noted(here)
             if done := self._complete(d, here, tap):
                 found += self._alike(d, done[0], case, tap, known)
                 break

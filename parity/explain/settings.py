@@ -25,6 +25,8 @@ class Setting:
     change: Callable[[Definition], Definition | None]
     """None where a definition has nothing to change."""
     rank: int = USUAL
+    others: tuple[Setting, ...] = ()
+    """Other ways to do the same: tried where this one comes near."""
 
 
 @dataclass(frozen=True, eq=False)

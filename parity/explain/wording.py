@@ -14,7 +14,7 @@ def lines(e: Explanation, most: int = ALSO) -> list[str]:
     found = [f"{title(e.system, e.backend, e.runtime, e.precision)} (clips: {', '.join(e.clips[:4])}"
              + (f" and {len(e.clips) - 4} more)" if len(e.clips) > 4 else ")")]  # fmt: skip
     for f in e.findings:
-        found += [f"  {line}" for line in _finding(f, most)]
+        found += [f"  {line}" for line in _finding(f, most, " so far" if e.interrupted else "")]
     if e.note:
         found.append(f"  {e.note}")
     if e.findings and not e.complete and e.findings[-1].complete:
@@ -22,14 +22,16 @@ def lines(e: Explanation, most: int = ALSO) -> list[str]:
     return found
 
 
-def _finding(f: Finding, most: int) -> list[str]:
+def _finding(f: Finding, most: int, so_far: str = "") -> list[str]:
     where = f.tap.removeprefix("features/")
     if not f.alternatives:
-        return [f"{where}: nothing in the catalogue comes near ({_before(f)})"]
+        return [f"{where}: nothing explains it{so_far}, and nothing close was found ({_before(f)})"]
+    if not f.complete and f.after is None:
+        return [f"{where}: {words(f.alternatives[0])} ({_before(f)})"]
     if not f.complete:
         share = "" if f.share is None else f"{_percent(f.share)} of the error explained, "
         return [
-            f"{where}: nothing explains it; closest is {words(f.alternatives[0])}: {share}"
+            f"{where}: nothing explains it{so_far}; closest is {words(f.alternatives[0])}: {share}"
             f"{f.inside:.1%} of the elements within bound ({_before(f)} -> {_size(f.after, f.unit)})"
         ]
     first, *rest = f.alternatives

@@ -37,6 +37,17 @@ def _pads(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dil
     return out
 
 
+def _padded(x: Array, pads: Sequence[tuple[int, int]], fill: float) -> Array:
+    """As `np.pad` of the spatial axes, which spends more on its arguments than small layers do on all else."""
+    if not any(map(any, pads)):
+        return x
+    sizes = [before + n + after for n, (before, after) in zip(x.shape[2:], pads, strict=True)]
+    out = np.full((*x.shape[:2], *sizes), fill, x.dtype)
+    inner = [slice(before, before + n) for n, (before, _) in zip(x.shape[2:], pads, strict=True)]
+    out[(slice(None), slice(None), *inner)] = x
+    return out
+
+
 def _windows(x: Array, kernel: Sequence[int], a: Attributes, fill: float) -> Array:
     """`[n, c, *out, *kernel]`: what each output of a convolution or a pool looks at, a view."""
     n = len(kernel)
@@ -49,7 +60,7 @@ def _windows(x: Array, kernel: Sequence[int], a: Attributes, fill: float) -> Arr
             if last * stride[i] >= x.shape[2 + i] + pads[i][0]:
                 last -= 1  # a window that would start beyond what there is
             pads[i] = (pads[i][0], pads[i][1] + max(0, last * stride[i] - reach))
-    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=fill)
+    x = _padded(x, pads, fill)
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     seen = np.lib.stride_tricks.sliding_window_view(x, extent, axis=tuple(range(2, 2 + n)))
     steps = [slice(None, None, s) for s in stride]

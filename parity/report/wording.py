@@ -21,7 +21,7 @@ from parity.localize import (
 )
 from parity.localize import title_of as name_of
 from parity.records import Run, TapSummary, Verdict
-from parity.taps import is_feature
+from parity.taps import LABEL, is_feature
 
 WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
 
@@ -116,8 +116,11 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
     steps = {(system, tap): i for system in run.systems for i, tap in enumerate(flow(run, system))}
     lines: dict[str, list[str]] = {}
     drift: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    same: dict[str, list[str]] = {}
     for f in findings(run):
-        if f["kind"] != "drift":
+        if f["kind"] == "baseline":  # often the same of every system
+            same.setdefault(f["text"], []).append(_finding_of(f))
+        elif f["kind"] != "drift":
             lines.setdefault(f["kind"], []).append(f"{_finding_of(f)}: {f['text']}")
         else:
             key = tuple(f[k] for k in ("system", "backend", "runtime", "precision", "target", "path"))
@@ -126,6 +129,9 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
         first = min(of, key=lambda f: steps.get((f["system"], f["tap"]), -1))
         more = f" (and {count(len(of) - 1, 'tap')} after it)" if len(of) > 1 else ""
         lines.setdefault("drift", []).append(f"{_finding_of(first)}: {first['text']}{more}")
+    for text, systems in same.items():
+        some = ", ".join(systems[:4]) + (f" and {len(systems) - 4} more" if len(systems) > 4 else "")
+        lines.setdefault("baseline", []).append(f"{some}: {text}")
     return [(HEADINGS[kind], lines[kind]) for kind in HEADINGS if kind in lines]
 
 
@@ -219,7 +225,7 @@ def saturated(run: Run) -> list[str]:
     """A line a model: at which taps right values leave what its integers can hold, isolated: a finding of its own."""
     found: dict[str, list[TapSummary]] = {}
     for s in run.summaries:
-        if s.saturated and s.path == "isolated":
+        if s.saturated and s.path == "isolated" and s.tap != LABEL:
             found.setdefault(f"{s.system} · {s.precision}", []).append(s)
     lines = []
     for who, summaries in found.items():
@@ -228,9 +234,21 @@ def saturated(run: Run) -> list[str]:
         others = f" and {len(taps) - 1} more taps" if len(taps) > 1 else ""
         lines.append(
             f"{who}: {worst.tap}{others}, up to {100.0 * worst.most_saturated:.2g} % of a clip's elements, "
-            f"on {count(worst.saturated, 'clip')} of {sum(worst.counts.values())}"
+            f"on {count(worst.saturated, 'clip')} of {sum(worst.counts.values())}{_flipped(run, worst)}"
         )
     return lines
+
+
+def _flipped(run: Run, of: TapSummary) -> str:
+    """How many of the labels that differ are on clips that saturate: of the runtime where most are."""
+    labels = [s for s in run.summaries if (s.tap, s.path) == (LABEL, "isolated")
+              and (s.system, s.precision) == (of.system, of.precision) and s.counts.get("fail")]  # fmt: skip
+    if not labels:
+        return ""
+    most = max(labels, key=lambda s: s.saturated)
+    n = most.counts["fail"]
+    said = f"{count(n, 'label')} that {'differs' if n == 1 else 'differ'}"
+    return f"; of {said}, {most.saturated} {'is' if most.saturated == 1 else 'are'} on a clip that saturates"
 
 
 def not_compared(run: Run) -> list[tuple[str, list[str]]]:

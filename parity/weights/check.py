@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from parity import layout
 from parity.cost import example
 from parity.errors import ModelError
-from parity.protocols import Artifact
+from parity.protocols import Array, Artifact
 from parity.runtimes.torch_ import build
 from parity.system import System
 from parity.weights import trained
@@ -40,6 +40,8 @@ class Checked:
     artifact: Artifact
     findings: tuple[Finding, ...] = ()
     why: str = ""
+    values: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    """Name of a constant in the file -> its numbers, dequantized, in PyTorch's axes."""
 
     @property
     def ok(self) -> bool:
@@ -79,14 +81,19 @@ def _shape(system: System, source: Artifact, network: Any) -> tuple[int, ...]:
 
 def of(system: System) -> list[Checked]:
     """Each file of a system, of its stream too, but the trained weights. ModelError for a file that can't be read."""
+    return some(system, system.files) + _missing(system)
+
+
+def some(system: System, files: Sequence[Artifact]) -> list[Checked]:
+    """Some files of a system, but the trained weights. ModelError for a file that can't be read."""
     source = parent(system)
     if source is None or source.network is None:
         why = "no trained weights to hold it to (a torch artifact in float32)"
-        return [Checked(artifact=a, why=why) for a in system.files] + _missing(system)
+        return [Checked(artifact=a, why=why) for a in files]
     network = build(source.network, Path(source.path))
     shape = _shape(system, source, network)
     found = []
-    for a in system.files:
+    for a in files:
         if a is source:
             continue
         read, why = _read(a.format)
@@ -99,9 +106,10 @@ def of(system: System) -> list[Checked]:
             raise ModelError(
                 f"{system.name}: weights of {e} can't be checked yet", "add it to parity/weights"
             ) from None
-        findings = match(layers, read(Path(a.path)))
-        found.append(Checked(artifact=a, findings=tuple(findings)))
-    return found + _missing(system)
+        held = read(Path(a.path))
+        values = {c.name: c.value for c in held.constants}
+        found.append(Checked(artifact=a, findings=tuple(match(layers, held)), values=values))
+    return found
 
 
 def _missing(system: System) -> list[Checked]:

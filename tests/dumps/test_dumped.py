@@ -224,6 +224,34 @@ def test_a_clip_goes_by_its_samples_too(local: LocalTarget, golden: Path, dumped
     assert {v.clip for v in read_verdicts(folder)} == {entry["name"]}
 
 
+@pytest.mark.parametrize(
+    ("what", "message", "hint"),
+    [
+        ({"precision": "int7"}, "tiny has no int7 file", "did you mean 'int8'"),
+        ({"precision": "int8", "format": "torch"}, "tiny has no torch int8 file", "its files: torch float32, "),
+        ({"runtime": "nope"}, "unknown runtime 'nope'", "runtimes: recorded, torch, "),
+        ({"runtime": "tfml:threads=2"}, "unknown runtime 'tfml'", "did you mean 'tflm'"),
+    ],
+)
+def test_a_file_or_runtime_that_nobody_knows_is_refused(
+    local: LocalTarget, golden: Path, dumped: Path, tmp_path: Path, what: dict[str, str], message: str, hint: str
+) -> None:
+    """Also where the dump holds features alone, which neither judges."""
+    with pytest.raises(ConfigError, match=message.replace("tiny", SYSTEM.name)) as e:
+        compared(local, dumped / "good", tmp_path / "r", golden, said({"tap": LOGMEL}, **what))
+    assert hint in (e.value.hint or "")
+    assert rig.left_over(tmp_path / "r") == []
+
+
+def test_a_runtime_that_a_rule_names_is_known(local: LocalTarget, golden: Path, dumped: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(golden, tmp_path / "golden")
+    (own / "tolerances.toml").write_text(
+        '[[tolerance]]\ncandidate = "my-board"\ntap = "model/*"\nabsolute = 1e-3\nwhy = "a board of ours"\n'
+    )
+    done, _ = compared(local, dumped / "good", tmp_path / "r", own, said({"tap": LOGMEL}, runtime="my-board"))
+    assert done.exit_code == 0
+
+
 # ---- Activations ----
 
 

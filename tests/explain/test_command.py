@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,8 +15,8 @@ from parity import frontend as fe
 from parity.cli import cli
 from parity.errors import ConfigError, NothingCompared
 from parity.plan import Selection
+from tests.explain.test_features import CLIPS, frontend
 from tests.explain.test_features import evidence as given
-from tests.explain.test_features import frontend
 from tests.plugins_for_tests import rig
 
 
@@ -59,7 +61,6 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "message", "hint"),
     [
-        ({"evidence": [{"file": "evidence/0000.npz"}]}, "lacks evidence/0000.npz", "copy the whole folder"),
         ({"recheck": {"of": "the-run"}}, "is a recheck", "explain the run that it judged: the-run"),
     ],
 )
@@ -75,6 +76,35 @@ def test_why_evidence_is_not_there(tmp_path: Path, said: dict[str, object], mess
     assert isinstance(result.exception, NothingCompared)
     assert message in result.exception.message
     assert hint in result.exception.hint
+
+
+def _listed(folder: Path, names: list[str]) -> Path:
+    """run.json says that the folder holds one file of evidence a clip."""
+    run = msgspec.json.decode((folder / "run.json").read_bytes())
+    who = {"system": "commands-cnn", "backend": "handmade", "runtime": "", "precision": "", "path": "features"}
+    run["evidence"] = [who | {"file": f"evidence/{i:04d}.npz", "clip": name} for i, name in enumerate(names)]
+    (folder / "run.json").write_bytes(msgspec.json.encode(run))
+    return folder
+
+
+def test_evidence_that_is_lost_is_told(tmp_path: Path) -> None:
+    _run(tmp_path, norm="none")
+    _listed(tmp_path, names := list(CLIPS))
+    assert _explain(tmp_path).stderr == ""
+    (tmp_path / evidence.FOLDER / "0001.npz").unlink()
+    result = _explain(tmp_path)
+    assert result.exit_code == 0
+    assert "lacks evidence/0001.npz, which run.json lists (commands-cnn · handmade)" in result.stderr
+    assert names[1] not in result.stdout
+    of_it = _explain(tmp_path, "--clip", names[1])
+    assert isinstance(of_it.exception, ConfigError)
+    assert of_it.exception.exit_code == 3
+    assert "is not whole: it lacks evidence/0001.npz" in of_it.exception.message
+    for path in (tmp_path / evidence.FOLDER).iterdir():
+        path.unlink()
+    none = _explain(tmp_path)
+    assert isinstance(none.exception, ConfigError)
+    assert none.exception.hint == "copy all of it, or make the run again"
 
 
 def test_a_run_that_kept_nothing(tmp_path: Path) -> None:
@@ -104,3 +134,25 @@ def test_a_backend_is_explained_in_the_arithmetic_that_it_is_held_to(tmp_path: P
     assert done.exit_code == 1
     result = _explain(folder)
     assert "window in float32: 100 % of the error explained (" in result.output
+
+
+def test_an_interrupted_search_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings are wrong, and Ctrl-C comes when one has been found to come near."""
+    told: list[str] = []
+
+    @contextmanager
+    def shown() -> Iterator[Callable[[str, int, int], None]]:
+        def step(what: str, done: int, total: int) -> None:
+            told.append(what)
+            assert 0 <= done < total
+            if what.startswith("pairs"):
+                raise KeyboardInterrupt
+
+        yield step
+
+    monkeypatch.setattr("parity.progress.shown", shown)
+    result = _explain(_run(tmp_path, periodic=False, offset=1e-8))
+    assert result.exit_code != 0
+    assert told[0] == "settings tried at features/compressed"
+    assert "nothing explains it so far; closest is " in result.stdout
+    assert "interrupted: what was found so far" in result.stdout

@@ -140,9 +140,10 @@ def test_what_no_setting_explains_is_not_explained() -> None:
     assert not e.complete
     assert not e.findings[0].complete
     assert e.findings[0].tap == "features/windowed"
+    assert e.findings[0].alternatives == ()
     told = wording.lines(e)[1]
-    assert "nothing explains it" in told
-    assert "100 %" not in told
+    assert "nothing explains it, and nothing close was found" in told
+    assert "%" not in told
 
 
 def test_a_nan_is_no_setting() -> None:

@@ -19,9 +19,10 @@ from parity import evidence, layout, records
 from parity import frontend as fe
 from parity.cli import cli
 from parity.evidence import Evidence
-from parity.explain import edits, norms
+from parity.explain import batches, edits, norms
 from parity.explain.explanation import Explanation
-from parity.explain.networks import explain
+from parity.explain.networks import Search, explain
+from parity.explain.study import Study
 from parity.explain.surgery import Network
 from parity.networks.graph import load
 from parity.protocols import Array
@@ -360,3 +361,49 @@ def test_integers_are_held_to_the_bounds_of_integers(tmp_path: Path) -> None:
     assert wrong.findings[0].tap == "model/relu3"
     assert "float32's" not in wrong.note
     assert all("conv1" not in c.words and "conv2" not in c.words for a in wrong.findings[0].alternatives for c in a)
+
+
+def test_logits_that_were_written_with_few_digits(tmp_path: Path) -> None:
+    given = onnx_candidate(tmp_path, CNN, taps=["model/logits"])
+    for one in given:
+        one.model["model/logits"][:] = np.round(one.model["model/logits"], 3)  # type: ignore[index]
+    found = explain(named(CNN), given)
+    assert found.complete
+    assert first(found) == ["dump.digits"]
+    assert found.findings[0].alternatives[0][0].words == "numbers written with 3 decimals"
+    given[0].model["model/logits"][0] += 1.0  # type: ignore[index]
+    study = Study(Network(load(onnx_of(CNN).path)), onnx_of(CNN), given)
+    assert Search(named(CNN), study).written(study) is None
+
+
+@pytest.mark.parametrize("name", [CNN, LSTM])
+def test_patches_tried_together_give_what_each_gives_alone(name: str, tmp_path: Path) -> None:
+    """Of a network whose batch isn't the first axis everywhere, too."""
+    given = onnx_candidate(tmp_path, name)
+    study = Study(Network(load(onnx_of(name).path)), onnx_of(name), given)
+    every = [e.patch for e in edits.catalogue(study.network, study.shapes)][::3]
+    tap = study.taps[-1]
+    found = dict(batches.tried(study, every, tap))
+    assert sorted(found) == list(range(len(every)))
+    for k in range(0, len(every), 7):
+        alone, together = study.tried(every[k], tap), found[k]
+        assert (alone is None) == (together is None)
+        for a, b in zip(alone or (), together or (), strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+
+
+def test_a_search_that_is_interrupted_names_the_nearest_so_far(tmp_path: Path) -> None:
+    def step(what: str, done: int, total: int) -> None:
+        assert what == "changes of the network tried at model/relu3"
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    def spoil(model: Any) -> None:
+        weights(model, layer(model, "conv3").input[1], lambda w: 1.5 * w)
+
+    found = explain(named(CNN), onnx_candidate(tmp_path, CNN, spoil), step=step)
+    assert found.interrupted
+    assert not found.complete
+    assert found.note == "interrupted: what was found so far"
+    assert [f.tap for f in found.findings] == ["model/relu3"]
+    assert not found.findings[0].complete

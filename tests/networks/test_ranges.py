@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from onnx import helper, numpy_helper
 
 from parity import system
@@ -19,6 +20,7 @@ from parity.errors import ConfigError
 from parity.networks import ranges
 from parity.networks.arithmetic import INTEGERS, PRECISIONS
 from parity.networks.graph import load
+from parity.speech import split_of
 from tests.networks.test_arithmetic import X, model, network
 
 MODELS = Path(__file__).parents[2] / "reference_models"
@@ -181,3 +183,46 @@ def test_the_command_writes_what_is_committed(tmp_path: Path) -> None:
     run = CliRunner().invoke(cli, ["models", "ranges", str(folder), "--audio", str(speech)])
     assert run.exit_code == 0, run.output
     assert (folder / "ranges.json").read_bytes() == (MODELS / "tiny-conv" / "ranges.json").read_bytes()
+
+
+CLIPS = Path(__file__).parents[2] / "golden" / "clips"
+
+
+def take(tmp_path: Path, *names: str, name: str = "{name}") -> Result:
+    """`parity models ranges` of tiny-conv on clips in a folder, under the names that `name` makes of theirs."""
+    folder, speech = tmp_path / "tiny-conv", tmp_path / "speech"
+    shutil.copytree(MODELS / "tiny-conv", folder)
+    (folder / "ranges.json").unlink()
+    for n in names:
+        path = speech / name.format(name=n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(CLIPS / n, path)
+    return CliRunner().invoke(cli, ["models", "ranges", str(folder), "--audio", str(speech)])
+
+
+def test_the_command_takes_any_folder_of_clips(tmp_path: Path) -> None:
+    run = take(tmp_path, "yes-en-us-f2.flac", "no-en-gb-m3.flac")
+    assert run.exit_code == 0, run.output
+    assert "from 2 clips" in run.output
+    assert ranges.read(tmp_path / "tiny-conv" / "ranges.json").clips == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "name", "message"),
+    [
+        ((), "{name}", "no audio at .*speech: there is no such folder"),
+        (("yes-en-us-f2.flac",), "{name}.txt", "no audio in .*speech"),
+        (("yes-en-us-f2.flac",), "yes/{held_out}_nohash_0.flac", "no clip of a training speaker"),
+        (("../micro-speech/manifest.json",), "x.wav", "can't be read as audio"),
+    ],
+)
+def test_bad_speech_is_a_line_and_leaves_nothing(
+    tmp_path: Path, names: tuple[str, ...], name: str, message: str
+) -> None:
+    speaker = next(f"{i:08x}" for i in range(99) if split_of(f"{i:08x}") == "held_out")
+    run = take(tmp_path, *names, name=name.replace("{held_out}", speaker))
+    assert isinstance(run.exception, ConfigError)
+    assert run.exception.exit_code == 3
+    assert re.search(message, run.exception.message)
+    assert run.exception.hint
+    assert not (tmp_path / "tiny-conv" / "ranges.json").exists()

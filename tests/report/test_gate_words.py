@@ -73,6 +73,14 @@ def test_of_drift_the_first_tap_is_told_and_how_many_follow() -> None:
     ]
 
 
+def test_what_is_said_of_many_systems_is_said_once() -> None:
+    of = [found("baseline", system=f"system{i}", fails=False, text="no baseline yet") for i in range(6)]
+    other = found("baseline", system="another", fails=False, text="no baseline of this environment")
+    ((_, lines),) = wording.found_by_gate(gated("new", *of, other))
+    some = "system0, system1, system2, system3 and 2 more"
+    assert lines == [f"{some}: no baseline yet", "another: no baseline of this environment"]
+
+
 def test_findings_stand_before_what_was_compared_and_many_are_cut_short() -> None:
     many = [drift("features/spectrum", f"backend{i:02}") for i in range(terminal.MOST + 3)]
     text = printed(gated("fail", *many, found("coverage", text="a clip fewer"), exit_code=1))

@@ -77,6 +77,10 @@ def _frames(frontend: fe.Frontend, s: fe.Frame) -> list[Setting | Knob]:
                 _rows(lambda x: np.pad(x, ((1, 0), (0, 0)))[:-1]), PLAUSIBLE),
         Setting("frame.rolled", "frames one early, zeros in the last", _TAP,
                 _rows(lambda x: np.pad(x, ((0, 1), (0, 0)))[1:]), PLAUSIBLE),
+        Setting("frame.rolled", "frames one late, the first twice", _TAP,
+                _rows(lambda x: np.concatenate([x[:1], x[:-1]])), PLAUSIBLE),
+        Setting("frame.rolled", "frames one early, the last twice", _TAP,
+                _rows(lambda x: np.concatenate([x[1:], x[-1:]])), PLAUSIBLE),
     ]  # fmt: skip
     for n, name in ((1, "a sample"), (-1, "a sample"), (s.hop // 2, "half a hop"), (-(s.hop // 2), "half a hop"),
                     (s.hop, "a hop"), (s.length // 2, "half a frame")):  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from parity import frontend as fe
+from parity.explain.catalogue import resampling
 from parity.explain.catalogue.changes import Change, choices, hooked, knob, offset, other, shown
 from parity.explain.definition import Definition, Hook
 from parity.explain.settings import PLAUSIBLE, RARE, Knob, Setting
@@ -55,7 +56,7 @@ def entries(frontend: fe.Frontend) -> list[Setting | Knob]:
     found.append(Setting("audio.peak", "samples divided by the largest magnitude", _TAP, _by_magnitude, PLAUSIBLE))
     found += [Setting("audio.bits", f"samples {how} to {bits} bits", _TAP, _bits(bits, f), RARE)
               for bits in (16, 8) for how, f in (("rounded", np.rint), ("cut", np.floor))]  # fmt: skip
-    found += _rates(s.rate)
+    found += resampling.rates(s.rate)
     found += _lengths(frontend)
     found += _shifts(frontend)
     return found
@@ -115,54 +116,6 @@ def _bits(bits: int, f: Callable[[Array], Array]) -> Change:
     return change
 
 
-def resampled(x: Array, rate: int, to: int, quality: str) -> Array:
-    """`[n]` samples at `rate` -> as many as there are at `to`, float64."""
-    if quality == "linear":
-        n = int(np.ceil(len(x) * to / rate))
-        return np.interp(np.arange(n) * rate / to, np.arange(len(x)), x)
-    import soxr
-
-    return np.asarray(soxr.resample(x, rate, to, quality=quality))
-
-
-def _rates(rate: int) -> list[Setting]:
-    found = []
-    for other_rate in (8000, 11025, 22050, 24000, 32000, 44100, 48000):
-        if other_rate == rate:
-            continue
-        for quality in ("HQ", "linear"):
-            by = "" if quality == "HQ" else ", by straight lines"
-            found.append(Setting(
-                "audio.rate", f"samples at {other_rate} Hz{by}, not {rate} Hz", _TAP,
-                _resampling(((rate, other_rate),), quality), PLAUSIBLE if quality == "HQ" else RARE))  # fmt: skip
-            if other_rate < rate or quality == "linear":
-                found.append(Setting(
-                    "audio.band", f"samples by way of {other_rate} Hz{by}", _TAP,
-                    _resampling(((rate, other_rate), (other_rate, rate)), quality), RARE))  # fmt: skip
-    return found
-
-
-def _resampling(steps: tuple[tuple[int, int], ...], quality: str) -> Change:
-    """The clip at another rate before the recipe sees it."""
-
-    def change(d: Definition) -> Definition | None:
-        s = d.frontend.input
-        if s.peak_normalize or s.pre_emphasis:
-            return None
-
-        def after(x: Array) -> Array:
-            n = len(x)
-            for a, b in steps:
-                x = resampled(x, a, b, quality)
-            if s.length is not None or len(steps) > 1:
-                x = np.pad(x[:n], (0, max(0, n - len(x))))
-            return x
-
-        return d.with_hook(Hook(_TAP, after=after, roundings=2.0, spread=8.0))
-
-    return change
-
-
 def _lengths(frontend: fe.Frontend) -> list[Setting]:
     s = frontend.input
     framing = frontend.framing
@@ -214,6 +167,9 @@ def _shifts(frontend: fe.Frontend) -> list[Setting]:
         if framing is not None and abs(n) == framing.hop:
             words += " (a hop)"
         found.append(Setting("audio.shift", words, _TAP, hooked(Hook(_TAP, after=_moved(n), index=True)), PLAUSIBLE))
+        # As it was recorded: what leaves at one end isn't in the padding, and what a cut leaves out moves in.
+        found.append(Setting("audio.shift", f"{words}, before the clip is padded or cut", _TAP,
+                             hooked(Hook(_TAP, before=_moved(n), index=True)), PLAUSIBLE))  # fmt: skip
     return found
 
 
