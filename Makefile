@@ -49,10 +49,10 @@ $(DEV)/.ready: pyproject.toml constraints.txt
 	$(DEV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	touch $@
 
-# What tests of dumps run beside Python: a C compiler, and Octave in MATLAB's place.
+# What tests run beside Python: a C compiler, and Octave in MATLAB's place, for dumps; Chromium for the pages.
 programs:
-	command -v gcc && command -v octave-cli || { apt-get update && \
-	  apt-get install -y --no-install-recommends gcc libc6-dev octave; }
+	command -v gcc && command -v octave-cli && command -v chromium || { apt-get update && \
+	  apt-get install -y --no-install-recommends gcc libc6-dev octave chromium fonts-dejavu-core; }
 
 clean:
 	rm -rf $(RUN) $(DEV) mutants mutants.log build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -26,7 +26,8 @@ from parity.taps import MODEL_INPUT
 
 Keep = Literal["failing", "all", "none"]
 MOST = 200
-"""Files of failing taps that are kept of a run."""
+"""Files of failing taps that are kept of a run; beyond them those of the first failing clip of each pair, so that every
+pair's failure can be looked at."""
 
 
 def _who(j: Judged) -> tuple[str, ...]:
@@ -48,6 +49,7 @@ class Keeping:
     def __init__(self, record: Recorder, keep: Keep, source: str) -> None:
         """`source` is the tap that decides: without its arrays no label can be judged again."""
         self._record, self._keep, self._always = record, keep, (MODEL_INPUT, source)
+        self._shown: set[tuple[str, ...]] = set()
 
     def job(self, judged: Iterable[Judged], result: JobResult) -> Iterator[Verdict]:
         """The verdicts of a job, each after what it was made from is kept; only a clip's arrays are held at a time."""
@@ -56,22 +58,38 @@ class Keeping:
         for who, of in groupby(judged, _who):
             clip = list(of)
             failing = [j.verdict for j in clip if j.verdict.outcome in ("fail", "missing")]
-            if self._keep != "none":
-                self._arrays(clip, bool(failing))
             backend, *_, path, name = who
+            if self._keep != "none":
+                follows = path == "cumulative" and (backend, name) in wrong
+                self._arrays(clip, bool(failing), self._first(who[:-1], failing, follows))
             if path == "features" and failing:
                 wrong.add((backend, name))
             if failing and not (path == "cumulative" and (backend, name) in wrong):
                 self._evidence(failing, result, numbers[name])
             yield from (j.verdict for j in clip)
 
-    def _arrays(self, clip: Sequence[Judged], failing: bool) -> None:
+    def _first(self, pair: tuple[str, ...], failing: Sequence[Verdict], follows: bool) -> frozenset[str]:
+        """The taps to be kept whatever else was: of the first clip of a pair that fails, where its failure starts.
+
+        Of features all that fail, so that one has frequencies; less where the network was fed with wrong features.
+        """
+        if not failing or pair in self._shown:
+            return frozenset()
+        self._shown.add(pair)
+        if follows:
+            return frozenset(self._always)
+        return (
+            frozenset(v.tap for v in failing) if pair[-1] == "features" else frozenset({failing[0].tap, *self._always})
+        )
+
+    def _arrays(self, clip: Sequence[Judged], failing: bool, first: frozenset[str]) -> None:
         for j in clip:
             v = j.verdict
             # What a network was fed with, and what decided, go with any of its failures: they are small.
             kept = v.outcome == "fail" or (failing and v.tap in self._always)
             if j.arrays is not None and (kept or self._keep == "all"):
-                self._record.keep_arrays(v, _stored(j), None if self._keep == "all" else MOST)
+                every = self._keep == "all" or v.tap in first
+                self._record.keep_arrays(v, _stored(j), None if every else MOST)
 
     def _evidence(self, failing: Sequence[Verdict], result: JobResult, i: int) -> None:
         v = max(failing, key=severity)
@@ -106,7 +124,7 @@ def of_verdict(run: Path, v: Verdict) -> Mapping[str, Array] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         if str(arrays.pop("what")) != what or not {"golden", "lo", "hi"} <= arrays.keys():
             raise ValueError("it isn't what its name says")

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from parity import lookup
+from parity.lookup import Lookup
 from parity.records import Run, TapSummary, Verdict, severity
 from parity.taps import is_feature
 
-FAILED = frozenset({"fail", "missing", "error"})
+FAILED = lookup.FAILED
 NOT_COMPARED = frozenset({"unavailable", "unsupported"})
 
 
@@ -90,14 +92,7 @@ def title_of(verdict: Verdict) -> str:
 
 def flow(run: Run, system: str) -> list[str]:
     """A system's taps in flow order: as its records list them, then any other in the order in which it was seen."""
-    declared = list(run.systems.get(system, {}).get("taps", ()))
-    seen = [s.tap for s in run.summaries if s.system == system]
-    return list(dict.fromkeys(declared + seen))
-
-
-def _steps(run: Run) -> dict[tuple[str, str], int]:
-    systems = dict.fromkeys(s.system for s in run.summaries)
-    return {(system, tap): i for system in systems for i, tap in enumerate(flow(run, system))}
+    return lookup.of(run).flow(system)
 
 
 def pairs(run: Run) -> list[Pair]:
@@ -106,7 +101,7 @@ def pairs(run: Run) -> list[Pair]:
     A network that was fed only with the golden's features is a pair with the backend ''; else its isolated numbers
     stand beside each backend's cumulative ones.
     """
-    steps = _steps(run)
+    steps = lookup.of(run).steps
     own: dict[tuple[str, str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     isolated: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     deployment: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
@@ -129,12 +124,9 @@ def pairs(run: Run) -> list[Pair]:
     return found
 
 
-def _first(run: Run, steps: dict[tuple[str, str], int], **key: str) -> Verdict | None:
-    """The first failing tap, in flow order, among the summaries whose fields equal `key`."""
-    failing = [
-        s.worst for s in run.summaries if s.worst.outcome in FAILED and all(getattr(s, k) == v for k, v in key.items())
-    ]
-    return min(failing, key=lambda v: steps[v.system, v.tap], default=None)
+def _first(found: Lookup, *of: str) -> Verdict | None:
+    """The first failing tap, in flow order, of what was compared together."""
+    return min(found.failing.get(of, ()), key=lambda v: found.steps[v.system, v.tap], default=None)
 
 
 def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
@@ -146,13 +138,13 @@ def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
     v = verdict
     if v.path != "cumulative" or v.outcome not in FAILED:
         return None
-    steps = _steps(run)
-    network = {"path": "isolated"} | {k: getattr(v, k) for k in ("system", "runtime", "precision", "target")}
-    ways = [_first(run, steps, **network), _first(run, steps, **(network | {"path": "deployment"}))]
+    found = lookup.of(run)
+    steps, network = found.steps, (v.system, "", v.runtime, v.precision, v.target)
+    ways = [_first(found, *network, "isolated"), _first(found, *network, "deployment")]
     alone = min((w for w in ways if w is not None), key=lambda w: steps[w.system, w.tap], default=None)
     if alone is not None and steps[alone.system, alone.tap] <= steps[v.system, v.tap]:
         return alone
-    stage = _first(run, steps, system=v.system, backend=v.backend, target=v.target, path="features")
+    stage = _first(found, v.system, v.backend, "", "", v.target, "features")
     if stage is None or not is_feature(stage.tap):
         return None
     return stage if passes_alone(run, v) or stage.outcome == "error" else None
@@ -160,11 +152,8 @@ def follows_from(run: Run, verdict: Verdict) -> Verdict | None:
 
 def passes_alone(run: Run, verdict: Verdict) -> bool:
     """Whether a network passes at this tap on the golden's features."""
-    keys = ("system", "runtime", "precision", "target", "tap")
-    return any(
-        s.path == "isolated" and s.worst.outcome == "pass" and all(getattr(s, k) == getattr(verdict, k) for k in keys)
-        for s in run.summaries
-    )
+    v = verdict
+    return (v.system, v.runtime, v.precision, v.target, v.tap) in lookup.of(run).alone
 
 
 def first_failures(run: Run) -> list[Verdict]:
@@ -174,15 +163,9 @@ def first_failures(run: Run) -> list[Verdict]:
     fails against the kernels that say what its file computes, these say more: it is the runtime, not the file. A file
     that fails before its runtime does is told as well.
     """
-    steps = _steps(run)
-    first: dict[tuple[str, ...], Verdict] = {}
-    for s in run.summaries:
-        if s.worst.outcome not in FAILED:
-            continue
-        key = (s.system, s.backend, s.runtime, s.precision, s.target, s.path)
-        known = first.get(key)
-        if known is None or steps[s.system, s.tap] < steps[known.system, known.tap]:
-            first[key] = s.worst
+    known = lookup.of(run)
+    steps = known.steps
+    first = {of: v for of in known.failing if (v := _first(known, *of)) is not None}
     for *pair, path in list(first):
         held, alone = first.get((*pair, "deployment")), first[*pair, path]
         if path == "isolated" and held is not None and steps[held.system, held.tap] <= steps[alone.system, alone.tap]:
@@ -193,11 +176,6 @@ def first_failures(run: Run) -> list[Verdict]:
         return follows_from(run, verdict) is not None, -rank, -ratio, title_of(verdict)
 
     return sorted(first.values(), key=order)
-
-
-def _summary(run: Run, v: Verdict) -> TapSummary | None:
-    keys = ("system", "backend", "runtime", "precision", "target", "path", "tap")
-    return next((s for s in run.summaries if all(getattr(s, k) == getattr(v, k) for k in keys)), None)
 
 
 @dataclass(frozen=True)
@@ -212,7 +190,7 @@ class Since:
 
 def since(run: Run, verdict: Verdict) -> Since | None:
     """Up to where all is within bounds before a failing tap; None where no clip first fails at it."""
-    found = _summary(run, verdict)
+    found = lookup.of(run).summaries.get((*lookup.group(verdict), verdict.tap))
     if found is None or not found.since:
         return None
     taps = flow(run, verdict.system)

@@ -188,6 +188,7 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
             }
             for a in s.artifacts
         ],
+        "decision": {"rule": s.decision.rule, "source": s.decision.source},
         "anchor": source.anchor,
         "arithmetic": dict(sorted(p.arithmetic.items())),
         "folder": str(s.folder.resolve()),

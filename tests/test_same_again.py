@@ -46,7 +46,7 @@ def test_the_same_again_is_the_same(tmp_path: Path, which: str) -> None:
     first, second = (steady(read_run(folder)) for folder in folders)
     assert bool(first.examples) == bool(selection.examples)
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
-    assert html.render(first) == html.render(second)
+    assert html.render(first, folders[0]) == html.render(second, folders[1])
 
 
 def test_what_may_vary_is_when_how_fast_and_where_and_nothing_else() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from parity.cli.group import cli
+
+if TYPE_CHECKING:
+    from parity.explain import Explanation
 
 
 @cli.command()
@@ -28,7 +33,7 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
     held to its float32 ONNX graph with something in it changed: gates, padding, a bias, BatchNorm, one weight and so
     on; and the weights in its file to the trained ones. 100 % is said where every element of every tap that was kept
     is within its bound. The candidate isn't run; exit code 2 where there is nothing to explain. Ctrl-C ends a search
-    that takes long, with the closest that it found.
+    that takes long, with the closest that it found. What is found goes into the run's page, unless --clip is given.
     """
     import msgspec
 
@@ -46,5 +51,27 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
     if form == "json":
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
         sys.stdout.flush()
+    if not clips:
+        _tell(folder, [e for e in found if not e.interrupted])
     if any(e.interrupted for e in found):
         raise KeyboardInterrupt  # what was found so far is said; the exit code is that of an interruption
+
+
+def _tell(folder: Path, found: Sequence[Explanation]) -> None:
+    """Keep what was found beside the run's records, and draw its page again."""
+    from parity.explain import wording
+    from parity.records import read_run
+    from parity.report import causes, html
+
+    told = [
+        causes.Told(
+            system=e.system, backend=e.backend, runtime=e.runtime, precision=e.precision, path=e.path, clips=e.clips,
+            complete=e.complete, lines=tuple(line.removeprefix("  ") for line in wording.lines(e)[1:]),
+        )
+        for e in found
+    ]  # fmt: skip
+    try:
+        causes.add(folder, told)
+        html.write(folder, read_run(folder))
+    except OSError as e:
+        click.echo(f"the page of {folder} doesn't say it: {e.strerror or e}", err=True)

@@ -1,101 +1,226 @@
-"""`index.html` of a run: one file that asks for nothing else, made from the records alone."""
+"""`index.html` of a run: one file that asks for nothing else, made from the run folder's records alone."""
 
 from __future__ import annotations
 
+import functools
+import html
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from parity.errors import ParityError
 from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures, follows_from, number, pairs, place
 from parity.localize import title_of as name_of
-from parity.records import Run, TapSummary
-from parity.report import wording
+from parity.records import Run, Verdict
+from parity.report import causes, figures, inline, tallies, wording
+from parity.report.heatmap import heat, matrix
+from parity.report.rows import row_id, rows
+from parity.report.tallies import BOUND, EDGES, Spread, Tallies
 from parity.report.wording import WORDS, by_label, clean, columns_of, same_confusion
 
 _SHADES = {"pass": "pass", "gap": "gap", "fail": "fail", "missing": "fail", "error": "fail"}
+FLIPS = 12
+"""Flipped labels whose posteriors are shown."""
+HISTORIES = 40
+"""Pairs whose history is drawn: those that came nearest to their bounds."""
 
 
-def write(folder: Path, run: Run) -> None:
-    """Write `folder/index.html`."""
-    (folder / "index.html").write_text(render(run), encoding="utf-8", errors="backslashreplace")
+def write(folder: Path, run: Run, out: Path | None = None) -> None:
+    """Write the page of a run folder to `out`: `folder/index.html` unless told otherwise."""
+    text = render(run, folder)
+    path = out or folder / "index.html"
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def render(run: Run) -> str:
-    """The page. Every text of the run is escaped, and what can't be printed is written as `\\x1b`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("parity.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_printable,
-    )  # fmt: skip
-    environment.filters |= {
-        "number": number, "word": lambda o: WORDS.get(o, o), "shade": lambda o: _SHADES.get(o, "none"), "meter": meter,
-        "place": lambda v: ", ".join(place(v)), "percent": lambda x: f"{100 * x:.3g} %", "flat": flat,
-        "outcome_of": wording.outcome_of, "own": wording.own,
-    }  # fmt: skip
+def render(run: Run, folder: Path | None = None) -> str:
+    """The page. Every text of the run is escaped, and what can't be printed is written as `\\x1b`.
+
+    Without a folder it says what `run.json` says: no pictures, and nothing of single clips.
+    """
     found = pairs(run)
+    read = _read(run, folder)
+    failed, drawn = failures(run, found, folder, read)
+    lined = rows(run, found)
     word, why = wording.judgement(run)
-    page = environment.get_template("run.html.j2").render(
+    gate = run.gate
+    histories = sorted(gate.get("history", []), key=lambda h: -_last(h))[:HISTORIES]
+    drawn |= {f"history-{i}": _history(h) for i, h in enumerate(histories)}
+    page = environment().get_template("run.html.j2").render(
         run=run, word=word, why=why, counts=[*wording.counts(run), *run.changed, *wording.judged_by(run)],
-        pairs=found, failures=failures(run),
+        rows=lined, choices=_choices(found), failures=failed, flips=_flips(run, folder, read), flipped=read.flipped,
         matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
-        skipped=wording.not_compared(run),
+        skipped=wording.not_compared(run), overall=read.all, edges=_edges(), bound=BOUND,
         near_ties=wording.near_ties(run), saturated=wording.saturated(run),
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run.labels.get("pairs", []))],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
-        failed=FAILED, neutral=NOT_COMPARED,
+        failed=FAILED, neutral=NOT_COMPARED, costs=costs(run), gate=gate,
+        found_by_gate=[(h, lines, _fails(run, h)) for h, lines in wording.found_by_gate(run)],
+        acceptable=wording.acceptable(run), histories=histories,
+        figures=inline.pack(drawn), **inline.parts(),
     )  # fmt: skip
     return page + "\n"
+
+
+@functools.cache
+def environment() -> Any:
+    """The templates, with what they write numbers and outcomes with."""
+    made = inline.environment(
+        number=number, word=lambda o: WORDS.get(o, o), shade=lambda o: _SHADES.get(o, "none"), meter=meter,
+        place=lambda v: ", ".join(place(v)), percent=lambda x: f"{100 * x:.3g} %", flat=flat, heat=heat, over=over,
+        outcome_of=wording.outcome_of, own=wording.own, size=size, spread=spread_words,
+        at=lambda values, i: values[i], unescaped=html.unescape,
+    )  # fmt: skip
+    made.finalize = _printable
+    return made
 
 
 def _printable(value: object) -> object:
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def matrix(run: Run, system: str, found: list[Pair]) -> dict[str, Any]:
-    """A system's pairs as a table: a row a backend, a column for its features and one a runtime and precision.
-
-    A cell is (outcome, the summary that it shows), None where there is no such pair.
-    """
-    of = [p for p in found if p.system == system]
-    columns = list(dict.fromkeys((p.runtime, p.precision, p.target) for p in of if p.runtime))
-    summaries = [s for s in run.summaries if s.system == system]
-
-    def cell(backend: str, path: str, column: tuple[str, str, str] | None) -> tuple[str, TapSummary] | None:
-        inside = [s for s in summaries if s.backend == backend and s.path == path]
-        return _cell([s for s in inside if column in (None, (s.runtime, s.precision, s.target))])
-
-    rows: dict[str, list[Any]] = {}
-    if any(s.path == "isolated" for s in summaries):
-        rows["golden features"] = [None, *(cell("", "isolated", c) for c in columns)]
-    if any(s.path == "deployment" for s in summaries):
-        rows["reference kernels"] = [None, *(cell("", "deployment", c) for c in columns)]
-    for backend in dict.fromkeys(p.backend for p in of if p.backend):
-        rows[backend] = [cell(backend, "features", None), *(cell(backend, "cumulative", c) for c in columns)]
-    absent = [s for s in run.skipped if s.system == system and s.backend and not s.runtime and s.backend not in rows]
-    heads = [" ".join(c[:2]) + (f" on {c[2]}" if c[2] not in ("", "local") else "") for c in columns]
-    return {"system": system, "columns": heads, "rows": rows, "absent": absent}
-
-
-def _cell(summaries: list[TapSummary]) -> tuple[str, TapSummary] | None:
-    """The worst outcome, and its summary: of failing numbers the largest, before what has none (a flipped label)."""
-    if not summaries:
-        return None
-    worst = max(summaries, key=lambda s: badness(s.worst))
-    same = [s for s in summaries if s.worst.outcome == worst.worst.outcome]
-    shown = max(same, key=lambda s: (s.worst.error is not None, badness(s.worst)))
-    return worst.worst.outcome, shown
-
-
-def failures(run: Run) -> list[dict[str, Any]]:
-    """The first failing tap of each pair, worst first; `cause` where it follows from another failure."""
-    return [
-        {"verdict": v, "title": name_of(v), "cause": follows_from(run, v), "text": wording.failure(run, v)[0],
-         "made": wording.made(run, v)}
+def _read(run: Run, folder: Path | None) -> Tallies:
+    """What the page says of single clips; nothing where there are none."""
+    if folder is None or not (folder / "verdicts.jsonl").is_file():
+        return Tallies({}, {}, {}, [])
+    wanted = {
+        (*tallies.key(v)[:-1], tap)
         for v in first_failures(run)
-    ]  # fmt: skip
+        if follows_from(run, v) is None
+        for tap in figures.taps(run, v)
+    }
+    return tallies.read(folder, wanted)
+
+
+def failures(
+    run: Run, found: Sequence[Pair], folder: Path | None, read: Tallies
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The first failing tap of each pair, worst first, and the figures by their names.
+
+    `cause` where it follows from another failure; else `figures`, `spread` over the clips, and `told`, what `parity
+    explain` found.
+    """
+    first = [(v, follows_from(run, v)) for v in first_failures(run)]
+    own = [v for v, cause in first if cause is None]
+    told = causes.read(folder) if folder is not None else []
+    drawing = figures.Drawing(run, folder, read) if folder is not None else None
+    made: list[dict[str, Any]] = []
+    drawn: dict[str, Any] = {}
+    for i, (v, cause) in enumerate(first):
+        link = row_id(v.system, v.backend, v.runtime, v.precision, v.target)
+        shown: dict[str, Any] = {}
+        if cause is None and drawing is not None:
+            shown = drawing.of(v, len(own) - i - 1)
+            drawn |= {f"{kind}-{i}": f for kind, f in shown.items() if kind != "lost"}
+        made.append({
+            "verdict": v, "title": name_of(v), "cause": cause, "text": wording.failure(run, v)[0], "number": i,
+            "made": wording.made(run, v), "id": f"failed-{link[4:]}~{v.path}", "row": _row_of(found, v),
+            "figures": shown,
+            "described": figures.described(shown["picture"]) if "picture" in shown else "",
+            "spread": read.taps.get(tallies.key(v)), "told": causes.of(told, v),
+        })  # fmt: skip
+    return made, drawn
+
+
+def _row_of(found: Sequence[Pair], v: Verdict) -> str:
+    """The row that has the taps of a failure: of a network on the golden's features the best backend's."""
+    held = [
+        p for p in found if (p.system, p.runtime, p.precision, p.target) == (v.system, v.runtime, v.precision, v.target)
+    ]
+    if v.backend:
+        held = [p for p in held if p.backend == v.backend]
+    if not held:
+        return ""
+    p = min(held, key=lambda p: _cumulative(p)) if not v.backend else held[0]
+    return row_id(p.system, p.backend, p.runtime, p.precision, p.target)
+
+
+def _cumulative(pair: Pair) -> tuple[int, tuple[int, float]]:
+    found = [row.cumulative.worst for row in pair.rows if row.cumulative is not None]
+    return sum(v.outcome in FAILED for v in found), max(map(badness, found), default=(0, 0.0))
+
+
+def _flips(run: Run, folder: Path | None, read: Tallies) -> list[dict[str, Any]]:
+    """Flipped labels, of every pair one before any has two; `posteriors` of the first of them."""
+    seen: dict[tuple[str, ...], int] = {}
+    ranked = []
+    for v in read.flips:
+        of = tallies.key(v)
+        seen[of] = seen.get(of, 0) + 1
+        ranked.append((seen[of], v))
+    found = []
+    for i, (_, v) in enumerate(sorted(ranked, key=lambda r: r[0])):
+        shown = None
+        if folder is not None and i < FLIPS:
+            try:
+                shown = figures.flip(run, folder, v)
+            except ParityError:
+                shown = None  # said where its failure is drawn
+        found.append({"verdict": v, "title": name_of(v), "posteriors": shown})
+    return found
+
+
+def _choices(found: Sequence[Pair]) -> dict[str, list[str]]:
+    """What rows can be filtered by, where there is a choice."""
+    values = {k: sorted({getattr(p, k) for p in found} - {""})
+              for k in ("system", "backend", "runtime", "precision", "target", "outcome")}  # fmt: skip
+    return {k: v for k, v in values.items() if len(v) > 1}
+
+
+def costs(run: Run) -> list[dict[str, Any]]:
+    """A row a plugin, system and precision: milliseconds a clip and, at the fastest clip, a frame; of networks the file
+    and its size in bytes."""
+    found = []
+    for t in run.timings:
+        if t.get("stage") not in ("features", "model") or not t.get("clips"):
+            continue
+        about = run.systems.get(t.get("system", ""), {})
+        ran = [*about.get("models", []), *about.get("kernels", [])]
+        file = next((m["file"] for m in ran if t["stage"] == "model"
+                     and (m["runtime"], m["precision"]) == (t["plugin"], t.get("precision", ""))), "")  # fmt: skip
+        sizes = {a["file"]: a.get("bytes") for a in about.get("artifacts", [])}
+        found.append({
+            "system": t.get("system", ""), "what": "network" if t["stage"] == "model" else "features",
+            "plugin": t["plugin"], "precision": t.get("precision", ""), "target": t.get("target") or "local",
+            "clips": t["clips"], "ms": 1000.0 * t["seconds"] / t["clips"],
+            "frame": t.get("frame_ms"), "file": file, "bytes": sizes.get(file),
+        })  # fmt: skip
+    return sorted(found, key=lambda c: [c[k] for k in ("system", "what", "plugin", "precision", "target")])
+
+
+def _fails(run: Run, heading: str) -> bool:
+    """Whether a finding under a heading fails the gate."""
+    return any(f["fails"] and wording.HEADINGS[f["kind"]] == heading for f in wording.findings(run))
+
+
+def _last(h: Mapping[str, Any]) -> float:
+    """How near its bound a pair came last."""
+    ratio = h["points"][-1]["ratio"] if h["points"] else None
+    return -1.0 if ratio is None else float(ratio)
+
+
+def _history(h: Mapping[str, Any]) -> figures.Figure:
+    points = h["points"]
+    prints = [p.get("fingerprint") for p in points]
+    return {
+        "kind": "history", "x": [p["when"] for p in points], "y": [p["ratio"] for p in points],
+        "runs": [figures.plain(str(p.get("run", ""))) for p in points], "outcomes": [p["outcome"] for p in points],
+        "changes": [i for i in range(1, len(points)) if prints[i] != prints[i - 1]],
+    }  # fmt: skip
+
+
+def _edges() -> list[str]:
+    """Upper ends of the bins of error over bound, those that are powers of ten."""
+    return [number(e) if i % 2 == 0 else "" for i, e in enumerate(EDGES)]
 
 
 def meter(ratio: float | None) -> int | None:
@@ -105,14 +230,39 @@ def meter(ratio: float | None) -> int | None:
     return round(100 * min(1.0, max(0.0, (math.log10(max(ratio, 1e-9)) + 3) / 6)))
 
 
+def over(ratio: float | None, outcome: str) -> str:
+    """Error over bound in words: `0.67 of the bound`, `14900 times the bound`, `exact`."""
+    if ratio is None:
+        return "no number" if outcome in FAILED or outcome == "gap" else ""
+    if ratio == 0.0:
+        return "exact"
+    return f"{number(ratio)} of the bound" if ratio <= 1.0 else f"{number(ratio)} times the bound"
+
+
+def spread_words(spread: Spread) -> str:
+    """How error over bound is spread over the clips."""
+    words = f"{wording.count(spread.count, 'clip')}, {spread.beyond} beyond the bound"
+    if spread.ratios:
+        words += f"; smallest {number(min(spread.ratios))}, median {number(spread.median)}, largest "
+        words += number(max(spread.ratios))
+    return words + (f"; {spread.unmeasured} without a number" if spread.unmeasured else "")
+
+
+def size(n: int | None) -> str:
+    """Bytes in words: `51.2 kB`."""
+    if n is None:
+        return "–"
+    return f"{n} B" if n < 1000 else f"{n / 1000:.1f} kB" if n < 1_000_000 else f"{n / 1e6:.2f} MB"
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as dotted names and texts, in their order."""
-    rows: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            rows += flat(value, f"{prefix}{key}.")
+            found += flat(value, f"{prefix}{key}.")
         else:
-            rows.append(
+            found.append(
                 (f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
             )
-    return rows
+    return found

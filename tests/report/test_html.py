@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +16,7 @@ from parity.report import html
 
 from .made import hostile, mixed, run, verdict, whole
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 LOADS = {"src", "srcset", "action", "background", "poster", "data", "onclick", "onload"}
 
 
@@ -37,7 +41,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
     @property
@@ -55,7 +59,7 @@ def test_one_file_that_asks_for_nothing(tmp_path: Path, name: str) -> None:
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     page = Page(text)
     for tag, attributes in page.tags:
-        assert tag not in {"script", "img", "iframe", "object", "embed", "base", "form", "video", "audio"}
+        assert tag not in {"img", "iframe", "object", "embed", "base", "video", "audio"}
         assert not LOADS & attributes.keys()
         assert (attributes.get("href") or "#").startswith(("#", "data:"))
     assert "http:" not in text
@@ -64,7 +68,22 @@ def test_one_file_that_asks_for_nothing(tmp_path: Path, name: str) -> None:
     assert "url(" not in text
     policies = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
     assert policies
-    assert "default-src 'none'" in (policies[0] or "")
+    policy = policies[0] or ""
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    for digest in digests(text):
+        assert f"'sha256-{digest}'" in policy
+
+
+def digests(text: str) -> list[str]:
+    """Those of every script that runs: what is written into the page, and what is packed into it."""
+    run = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    packed = re.findall(r'<script type="text/plain" id="(\w+)">([A-Za-z0-9+/=]*)</script>', text)
+    assert [name for name, _ in packed] == ["figures", "plotly"]
+    assert len(run) == 2
+    assert text.count("<script") == 4
+    sources = [*(r.encode() for r in run), gzip.decompress(base64.b64decode(packed[1][1]))]
+    assert sources[2].startswith(b"/**\n* plotly.js v")
+    return [base64.b64encode(hashlib.sha256(s).digest()).decode() for s in sources]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -82,7 +101,7 @@ def test_tables_say_what_they_are(name: str) -> None:
 
 def test_a_hostile_name_is_just_a_name() -> None:
     text = html.render(hostile())
-    assert "<script" not in text
+    assert text.count("<script") == 4
     assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x00\\x1b[31m\\ud800\\ufffe]]&gt;" in text
     assert all(c.isprintable() or c == "\n" for c in text)
 
@@ -111,7 +130,9 @@ def test_the_matrix_shows_the_worst_number_of_a_cell() -> None:
     table = html.matrix(of, "commands-cnn", html.pairs(of))
     assert table["columns"] == ["onnxrt float32", "tflite int8"]
     assert list(table["rows"]) == ["golden features", "librosa", "numpy", "tf_signal"]
-    outcome, shown = table["rows"]["librosa"][1]
+    outcome, shown, link, flips = table["rows"]["librosa"][1]
+    assert link == "row-commands-cnn~librosa~onnxrt~float32~local"
+    assert flips
     assert (outcome, shown.worst.error) == ("fail", 0.3125)
     assert [cell and cell[0] for cell in table["rows"]["golden features"]] == [None, "pass", "error"]
     assert [cell and cell[0] for cell in table["rows"]["tf_signal"]] == ["gap", None, None]
