@@ -16,8 +16,8 @@ from parity.report.wording import clean, judgement, outcome_of, unanchored
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
 
-def write(folder: Path, run: Run) -> None:
-    """Write `folder/junit.xml`: a test case each (system, backend, runtime, precision, path, tap)."""
+def write(folder: Path, run: Run, out: Path | None = None) -> None:
+    """Write `folder/junit.xml`, or `out`: a test case each (system, backend, runtime, precision, path, tap)."""
     xml = JUnitXml("parity")
     suites: dict[str, TestSuite] = {}
     bare = unanchored(run)
@@ -38,7 +38,7 @@ def write(folder: Path, run: Run) -> None:
             xml.add_testsuite(suite)
     xml.update_statistics()
     xml.time = run.seconds
-    xml.write(str(folder / "junit.xml"), pretty=True)
+    xml.write(str(out or folder / "junit.xml"), pretty=True)
 
 
 def _ordered(run: Run) -> list[TapSummary]:
