@@ -30,7 +30,7 @@ def write(folder: Path, run: Run, out: Path | None = None) -> None:
         suites[name].add_testcase(_case(summary))
     for suite in suites.values():
         xml.add_testsuite(suite)
-    for name, cases in (("not compared", _skipped(run)), ("run", _whole(run, bool(suites)))):
+    for name, cases in (("not compared", _skipped(run)), ("gate", _gate(run)), ("run", _whole(run, bool(suites)))):
         if cases:
             suite = TestSuite(name)
             for case in cases:
@@ -104,6 +104,28 @@ def _skipped(run: Run) -> list[TestCase]:
         name = " ".join(filter(None, (s.backend, s.runtime, s.precision))) or "system"
         case = TestCase(clean(name), clean(s.system))
         case.result = [Skipped(clean(s.reason), "asked for" if s.asked else "not asked for by name")]
+        cases.append(case)
+    return cases
+
+
+def _gate(run: Run) -> list[TestCase]:
+    """What the gate found beside the verdicts, and the baseline that each system was held to."""
+    cases = []
+    for found in run.gate.get("findings", ()):
+        of = [found.get(k) for k in ("system", "backend", "runtime", "precision", "target", "path")]
+        case = TestCase(clean(found.get("tap") or found["kind"]), clean(".".join(filter(None, ("gate", *of)))))
+        if found["fails"]:
+            case.result = [Failure(clean(found["text"]), found["kind"])]
+        case.system_out = clean(f"{found['kind']}: {found['text']}")
+        cases.append(case)
+    for b in run.gate.get("baselines", ()):
+        case = TestCase("baseline", clean(f"gate.{b['system']}"))
+        if b["state"] == "held":
+            case.system_out = clean(f"accepted {b.get('accepted')}: {b.get('reason')}")
+        else:
+            differs = "; ".join(b.get("differs") or ())
+            why = "no baseline was accepted" if b["state"] == "none" else f"none for this environment: {differs}"
+            case.result = [Skipped(clean(f"judged by bounds alone, {why}"), b["state"])]
         cases.append(case)
     return cases
 
