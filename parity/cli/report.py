@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,21 +20,24 @@ FORMATS = ("html", "junit", "json", "markdown", "parquet", "model-explorer")
 @cli.command()
 @click.argument("folder", type=PATH, metavar="RUN")
 @click.argument("later", type=PATH, metavar="[LATER]", required=False)
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: html and junit, in RUN itself.")
-@click.option("--output", "-o", type=PATH, metavar="FILE", help="Where it goes.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="One of them. Default: html and junit.")
+@click.option("--output", "-o", type=PATH, metavar="FILE",
+              help="Where it goes; of model-explorer a folder. Default: into RUN; json and markdown are printed.")  # fmt: skip
 def report(folder: Path, later: Path | None, form: str | None, output: Path | None) -> None:
-    """Draw a run's reports again, or what changed from RUN to LATER; nothing is run.
+    """Make a run's reports again, or a page of what changed from RUN to LATER.
 
-    RUN is a folder under reports/; only its records are read. json and markdown are printed where no --output is named.
-    The exit code says whether the report was made, not what the run found: that is in the report.
+    RUN is a folder under reports/; its records alone are read, and nothing is run. The exit code says whether the
+    report was made: what the run found is in the report.
     """
-    if later is not None:
-        _two(folder, later, form, output)
-    elif form is None and output is None:
-        for one in ("html", "junit"):
-            _one(folder, one, None)
-    else:
-        _one(folder, form or "html", output)
+    from parity.errors import ConfigError
+
+    try:
+        if later is not None:
+            _two(folder, later, form, output)
+        else:
+            _one(folder, form, output)
+    except OSError as e:
+        raise ConfigError(f"{e.filename or output} can't be written: {e.strerror}", "name another: --output") from None
 
 
 def _two(a: Path, b: Path, form: str | None, output: Path | None) -> None:
@@ -44,41 +46,78 @@ def _two(a: Path, b: Path, form: str | None, output: Path | None) -> None:
     if form not in (None, "html"):
         raise click.UsageError(f"of two runs there is a page only: take --format {form} away")
     out = output or b / f"since-{a.resolve().name}.html"
-    _written(out, lambda: compared.write(a, b, out))
+    compared.write(a, b, out)
+    _told(out)
 
 
-def _one(folder: Path, form: str, output: Path | None) -> None:
+def _one(folder: Path, form: str | None, output: Path | None) -> None:
     from parity import records
 
     run = records.read_run(folder)
-    _FORMS[form](folder, run, output)
+    for one in ("html", "junit") if form is None and output is None else (form or "html",):
+        _FORMS[one](folder, run, output)
 
 
 def _html(folder: Path, run: Run, output: Path | None) -> None:
     from parity.report import html
 
-    if output is None:
-        _written(folder / "index.html", lambda: html.write(folder, run))
-    else:
-        _written(output, lambda: output.write_text(html.render(run), encoding="utf-8", errors="backslashreplace"))
+    out = output or folder / "index.html"
+    html.write(folder, run, out)
+    _told(out)
 
 
 def _junit(folder: Path, run: Run, output: Path | None) -> None:
     from parity.report import junit
 
     out = output or folder / "junit.xml"
-    _written(out, lambda: junit.write(folder, run, out))
+    junit.write(folder, run, out)
+    _told(out)
 
 
-_FORMS: dict[str, Callable[[Path, Run, Path | None], None]] = {"html": _html, "junit": _junit}
+def _json(folder: Path, run: Run, output: Path | None) -> None:
+    _text((folder / "run.json").read_text(encoding="utf-8"), output)
 
 
-def _written(path: Path, write: Callable[[], object]) -> None:
-    """Write a file and say so; ConfigError where it can't be written."""
-    from parity.errors import ConfigError
+def _markdown(folder: Path, run: Run, output: Path | None) -> None:
+    from parity.report import markdown
 
-    try:
-        write()
-    except OSError as e:
-        raise ConfigError(f"{path} can't be written: {e.strerror}", "name another: --output FILE") from None
+    _text(markdown.render(run), output)
+
+
+def _parquet(folder: Path, run: Run, output: Path | None) -> None:
+    from parity.report import parquet
+
+    out = output or folder / "verdicts.parquet"
+    parquet.write(folder, run, out)
+    _told(out)
+
+
+def _model_explorer(folder: Path, run: Run, output: Path | None) -> None:
+    from parity.errors import NothingCompared
+    from parity.report import model_explorer
+
+    out = output or folder / "model-explorer"
+    written = model_explorer.write(run, out)
+    if not written:
+        raise NothingCompared("no ONNX or TensorFlow Lite file was compared", "Model Explorer shows graphs of these")
+    first = shlex.quote(shown(written[0]))
+    click.echo(f"node data of {len(written)} graphs: {shown(out)}")
+    click.echo(f"look: model-explorer MODEL --node_data_paths={first}")
+
+
+def _text(words: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(words, nl=False)
+    else:
+        output.write_text(words, encoding="utf-8")
+        _told(output)
+
+
+def _told(path: Path) -> None:
     click.echo(f"report: {shown(path)}")
+
+
+_FORMS: dict[str, Callable[[Path, Run, Path | None], None]] = {
+    "html": _html, "junit": _junit, "json": _json, "markdown": _markdown, "parquet": _parquet,
+    "model-explorer": _model_explorer,
+}  # fmt: skip

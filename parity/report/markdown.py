@@ -1,7 +1,7 @@
 """A run as GitHub's Markdown, for a pull request or a job's summary: the verdict first, what failed, the rest folded.
 
-Nothing from outside is Markdown: a character that could be is written as its number (CommonMark: such a reference has no
-place in structure), so that a clip may be called what it likes, makes no link and mentions nobody.
+Nothing from outside is Markdown: a character that could be is written as its number (to CommonMark such a reference is
+text, never structure), so that a clip may be called what it likes, makes no link and mentions nobody.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _failures(run: Run) -> str:
         why = "; ".join(filter(None, (made(run, v), v.message if v.outcome != "fail" or v.error is None else "")))
         rows.append([text(title_of(v)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
                      numbers, text(where), text(why or v.message)])  # fmt: skip
-    lines = _table(["what", "first at", "error / bound", "where", "why"], rows) + [""] if rows else []
+    lines = [*_table(["what", "first at", "error / bound", "where", "why"], rows), ""] if rows else []
     lines += [f"- known gap that matched no failure: {text(gap)}" for gap in run.gaps.get("unmet", [])]
     lines += [f"- generated examples of {text(e['pair'])} out of bounds" for e in run.examples if e.get("failed")]
     if following:
