@@ -22,7 +22,7 @@ FORMATS = ("html", "junit", "json", "markdown", "parquet", "model-explorer")
 @click.argument("later", type=PATH, metavar="[LATER]", required=False)
 @click.option("--format", "form", type=click.Choice(FORMATS), help="One of them. Default: html and junit.")
 @click.option("--output", "-o", type=PATH, metavar="FILE",
-              help="Where it goes; of model-explorer a folder. Default: into RUN; json and markdown are printed.")  # fmt: skip
+              help="Where it goes (of model-explorer a folder). Default: RUN; json, markdown: printed.")  # fmt: skip
 def report(folder: Path, later: Path | None, form: str | None, output: Path | None) -> None:
     """Make a run's reports again, or a page of what changed from RUN to LATER.
 

@@ -1,8 +1,8 @@
 """Node data of Google's Model Explorer: each layer's error over bound, as the colour of its node in the model's graph.
 
-A file a pair and path, in the form of its `GraphNodeData`: `results` by node, and `thresholds` that colour them. Nodes of
-TensorFlow Lite go by the name of a tensor that they put out; those of ONNX, shown with the extension model-explorer-onnx,
-by their own name, which is looked up in the model file where that is still the one that ran.
+A file a pair and path, in the form of its `GraphNodeData`: `results` by node, and `thresholds` that colour them. Nodes
+of TensorFlow Lite go by the name of a tensor that they put out; those of ONNX, shown with the extension
+model-explorer-onnx, by their own name, which is looked up in the model file where that is still the one that ran.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ THRESHOLDS = [
     {"value": sys.float_info.max, "bgColor": _OUT},
 ]
 """Up to half of the bound, within it, out of it: blues and a red that the colour-blind tell apart."""
-_PATHS = {"cumulative": "", "isolated": ", on the golden's features", "deployment": ", against the reference kernels"}
+_PATHS = {"cumulative": "", "isolated": "", "deployment": ", against the reference kernels"}
 
 
 def write(run: Run, out: Path) -> list[Path]:
-    """Write a file a pair and path below `out`, in a folder a system; returns them. Other formats have no graph to show."""
+    """Write a file a pair and path below `out`, in a folder a system; returns them. Other formats have no graph."""
     written: list[Path] = []
     for (system, stem), data in _graphs(run):
         names = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
