@@ -66,7 +66,7 @@ def tell(run: Run) -> None:
         except OSError as e:
             print(f"parity: the job's summary can't be written: {e.strerror}", file=sys.stderr)
     if inside():
-        for line in annotations(run):
+        for line in marks(run):
             print(line, file=sys.stderr)
         sys.stderr.flush()
 
@@ -79,7 +79,7 @@ def _append(path: Path, words: str) -> None:
             file.write(words + "\n")
 
 
-def annotations(run: Run) -> list[str]:
+def marks(run: Run) -> list[str]:
     """An annotation a first failing tap and a finding of the gate that fails; the last of them counts the rest."""
     from parity.localize import first_failures, follows_from, title_of
     from parity.report.wording import clean, failure, judgement, made

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from parity.localize import NOT_COMPARED, flow, number, place, title_of
+from parity.localize import NOT_COMPARED, flow, number, title_of
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, judgement, outcome_of, unanchored
+from parity.report.wording import clean, details, judgement, outcome_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
@@ -55,7 +55,7 @@ def _case(summary: TapSummary) -> TestCase:
     s, v = summary, summary.worst
     parts = (s.system, s.backend or "golden features" * bool(s.runtime), s.runtime, s.precision, s.target, s.path)
     case = TestCase(clean(s.tap), clean(".".join(filter(None, parts))))
-    details = clean(_details(s))
+    text = clean("\n".join(details(s)))
     message = clean(v.message) or f"error {number(v.error)}, bound {number(v.bound)}"
     if v.outcome in ("fail", "missing"):
         case.result = [Failure(message, v.outcome)]
@@ -64,26 +64,9 @@ def _case(summary: TapSummary) -> TestCase:
     elif v.outcome in NOT_COMPARED:
         case.result = [Skipped(message if v.message else v.outcome, v.outcome)]
     for result in case.result:
-        result.text = details
+        result.text = text
     case.system_out = "\n".join(_out(s))
     return case
-
-
-def _details(s: TapSummary) -> str:
-    v = s.worst
-    lines = [f"clip: {v.clip}"]
-    if where := place(v):
-        lines.append(f"where: {', '.join(where)}")
-    elif v.index is not None:
-        lines.append(f"index: {list(v.index)}")
-    if v.error is not None:
-        unit = f" {v.unit}" if v.unit not in ("", "1") else ""
-        lines.append(f"error: {number(v.error)}{unit}, bound: {number(v.bound)}{unit}, error/bound: {number(v.ratio)}")
-    if v.candidate is not None or v.golden is not None:
-        lines.append(f"candidate: {number(v.candidate)}, golden: {number(v.golden)}")
-    if v.outside > 0:
-        lines.append(f"out of bounds: {number(100 * v.outside)} % of the elements")
-    return "\n".join([*lines, f"bound is {v.rule}"])
 
 
 def _out(s: TapSummary) -> list[str]:
@@ -94,7 +77,7 @@ def _out(s: TapSummary) -> list[str]:
     if s.worst.gap:
         lines.append(f"known gap: {clean(s.worst.gap)}")
     if s.worst.outcome not in ("fail", "missing", "error", *NOT_COMPARED):
-        lines.append("worst:\n" + clean(_details(s)))
+        lines.append("worst:\n" + clean("\n".join(details(s))))
     return lines
 
 
