@@ -50,7 +50,10 @@ def _has_table(root: Path) -> bool:
     """Whether the project's settings have a table [test]; read without what reads them in full."""
     for path, keys in ((root / "parity.toml", ("test",)), (root / "pyproject.toml", ("tool", "parity", "test"))):
         if path.is_file():
-            table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+            try:
+                table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as e:
+                raise pytest.UsageError(f"{path} can't be read: {e}") from None
             for key in keys:
                 table = table.get(key) if isinstance(table, dict) else None
             if table is not None:
