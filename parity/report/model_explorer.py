@@ -37,7 +37,7 @@ def write(run: Run, out: Path) -> list[Path]:
     for (system, stem), data in _graphs(run):
         names = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
         path = next(p for p in (out / system / f"{name}.json" for name in names) if p not in written)
-        write_atomic(path, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
         written.append(path)
     return written
 
@@ -60,8 +60,11 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
         results = {nodes[s.tap]: node for s in summaries if s.tap in nodes if (node := _node(s)) is not None}
         name = f"error over bound: {title_of(summaries[0].worst).removeprefix(f'{system} · ')}{_PATHS[path]}"
         parts = (Path(model["file"]).name, runtime, target if target != "local" else "", backend, path)
-        stem = ".".join(re.sub(r"[^A-Za-z0-9_-]+", "-", part) for part in filter(None, parts))
-        yield (system, stem), {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS}
+        yield (_plain(system), ".".join(map(_plain, filter(None, parts)))), {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
 
 
 def _node(s: TapSummary) -> dict[str, Any] | None:
