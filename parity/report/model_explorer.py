@@ -60,7 +60,8 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
         results = {nodes[s.tap]: node for s in summaries if s.tap in nodes if (node := _node(s)) is not None}
         name = f"error over bound: {title_of(summaries[0].worst).removeprefix(f'{system} · ')}{_PATHS[path]}"
         parts = (Path(model["file"]).name, runtime, target if target != "local" else "", backend, path)
-        yield (_plain(system), ".".join(map(_plain, filter(None, parts)))), {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS}
+        data = {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS}
+        yield (_plain(system), ".".join(map(_plain, filter(None, parts)))), data
 
 
 def _plain(name: str) -> str:

@@ -1,7 +1,7 @@
 """A product's front end, and its runtime, as plugins of parity.
 
-The front end is written for an accelerator without an FFT: the Fourier transform is two products with matrices, added up
-in wide registers and rounded to float32.
+The front end is written for an accelerator without an FFT: the Fourier transform is two products with matrices, added
+up in wide registers and rounded to float32.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LiteRuntime:
     def supports(self, artifact: Artifact) -> Unsupported | None:
         if (artifact.format, artifact.precision) == ("tflite", "float32"):
             return None
-        return Unsupported(f"the product runs float32 TensorFlow Lite files, not {artifact.format} {artifact.precision}")
+        return Unsupported(f"the product runs tflite files of float32, not {artifact.format} {artifact.precision}")
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
