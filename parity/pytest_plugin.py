@@ -158,8 +158,11 @@ class Comparison(pytest.Collector):
             taps = flow(made.run, key[0])
             ordered = sorted(summaries, key=lambda s: taps.index(s.tap))
             yield Pair.from_parent(self, name=_name(*key), made=made, summaries=ordered)
-        for left in sorted(made.run.skipped, key=lambda s: (s.system, s.backend, s.runtime, s.precision, s.reason)):
-            yield Left.from_parent(self, name=_whose(left), left=left)
+        left: dict[str, list[str]] = {}
+        for skipped in made.run.skipped:
+            left.setdefault(_whose(skipped), []).append(skipped.reason)
+        for name, reasons in sorted(left.items()):
+            yield Left.from_parent(self, name=name, reasons=reasons)
 
 
 def _name(*parts: str) -> str:
@@ -262,9 +265,9 @@ def _whose(s: Skipped) -> str:
 class Left(_Item):
     """Something that wasn't compared, and why."""
 
-    def __init__(self, *, left: Skipped, **more: Any) -> None:
+    def __init__(self, *, reasons: list[str], **more: Any) -> None:
         super().__init__(**more)
-        self.left = left
+        self.reasons = reasons
 
     def runtest(self) -> None:
-        pytest.skip(self.left.reason)
+        pytest.skip("; ".join(self.reasons))
