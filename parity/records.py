@@ -169,8 +169,6 @@ class Run(msgspec.Struct, kw_only=True):
     recheck: dict[str, Any] = {}
     """Where the arrays of another run were judged again: `of`, and how many verdicts were `judged`, `stand` as they
     were, or are `open`."""
-    gate: dict[str, Any] = {}
-    """With `parity gate`: its verdict, findings, baselines, history and limits."""
 
 
 VARYING = ("name", "started", "seconds", "timings", "environment", "commit")

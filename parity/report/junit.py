@@ -102,7 +102,8 @@ def _gate(run: Run) -> list[TestCase]:
         case.system_out = clean(f"{found['kind']}: {found['text']}")
         cases.append(case)
     for b in run.gate.get("baselines", ()):
-        case = TestCase("baseline", clean(f"gate.{b['system']}"))
+        on = "" if b.get("target", "local") == "local" else f".{b['target']}"
+        case = TestCase("baseline", clean(f"gate.{b['system']}{on}"))
         if b["state"] == "held":
             case.system_out = clean(f"accepted {b.get('accepted')}: {b.get('reason')}")
         else:

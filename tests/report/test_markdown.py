@@ -27,7 +27,7 @@ GATE = {
     "findings": [
         OF | {"kind": "drift", "tap": "features/spectrum", "text": "0.45 of its bound, 0.3 was accepted", "was": 0.3,
               "now": 0.45, "fails": True},
-        OF | {"kind": "latency", "tap": "", "text": "slower | within the limit", "was": 1.0, "now": 1.2, "fails": False},
+        OF | {"kind": "latency", "tap": "", "text": "slower | as allowed", "was": 1.0, "now": 1.2, "fails": False},
     ],
     "baselines": [
         {"system": "commands-cnn", "fingerprint": "ab", "state": "new", "accepted": None, "reason": None,
@@ -84,7 +84,7 @@ def test_what_the_gate_found() -> None:
     assert words.index("What the gate holds back") < words.index("0.45 of its bound, 0.3 was accepted")
     assert "<details><summary>What the gate noticed: 1</summary>" in words
     assert "judged by bounds alone: another environment: onnxruntime 1.22 -&#62; 1.23" in words
-    assert "slower &#124; within the limit" in words
+    assert "slower &#124; as allowed" in words
 
 
 @pytest.mark.parametrize("name", [
