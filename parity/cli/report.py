@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -29,25 +30,18 @@ def report(folder: Path, later: Path | None, form: str | None, output: Path | No
     RUN is a folder under reports/; its records alone are read, and nothing is run. The exit code says whether the
     report was made: what the run found is in the report.
     """
-    from parity.errors import ConfigError
-
-    try:
-        if later is not None:
-            _two(folder, later, form, output)
-        else:
-            _one(folder, form, output)
-    except OSError as e:
-        raise ConfigError(f"{e.filename or output} can't be written: {e.strerror}", "name another: --output") from None
+    if later is not None:
+        _two(folder, later, form, output)
+    else:
+        _one(folder, form, output)
 
 
 def _two(a: Path, b: Path, form: str | None, output: Path | None) -> None:
-    from parity.report import compared
-
     if form not in (None, "html"):
         raise click.UsageError(f"of two runs there is a page only: take --format {form} away")
-    out = output or b / f"since-{a.resolve().name}.html"
-    compared.write(a, b, out)
-    _told(out)
+    from parity.report import compared
+
+    _write(output or b / f"since-{a.resolve().name}.html", lambda out: compared.write(a, b, out))
 
 
 def _one(folder: Path, form: str | None, output: Path | None) -> None:
@@ -61,17 +55,13 @@ def _one(folder: Path, form: str | None, output: Path | None) -> None:
 def _html(folder: Path, run: Run, output: Path | None) -> None:
     from parity.report import html
 
-    out = output or folder / "index.html"
-    html.write(folder, run, out)
-    _told(out)
+    _write(output or folder / "index.html", lambda out: html.write(folder, run, out))
 
 
 def _junit(folder: Path, run: Run, output: Path | None) -> None:
     from parity.report import junit
 
-    out = output or folder / "junit.xml"
-    junit.write(folder, run, out)
-    _told(out)
+    _write(output or folder / "junit.xml", lambda out: junit.write(folder, run, out))
 
 
 def _json(folder: Path, run: Run, output: Path | None) -> None:
@@ -87,34 +77,45 @@ def _markdown(folder: Path, run: Run, output: Path | None) -> None:
 def _parquet(folder: Path, run: Run, output: Path | None) -> None:
     from parity.report import parquet
 
-    out = output or folder / "verdicts.parquet"
-    parquet.write(folder, run, out)
-    _told(out)
+    _write(output or folder / "verdicts.parquet", lambda out: parquet.write(folder, run, out))
 
 
 def _model_explorer(folder: Path, run: Run, output: Path | None) -> None:
-    from parity.errors import NothingCompared
+    from parity.errors import ConfigError, NothingCompared
     from parity.report import model_explorer
 
     out = output or folder / "model-explorer"
-    written = model_explorer.write(run, out)
+    try:
+        written = model_explorer.write(run, out)
+    except OSError as e:
+        raise ConfigError(f"{out} can't be written: {e.strerror}", "name another: --output DIR") from None
     if not written:
         raise NothingCompared("no ONNX or TensorFlow Lite file was compared", "Model Explorer shows graphs of these")
-    first = shlex.quote(shown(written[0]))
     click.echo(f"node data of {len(written)} graphs: {shown(out)}")
-    click.echo(f"look: model-explorer MODEL --node_data_paths={first}")
+    click.echo(f"look: model-explorer MODEL --node_data_paths={shlex.quote(shown(written[0]))}")
 
 
 def _text(words: str, output: Path | None) -> None:
     if output is None:
         click.echo(words, nl=False)
     else:
-        output.write_text(words, encoding="utf-8")
-        _told(output)
+        _write(output, lambda out: out.write_text(words, encoding="utf-8"))
 
 
-def _told(path: Path) -> None:
-    click.echo(f"report: {shown(path)}")
+def _write(out: Path, write: Callable[[Path], object]) -> None:
+    """Make a file beside its place, then put it there whole; ConfigError where that can't be."""
+    from parity.errors import ConfigError
+
+    part = out.with_name(f".{out.name}.part")
+    try:
+        write(part)
+        os.replace(part, out)
+    except OSError as e:
+        why = os.strerror(e.errno) if e.errno else str(e)
+        raise ConfigError(f"{out} can't be written: {why}", "name another: --output FILE") from None
+    finally:
+        part.unlink(missing_ok=True)
+    click.echo(f"report: {shown(out)}")
 
 
 _FORMS: dict[str, Callable[[Path, Run, Path | None], None]] = {

@@ -36,7 +36,7 @@ def render(run: Run, limit: int = LIMIT) -> str:
     ]  # fmt: skip
     blocks = [
         "\n".join(head),
-        *filter(None, (_gate(run), _failures(run), _pairs(run), _neutral(run), _provenance(run))),
+        *filter(None, (_failures(run), _gate(run), _pairs(run), _neutral(run), _provenance(run))),
     ]
     return _cut(blocks, limit)
 
@@ -76,7 +76,8 @@ def _folded(title: str, lines: Iterable[str]) -> str:
 
 
 def _gate(run: Run) -> str:
-    found = run.gate.get("findings", [])
+    # What is said of baselines stands below; one that is required and absent holds the run back.
+    found = [f for f in run.gate.get("findings", []) if f["fails"] or f["kind"] != "baseline"]
     lines = []
     for failing in (True, False):
         if rows := [[code(_whose(f)), text(f["kind"]), text(f["text"])] for f in found if f["fails"] is failing]:
@@ -94,7 +95,7 @@ def _gate(run: Run) -> str:
 
 def _whose(found: dict[str, str]) -> str:
     keys = ("system", "backend", "runtime", "precision", "target", "path", "tap")
-    return " ".join(filter(None, (found.get(k) for k in keys)))
+    return " ".join(part for k in keys if (part := found.get(k)) not in (None, "", "local"))
 
 
 def _failures(run: Run) -> str:
