@@ -28,6 +28,7 @@ THRESHOLDS = [
     {"value": sys.float_info.max, "bgColor": _OUT},
 ]
 """Up to half of the bound, within it, out of it: blues and a red that the colour-blind tell apart."""
+_NO_SUMS = {"hideAggregatedStats": ["sum", "avg"], "hideInChildrenStatsTable": True}
 _PATHS = {"cumulative": "", "isolated": "", "deployment": ", against the reference kernels"}
 
 
@@ -60,7 +61,7 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
         results = {nodes[s.tap]: node for s in summaries if s.tap in nodes if (node := _node(s)) is not None}
         name = f"error over bound: {title_of(summaries[0].worst).removeprefix(f'{system} · ')}{_PATHS[path]}"
         parts = (Path(model["file"]).name, runtime, target if target != "local" else "", backend, path)
-        data = {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS}
+        data = {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS} | _NO_SUMS
         yield (_plain(system), ".".join(map(_plain, filter(None, parts)))), data
 
 
@@ -81,7 +82,7 @@ def _node(s: TapSummary) -> dict[str, Any] | None:
 
 
 def _producers(about: Mapping[str, Any], file: str) -> dict[str, str]:
-    """Of an ONNX file: tensor -> name of the node that puts it out; empty where the file, or onnx, isn't there."""
+    """Of an ONNX file: tensor -> what the extension calls the node that puts it out; empty where the file, or onnx, isn't there."""
     path = Path(about["folder"], file)
     sha256 = next((a["sha256"] for a in about["artifacts"] if a["file"] == file), "")
     try:
@@ -93,4 +94,5 @@ def _producers(about: Mapping[str, Any], file: str) -> dict[str, str]:
     if hashlib.sha256(data).hexdigest() != sha256:
         return {}
     graph = onnx.load_model_from_string(data).graph
-    return {tensor: node.name for node in graph.node for tensor in node.output if node.name}
+    inputs = {value.name: f"[value] {value.name}" for value in graph.input}
+    return inputs | {tensor: node.name for node in graph.node for tensor in node.output if node.name}

@@ -39,6 +39,7 @@ def test_a_file_a_pair_and_path_in_the_documented_form(tmp_path: Path) -> None:
     data = found["commands-cnn/net-tflite.onnxrt.librosa.cumulative.json"]
     assert data["name"] == "error over bound: librosa → onnxrt float32"
     assert data["results"] == {name: {"value": 0.25} for name in TENSORS.values()}
+    assert set(data) == {"name", "results", "thresholds", "hideAggregatedStats", "hideInChildrenStatsTable"}
     values = [t["value"] for t in data["thresholds"]]
     assert values == sorted(values)  # a node has the first colour whose value isn't below its own
     assert values[-2:] == [1.0, sys.float_info.max]
@@ -96,7 +97,7 @@ def test_a_real_run_names_nodes_that_the_graphs_have(real: Path, tmp_path: Path)
     found = written(of, tmp_path)
     assert len(found) == 14  # of four files two cumulative and one isolated, and of two int8 against its kernels
     graph = onnx.load(rig.SYSTEM / "commands-cnn.onnx").graph
-    nodes = {node.name for node in graph.node} | {"features"}
+    nodes = {node.name for node in graph.node} | {"[value] features"}
     tensors = {t["name"] for t in litert.Interpreter(str(rig.SYSTEM / "commands-cnn.tflite")).get_tensor_details()}
     for name, known in (("commands-cnn-onnx.onnxrt", nodes), ("commands-cnn-tflite.tflite", tensors)):
         data = found[f"commands-cnn/{name}.numpy.cumulative.json"]
