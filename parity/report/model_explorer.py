@@ -82,7 +82,7 @@ def _node(s: TapSummary) -> dict[str, Any] | None:
 
 
 def _producers(about: Mapping[str, Any], file: str) -> dict[str, str]:
-    """Of an ONNX file: tensor -> what the extension calls the node that puts it out; empty where the file, or onnx, isn't there."""
+    """Of an ONNX file: tensor -> what the extension calls the node that puts it out; empty without the file or onnx."""
     path = Path(about["folder"], file)
     sha256 = next((a["sha256"] for a in about["artifacts"] if a["file"] == file), "")
     try:
