@@ -37,11 +37,21 @@ def report(folder: Path, later: Path | None, form: str | None, output: Path | No
 
 
 def _two(a: Path, b: Path, form: str | None, output: Path | None) -> None:
-    if form not in (None, "html"):
-        raise click.UsageError(f"of two runs there is a page only: take --format {form} away")
-    from parity.report import compared
+    if form not in (None, "html", "json", "markdown"):
+        raise click.UsageError(f"of two runs there is html, json and markdown: take --format {form} away")
+    from parity.report import compared, markdown
 
-    _write(output or b / f"since-{a.resolve().name}.html", lambda out: compared.write(a, b, out))
+    if form == "json":
+        import msgspec
+
+        _text(msgspec.json.format(msgspec.json.encode(compared.read(a, b)), indent=1).decode() + "\n", output)
+    elif form == "markdown":
+        _text(markdown.changed(compared.read(a, b)), output)
+    else:
+        found = compared.read(a, b)
+        out = compared.write(a, b, output or b / f"since-{a.resolve().name}.html")
+        click.echo(f"{', '.join(compared.counts(found))}.")
+        click.echo(f"report: {shown(out)}")
 
 
 def _one(folder: Path, form: str | None, output: Path | None) -> None:
@@ -69,9 +79,9 @@ def _json(folder: Path, run: Run, output: Path | None) -> None:
 
 
 def _markdown(folder: Path, run: Run, output: Path | None) -> None:
-    from parity.report import markdown
+    from parity.report import causes, markdown
 
-    _text(markdown.render(run), output)
+    _text(markdown.render(run, told=causes.read(folder)), output)
 
 
 def _parquet(folder: Path, run: Run, output: Path | None) -> None:

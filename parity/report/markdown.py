@@ -12,6 +12,9 @@ from pathlib import Path
 
 from parity.localize import FAILED, first_failures, follows_from, number, pairs, place, title_of
 from parity.records import Run
+from parity.report import causes, compared
+from parity.report.causes import Told
+from parity.report.compared import Change, Changes
 from parity.report.wording import counts, judgement, made, near_ties, not_compared, one_line, shorten
 
 LIMIT = 60_000
@@ -27,8 +30,11 @@ def write(folder: Path, run: Run, out: Path) -> None:
     out.write_text(render(run), encoding="utf-8")
 
 
-def render(run: Run, limit: int = LIMIT) -> str:
-    """The Markdown, of at most `limit` bytes: what doesn't fit is left out from its end, and that is said."""
+def render(run: Run, limit: int = LIMIT, told: Sequence[Told] = ()) -> str:
+    """The Markdown, of at most `limit` bytes: what doesn't fit is left out from its end, and that is said.
+
+    `told` is what `parity explain` found.
+    """
     word, why = judgement(run)
     head = [
         f"### {_ICONS.get(word, '')} parity: {word}: {text(why)}".replace("  ", " "), "",
@@ -36,9 +42,39 @@ def render(run: Run, limit: int = LIMIT) -> str:
     ]  # fmt: skip
     blocks = [
         "\n".join(head),
-        *filter(None, (_failures(run), _gate(run), _pairs(run), _neutral(run), _provenance(run))),
+        *filter(None, (_failures(run, told), _gate(run), _pairs(run), _neutral(run), _provenance(run))),
     ]
     return _cut(blocks, limit)
+
+
+def changed(found: Changes, limit: int = LIMIT) -> str:
+    """What changed between two runs: outcomes, growth, what only one has, where they ran."""
+    head = [f"### parity: {text(found.was[0])} → {text(found.now[0])}: {text(found.now[1])}", "",
+            f"From {code(found.a)} to {code(found.b)}: {text(', '.join(compared.counts(found)))}.", ""]  # fmt: skip
+    blocks = ["\n".join(head)]
+    titles = ("what", "tap", "was", "now", "error over bound")
+    if found.outcomes:
+        rows = [[*_whom(c), text(c.was), text(c.now), _growth(c)] for c in found.outcomes]
+        blocks.append("\n".join(["**Other outcomes**", "", *_table(titles, rows), ""]))
+    for title, changes in (("grew", found.grew), ("shrank", found.shrank)):
+        if changes:
+            rows = [[*_whom(c), _growth(c)] for c in changes]
+            blocks.append(_folded(f"Error over bound {title}: {len(rows)}", _table(("what", "tap", "how"), rows)))
+    for run, names in ((found.a, found.only_a), (found.b, found.only_b)):
+        if names:
+            blocks.append(_folded(f"Only in {text(run)}: {len(names)}", [f"- {text(n)}" for n in names]))
+    if found.environment:
+        rows = [[text(name), code(was), code(now)] for name, was, now in found.environment]
+        blocks.append(_folded(f"Where they ran: {len(rows)} differ", _table(("", text(found.a), text(found.b)), rows)))
+    return _cut(blocks, limit)
+
+
+def _whom(c: Change) -> list[str]:
+    return [text(f"{c.name}, {c.path}"), code(c.tap)]
+
+
+def _growth(c: Change) -> str:
+    return f"{number(c.ratio_was)} → {number(c.ratio_now)}"
 
 
 def text(words: object) -> str:
@@ -98,15 +134,19 @@ def _whose(found: dict[str, str]) -> str:
     return " ".join(part for k in keys if (part := found.get(k)) not in (None, "", "local"))
 
 
-def _failures(run: Run) -> str:
+def _failures(run: Run, told: Sequence[Told]) -> str:
     rows, following = [], []
     for v in first_failures(run):
-        if (cause := follows_from(run, v)) is not None:
-            following.append(f"- {text(title_of(v))}: follows from {code(cause.tap)} of {text(title_of(cause))}")
+        if (source := follows_from(run, v)) is not None:
+            following.append(f"- {text(title_of(v))}: follows from {code(source.tap)} of {text(title_of(source))}")
             continue
         numbers = "–" if v.error is None else f"{number(v.error)} / {number(v.bound)}" + _times(v.ratio)
         where = ", ".join([shorten(v.clip, 40), *place(v)])
-        why = "; ".join(filter(None, (made(run, v), v.message if v.outcome != "fail" or v.error is None else "")))
+        cause = causes.of(told, v)
+        found = "; ".join(cause.lines[:1]) if cause is not None else ""
+        why = "; ".join(
+            filter(None, (found, made(run, v), v.message if v.outcome != "fail" or v.error is None else ""))
+        )
         rows.append([text(title_of(v)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
                      numbers, text(where), text(why or v.message)])  # fmt: skip
     lines = [*_table(["what", "first at", "error / bound", "where", "why"], rows), ""] if rows else []

@@ -75,7 +75,7 @@ def test_node_data_goes_into_the_run(run: Path) -> None:
         (("{run}", "--format", "html", "--output", "{run}"), "can't be written"),
         (("{run}/arrays",), "is not a run"),
         (("{run}", "--format", "pdf"), "'pdf' is not one of"),
-        (("{run}", "{run}", "--format", "parquet"), "of two runs there is a page only"),
+        (("{run}", "{run}", "--format", "parquet"), "of two runs there is html, json and markdown"),
     ],
 )
 def test_what_cant_be_made_is_said(run: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -98,3 +98,41 @@ def test_a_run_without_verdicts_is_told(run: Path) -> None:
     (run / "verdicts.jsonl").unlink()
     rig.refused(rig.parity("report", run, "--format", "parquet", "--output", run / "v.parquet"), 3, "verdicts.jsonl")
     assert not (run / "v.parquet").exists()
+
+
+def test_what_changed_between_two_runs(run: Path, tmp_path: Path) -> None:
+    before = json.loads((run / "run.json").read_bytes())
+    later = shutil.copytree(run, tmp_path / "later")
+    (key,) = [s for s in before["summaries"] if (s["backend"], s["tap"]) == ("numpy", "features/spectrum")]
+    after = json.loads(json.dumps(before))
+    for s in after["summaries"]:
+        if s == key:
+            s["worst"] |= {"outcome": "fail", "ratio": 7.5}
+    after["name"] = "later"
+    (later / "run.json").write_text(json.dumps(after))
+    done = report(run, later)
+    page = later / f"since-{run.name}.html"
+    assert done.output.startswith("1 outcome got worse, 0 got better")
+    assert done.output.endswith(f"report: {page}\n")
+    assert "features/spectrum" in page.read_text(encoding="utf-8")
+    (change,) = json.loads(report(run, later, "--format", "json").stdout)["outcomes"]
+    assert (change["tap"], change["was"], change["now"], change["ratio_now"]) == (
+        "features/spectrum",
+        "pass",
+        "fail",
+        7.5,
+    )
+    words = report(run, later, "--format", "markdown").stdout
+    assert words.startswith("### parity: FAIL → FAIL: ")
+    assert "| commands-cnn · numpy, features | <code>features/spectrum</code> | pass | fail |" in words
+    assert "→ 7.5 |" in words
+    assert report(run, run).output.startswith("0 outcomes got worse")
+
+
+def test_what_explain_found_is_told(run: Path) -> None:
+    told = {"system": "commands-cnn", "backend": "faulty.backends:SymmetricHann", "lines": ["window symmetric: 100 %"]}
+    (run / "explain.json").write_text(json.dumps([told]))
+    (row,) = [line for line in report(run, "--format", "markdown").stdout.splitlines() if "features/windowed" in line][
+        :1
+    ]
+    assert "window symmetric: 100 %; made here" in row
