@@ -19,9 +19,9 @@ from parity.report.wording import WORDS, by_label, clean, columns_of, same_confu
 _SHADES = {"pass": "pass", "gap": "gap", "fail": "fail", "missing": "fail", "error": "fail"}
 
 
-def write(folder: Path, run: Run, out: Path | None = None) -> None:
-    """Write `folder/index.html`, or `out`."""
-    (out or folder / "index.html").write_text(render(run), encoding="utf-8", errors="backslashreplace")
+def write(folder: Path, run: Run) -> None:
+    """Write `folder/index.html`."""
+    (folder / "index.html").write_text(render(run), encoding="utf-8", errors="backslashreplace")
 
 
 def render(run: Run) -> str:
