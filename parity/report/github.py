@@ -58,9 +58,9 @@ def _property(text: str) -> str:
 
 def tell(run: Run) -> None:
     """Append the run to the job's summary where there is one, and annotate what failed, on stderr."""
-    from parity.report import markdown
-
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        from parity.report import markdown
+
         try:
             _append(Path(summary), markdown.render(run))
         except OSError as e:
