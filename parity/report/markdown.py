@@ -181,6 +181,9 @@ def _neutral(run: Run) -> str:
         blocks.append(_folded(f"Not compared: {sum(len(names) for _, names in skipped)}", lines))
     if ties := near_ties(run):
         blocks.append(_folded(f"Near ties: {len(ties)}", [f"- {text(line)}" for line in ties]))
+    if measured := run.labels.get("pairs"):
+        rows = [[text(p["pair"]), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
+        blocks.append(_folded(f"Accuracy: {len(rows)} pairs", _table(["pair", "clips", "accuracy"], rows)))
     return "\n".join(blocks)
 
 

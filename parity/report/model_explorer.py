@@ -50,10 +50,11 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
         if s.runtime:
             found.setdefault((s.system, s.runtime, s.precision, s.target, s.path, s.backend), []).append(s)
     for (system, runtime, precision, target, path, backend), summaries in sorted(found.items()):
-        about = run.systems[system]
-        model = next((m for m in about["models"] if (m["runtime"], m["precision"]) == (runtime, precision)), None)
-        if model is None or model["format"] not in FORMATS:
-            continue
+        about = run.systems.get(system, {})
+        models = (m for m in about.get("models", ()) if (m["runtime"], m["precision"]) == (runtime, precision))
+        model = next(models, None)
+        if model is None or model["format"] not in FORMATS or "tensors" not in model:
+            continue  # a dump, another format, or a run of before tensors were recorded
         nodes = dict(model["tensors"])
         if model["format"] == "onnx":
             producers = _producers(about, model["file"])

@@ -78,6 +78,10 @@ def test_what_follows_is_folded() -> None:
     assert rest.partition("</details>")[0].count("follows from") == 3
 
 
+def test_accuracy_is_told() -> None:
+    assert "| commands-cnn numpy onnxrt float32 | 18 | 94.4 % |" in render(mixed())
+
+
 def test_what_the_gate_found() -> None:
     of = run(*whole("numpy"), gate=GATE, exit_code=1)
     words = render(of)

@@ -69,6 +69,10 @@ def test_what_has_no_number_has_a_word(
 def test_other_formats_have_no_graph(tmp_path: Path) -> None:
     assert written(described(run(verdict("pass", "model/relu1")), "torchscript"), tmp_path) == {}
     assert written(run(), tmp_path) == {}
+    older = described(run(verdict("pass", "model/relu1")))
+    del older.systems["commands-cnn"]["models"][0]["tensors"]
+    assert written(older, tmp_path) == {}
+    assert written(run(verdict("pass", "model/relu1")), tmp_path) == {}
 
 
 def test_an_onnx_file_that_isnt_the_one_that_ran_gives_no_names(tmp_path: Path) -> None:
