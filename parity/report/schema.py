@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from parity.records import FORMAT, Run, Skipped, TapSummary, Verdict
+from parity.report.shapes import FIELDS
 
 FOLDER = Path(__file__).parent / "schemas"
 _TYPES = {"run": Run, "verdict": Verdict}
@@ -22,12 +23,17 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def schema(of: str) -> dict[str, Any]:
     """The schema of `run` or `verdict`, with what each field means."""
-    (root,), definitions = msgspec.json.schema_components([_TYPES[of]], ref_template="#/$defs/{name}")
+    kinds = [_TYPES[of], *(FIELDS.values() if of == "run" else ())]
+    (root, *fields), definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     for kind in (Run, Skipped, TapSummary, Verdict):
         if kind.__name__ in definitions:
             properties = definitions[kind.__name__]["properties"]
             for field, words in _field_docstrings(kind).items():
                 properties[field]["description"] = " ".join(words.split())
+    if of == "run":
+        run = definitions[Run.__name__]["properties"]
+        for name, shape in zip(FIELDS, fields, strict=True):
+            run[name] = {k: v for k, v in run[name].items() if k in ("default", "description")} | shape
     head = {"$schema": _DIALECT, "$id": f"urn:parity:{of}:{FORMAT}"}
     return {**head, **root, "$defs": dict(sorted(definitions.items()))}
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 
+from parity.labels import LabelTally
 from parity.report import schema
 
-from .made import mixed
+from .made import mixed, run
 
 
 def strict(of: str) -> Any:
@@ -48,8 +50,17 @@ def test_real_records_validate(real: Path) -> None:
         check.validate(json.loads(line))
 
 
-def test_made_records_validate() -> None:
-    strict("run").validate(json.loads(msgspec.json.encode(mixed())))
+def test_accuracy_validates() -> None:
+    tally = LabelTally()
+    for pair, label in (("numpy onnxrt float32", 0), ("numpy tflite int8", 1)):
+        tally.add("commands-cnn", pair, "yes/a.wav", np.eye(2)[label], ["yes", "no"])
+        tally.add("commands-cnn", pair, "noise/b.wav", np.eye(2)[0], ["yes", "no"])
+    of = run(labels=tally.summary(), environment=None, commit={}, timings=[])
+    plain = json.loads(msgspec.json.encode(of)) | {"systems": {}}
+    del plain["environment"]
+    assert plain["labels"]["differ"]
+    assert plain["labels"]["ignored"]
+    strict("run").validate(plain)
 
 
 @pytest.mark.parametrize(("key", "value"), [("outcome", "great"), ("ratio", "much"), ("clip", None), ("tapp", "x")])
