@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +101,9 @@ def _model_explorer(folder: Path, run: Run, output: Path | None) -> None:
     if not written:
         raise NothingCompared("no ONNX or TensorFlow Lite file was compared", "Model Explorer shows graphs of these")
     click.echo(f"node data of {len(written)} graphs: {shown(out)}")
-    click.echo(f"look: model-explorer MODEL --node_data_paths={shlex.quote(shown(written[0]))}")
+    click.echo(
+        f"look (pip install ai-edge-model-explorer, and of ONNX model-explorer-onnx): {next(iter(written.values()))}"
+    )
 
 
 def _text(words: str, output: Path | None) -> None:

@@ -22,7 +22,7 @@ LIMIT = 60_000
 ROWS = 50
 """Rows of a table, before the rest is counted only."""
 _ICONS = {"PASS": "✅", "FAIL": "❌", "INCOMPLETE": "⚠️", "NOTHING COMPARED": "⚠️"}
-_ACTIVE = re.compile(r"[\\`*_\[\]<>#|~&$]|:(?=\S)|(?<=www)\.|^[-+=]")
+_ACTIVE = re.compile(r"[\\`*_\[\]<>#|~&$]|:(?=\S)|(?<=www)\.|^[-+=]|^\d(?=\d*[.)](?:\s|$))")
 
 
 def write(folder: Path, run: Run, out: Path) -> None:

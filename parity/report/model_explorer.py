@@ -3,6 +3,7 @@
 A file a pair and path, in the form of its `GraphNodeData`: `results` by node, and `thresholds` that colour them. Nodes
 of TensorFlow Lite go by the name of a tensor that they put out; those of ONNX, shown with the extension
 model-explorer-onnx, by their own name, which is looked up in the model file where that is still the one that ran.
+Looked at in Model Explorer 0.1.34 with model-explorer-onnx 0.4.2.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -32,19 +34,24 @@ _NO_SUMS = {"hideAggregatedStats": ["sum", "avg"], "hideInChildrenStatsTable": T
 _PATHS = {"cumulative": "", "isolated": "", "deployment": ", against the reference kernels"}
 
 
-def write(run: Run, out: Path) -> list[Path]:
-    """Write a file a pair and path below `out`, in a folder a system; returns them. Other formats have no graph."""
-    written: list[Path] = []
-    for (system, stem), data in _graphs(run):
+def write(run: Run, out: Path) -> dict[Path, str]:
+    """Write a file a pair and path below `out`, in a folder a system. Other formats have no graph.
+
+    Returns the files, each with the command that shows it.
+    """
+    written: dict[Path, str] = {}
+    for (system, stem), model, data in _graphs(run):
         names = (stem if n == 1 else f"{stem}-{n}" for n in count(1))
         path = next(p for p in (out / system / f"{name}.json" for name in names) if p not in written)
         write_atomic(path, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode())
-        written.append(path)
+        more = " --extensions=model_explorer_onnx" if model.suffix == ".onnx" else ""
+        where = " --node_data_paths=".join(shlex.quote(str(p)) for p in (model, path))
+        written[path] = f"model-explorer {where}{more}"
     return written
 
 
-def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
-    """(system, file name without suffix) and node data."""
+def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], Path, dict[str, Any]]]:
+    """(system, file name without suffix), the model and node data."""
     found: dict[tuple[str, ...], list[TapSummary]] = {}
     for s in run.summaries:
         if s.runtime:
@@ -63,7 +70,11 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
         name = f"error over bound: {title_of(summaries[0].worst).removeprefix(f'{system} · ')}{_PATHS[path]}"
         parts = (Path(model["file"]).name, runtime, target if target != "local" else "", backend, path)
         data = {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS} | _NO_SUMS
-        yield (_plain(system), ".".join(map(_plain, filter(None, parts)))), data
+        yield (
+            (_plain(system), ".".join(map(_plain, filter(None, parts)))),
+            Path(about.get("folder", ""), model["file"]),
+            data,
+        )
 
 
 def _plain(name: str) -> str:

@@ -61,9 +61,12 @@ def test_text_is_printed(run: Path) -> None:
 
 def test_node_data_goes_into_the_run(run: Path) -> None:
     done = report(run, "--format", "model-explorer")
-    assert done.output.startswith(
-        f"node data of 14 graphs: {run / 'model-explorer'}\nlook: model-explorer MODEL --node"
-    )
+    assert done.output.startswith(f"node data of 14 graphs: {run / 'model-explorer'}\nlook (pip install ")
+    model, _, rest = done.output.partition(": model-explorer ")[2].partition(" --node_data_paths=")
+    node_data, *extension = rest.split()
+    assert Path(model) == rig.SYSTEM / "commands-cnn.onnx"
+    assert Path(node_data).is_file()
+    assert extension == ["--extensions=model_explorer_onnx"]
     assert (run / "model-explorer" / "commands-cnn" / "commands-cnn-onnx.onnxrt.isolated.json").is_file()
 
 

@@ -6,6 +6,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from parity.records import Run
@@ -103,6 +105,14 @@ def test_a_name_is_shown_as_it_is_and_marks_nothing_up(name: str) -> None:
         allowed = {"table", "thead", "tbody", "tr", "th", "td", *tags}
         assert set(page.tags) <= allowed
         assert markdown.one_line(name).strip() in "".join(page.texts)
+
+
+@given(st.text())
+def test_any_text_is_shown_as_it_is(name: str) -> None:
+    words = markdown.one_line(name).split()
+    for page, before in ((shown(f"| a |\n| --- |\n| {text(name)} |"), ["a"]), (shown(f"- {text(name)}"), [])):
+        assert set(page.tags) <= {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+        assert "".join(page.texts).split() == before + words
 
 
 def test_no_address_is_one() -> None:
