@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,8 @@ def no_commands() -> Iterator[None]:
     if not inside():
         yield
         return
+    import secrets
+
     token = secrets.token_hex(16)
     print(f"::stop-commands::{token}", flush=True)
     try:
