@@ -109,6 +109,21 @@ def test_failures_say_where_and_why(project: Path) -> None:
     assert f"follows from features/windowed of commands-cnn · {WRONG}" in said
 
 
+def test_a_known_gap_is_an_expected_failure(project: Path) -> None:
+    (project / "parity.toml").write_text(TABLE.replace('"numpy"', f'"{WRONG}"'))
+    gap = '[[gap]]\nkind = "recipe"\noutcome = "fail"\nsystem = "commands-cnn"\nreason = "an older window"\n'
+    gaps = [f'{gap}backend = "{WRONG}"\ntap = "{tap}/*"\n' for tap in ("features", "model", "decision")]
+    unmet = f'{gap}tap = "model/logits"\npath = "isolated"\n'
+    (project / "golden" / "known_gaps.toml").write_text("".join(gaps))
+    done = session(project, "-rx")
+    assert done.returncode == 0, done.stdout
+    assert "known gap: an older window" in done.stdout
+    (project / "golden" / "known_gaps.toml").write_text("".join([*gaps, unmet]))
+    done = session(project, "-k", "everything")
+    assert done.returncode == 1
+    assert "known gap that matched no failure: commands-cnn · isolated · model/logits: an older window" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
