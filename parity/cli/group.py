@@ -175,7 +175,7 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
                     command = f"parity accept {shlex.quote(shown(folder))} --reason TEXT"
                     console.print(f"if it is right as it is: {command}", soft_wrap=True, markup=False)
         sys.stdout.flush()
-        github.tell(done)
+        github.tell(done, sys.stderr if form == "json" else sys.stdout)  # JSON stays pure
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

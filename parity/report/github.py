@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from parity.records import Run
@@ -57,8 +57,11 @@ def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def tell(run: Run) -> None:
-    """Append the run to the job's summary where there is one, and annotate what failed, on stderr."""
+def tell(run: Run, stream: TextIO) -> None:
+    """Append the run to the job's summary where there is one, and annotate what failed.
+
+    On the stream that `no_commands` was on: the runner reads two streams in no order.
+    """
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         from parity.report import markdown
 
@@ -68,8 +71,8 @@ def tell(run: Run) -> None:
             print(f"parity: the job's summary can't be written: {e.strerror}", file=sys.stderr)
     if inside():
         for line in marks(run):
-            print(line, file=sys.stderr)
-        sys.stderr.flush()
+            print(line, file=stream)
+        stream.flush()
 
 
 def _append(path: Path, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,13 @@ def test_the_summary_is_appended_until_it_is_full(tmp_path: Path, monkeypatch: p
     path.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    github.tell(run(*whole("numpy")))
+    github.tell(run(*whole("numpy")), sys.stdout)
     words = path.read_text(encoding="utf-8")
     assert words.startswith("before\n### ✅ parity: PASS")
     fits = github.SUMMARY_LIMIT - len(words.removeprefix("before\n").encode())
     for room, grows in ((fits, True), (fits + 1, False)):
         path.write_text("x" * room)
-        github.tell(run(*whole("numpy")))
+        github.tell(run(*whole("numpy")), sys.stdout)
         assert path.stat().st_size == (github.SUMMARY_LIMIT if grows else room)
 
 
@@ -89,7 +90,7 @@ def test_a_summary_that_cant_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "absent" / "summary.md"))
-    github.tell(run(*whole("numpy")))
+    github.tell(run(*whole("numpy")), sys.stdout)
     assert "the job's summary can't be written: No such file or directory" in capsys.readouterr().err
 
 
@@ -111,5 +112,20 @@ def test_no_command_is_read_in_what_is_printed(
 def test_elsewhere_nothing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
-    github.tell(mixed())
+    github.tell(mixed(), sys.stdout)
     assert capsys.readouterr() == ("", "")
+
+
+def test_annotations_follow_the_run_on_its_stream(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    with github.no_commands():
+        print("the run")
+    github.tell(mixed(), sys.stdout)
+    out, err = capsys.readouterr()
+    assert err == ""
+    kinds = [line.partition("::")[2].partition("::")[0].partition(" ")[0] for line in out.splitlines()]
+    assert kinds[0] == "stop-commands"
+    assert kinds[3:] == ["error"] * 3
