@@ -46,8 +46,8 @@ def test_they_are_listed_with_their_version(site: Path) -> None:
 
 def test_they_are_run_by_name(site: Path, tmp_path: Path) -> None:
     golden = rig.goldens(tmp_path / "golden")
-    done = parity(site, "run", "--system", "commands-cnn", "--backend", "example", "--runtime", "example", "--precision",
-                  "float32", "--golden", golden, "--report", tmp_path)  # fmt: skip
+    pair = ("--backend", "example", "--runtime", "example", "--precision", "float32")
+    done = parity(site, "run", "--system", "commands-cnn", *pair, "--golden", golden, "--report", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = tmp_path.glob("2*")
     run = read_run(folder)
