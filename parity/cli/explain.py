@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from parity.cli.group import cli
+from parity.cli.group import cli, one_thread
 
 if TYPE_CHECKING:
     from parity.explain import Explanation
@@ -35,6 +35,7 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
     is within its bound. The candidate isn't run; exit code 2 where there is nothing to explain. Ctrl-C ends a search
     that takes long, with the closest that it found. What is found goes into the run's page, unless --clip is given.
     """
+    one_thread()
     import msgspec
 
     from parity import progress
