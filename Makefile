@@ -10,7 +10,7 @@ run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
 
 test: $(DEV)/.ready
-	$(DEV)/bin/python -m pytest -n 2 --dist loadgroup --ignore tests/benchmarks
+	$(DEV)/bin/python -m pytest -n 2 --dist loadfile --ignore tests/benchmarks
 
 unit: $(DEV)/.ready
 	$(DEV)/bin/python -m pytest -n 2 -m "not slow" --ignore tests/benchmarks

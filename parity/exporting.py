@@ -7,19 +7,15 @@ axes are read from its system.toml, and each file is run by the runtime that wil
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
 import sys
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +23,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-import onnx
-import tensorflow as tf
 import torch
-from tensorflow.lite.tools import flatbuffer_utils
 
 from parity import layout, progress, registry, system
+from parity.converting import (
+    Dynamic,
+    of_one,
+    tensorflow,
+    to_onnx,
+    to_pt2,
+    to_tflite,
+    to_torchscript,
+    versions,
+    with_plain_names,
+)
 from parity.errors import ParityError
 from parity.protocols import Array, Artifact, Tap, Taps
 from parity.runtimes.torch_ import build
@@ -40,7 +44,6 @@ from parity.taps import MODEL_INPUT
 from parity.targets.agent import Agent, from_output, to_input
 from parity.training import write_atomically
 
-OPSET = 17
 TWIN_LIMIT = 1e-5
 """Largest difference allowed between the twin and PyTorch, of the tap's largest value where that is above one."""
 ARTIFACT_LIMIT = 1e-4
@@ -62,9 +65,9 @@ class Export:
     of frames is held to those of that number."""
     twin: Twin
     """The same network in Keras, its layers named like the taps, from the weights; its input has a fixed shape."""
-    dynamic: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    dynamic: Dynamic = field(default_factory=lambda: {0: "batch"})
     """Axes of the network's input that may have any size in the ONNX file."""
-    dynamic_output: Mapping[int, str] = field(default_factory=lambda: {0: "batch"})
+    dynamic_output: Dynamic = field(default_factory=lambda: {0: "batch"})
     limit: float = TWIN_LIMIT
     torchscript: bool = False
     """Whether a traced file is written as well."""
@@ -129,119 +132,6 @@ def hold(who: str, found: Iterator[Taps], expected: Sequence[Taps], limit: float
             raise SystemExit(f"{who} is not the PyTorch network: {t} differs by {most:.1e}")
 
 
-def to_onnx(network: torch.nn.Module, example: Array, how: Export, opset: int = OPSET, output: str = "logits") -> bytes:
-    """Export with the older exporter (input ``features``, output as named), the same bytes for the same weights."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecation of the exporter; traced conditions on fixed shapes
-        torch.onnx.export(
-            network, (torch.from_numpy(example),), buffer, dynamo=False, opset_version=opset,
-            input_names=["features"], output_names=[output],
-            dynamic_axes={"features": dict(how.dynamic), output: dict(how.dynamic_output)},
-        )  # fmt: skip
-    network.eval()  # the export may leave the network in training mode
-    assert not any(module.training for module in network.modules())
-    model = onnx.load_from_string(buffer.getvalue())
-    for node in model.graph.node:
-        node.doc_string = ""  # may hold source paths of this machine
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
-
-
-def to_torchscript(network: torch.nn.Module, example: Array) -> bytes:
-    """Trace: TorchScript code and weights, the same bytes for the same network.
-
-    What torch.jit.save adds for debugging is left out: it holds source paths of this machine.
-    """
-    traced = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecation of TorchScript; traced conditions on fixed shapes
-        torch.jit.save(torch.jit.trace(network, (torch.from_numpy(example),)), traced)
-    traced.seek(0)
-    records, lean = torch._C.PyTorchFileReader(traced), io.BytesIO()
-    writer = torch._C.PyTorchFileWriter(lean)
-    own = ("version", "byteorder", ".data/serialization_id")  # the writer's to write
-    for name in records.get_all_records():
-        if name not in own and not name.endswith(".debug_pkl"):
-            data = records.get_record(name)
-            writer.write_record(name, data, len(data))
-    writer.write_end_of_file()
-    return lean.getvalue()
-
-
-def to_pt2(network: torch.nn.Module, example: Array) -> bytes:
-    """Export by torch.export for inputs of the example's shape, without this machine's source paths."""
-    program = torch.export.export(network, (torch.from_numpy(example),))
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
-
-
-def of_one(model: keras.Model) -> keras.Model:
-    """The twin for a batch of one: what is converted has a fixed shape."""
-    fixed = keras.models.clone_model(
-        model, input_tensors=keras.Input(batch_shape=(1, *model.input.shape[1:]), name="features", dtype="float32")
-    )
-    fixed.set_weights(model.get_weights())
-    return fixed
-
-
-def to_tflite(fixed: keras.Model, taps: Sequence[Tap]) -> bytes:
-    """Convert a network of fixed shape to float32 TensorFlow Lite."""
-    # from_keras_model freezes the weights. from_saved_model and from_concrete_functions left variables
-    # in the file that nothing sets (Keras 3.15, TensorFlow 2.21): LiteRT then answers NaN, without an error.
-    with contextlib.redirect_stdout(io.StringIO()):  # Keras tells where its temporary folder is
-        data = tf.lite.TFLiteConverter.from_keras_model(fixed).convert()
-    return with_plain_names(data, [t.rpartition("/")[2] for t in taps])
-
-
-def with_plain_names(data: bytes, layers: Sequence[str]) -> bytes:
-    """Name the tensors at ``features`` and the layers by their layer, and the signature's output by the last of them.
-
-    The converter fuses convolution, batch normalization and ReLU into one operator; its output is the ReLU's.
-    Its own name for that tensor strings together all that was fused, differs from the bias' name by one
-    character, and may change with the versions of Keras and TensorFlow. Where a layer became many operators
-    (an LSTM, unrolled), the last one gives its output. Operators and weights are kept.
-    """
-    file = flatbuffer_utils.convert_bytearray_to_object(bytearray(data))
-    (graph,) = file.subgraphs
-    (signature,) = file.signatureDefs
-    names = {int(graph.inputs[0]): "features", int(graph.outputs[0]): layers[-1]}
-    for operator in reversed(graph.operators):
-        if operator.inputs is not None and all(
-            file.buffers[graph.tensors[i].buffer].data is not None for i in operator.inputs
-        ):
-            continue  # unpacks weights (float16); what the converter fused is in their names too
-        # "commands_cnn_1/relu1_1/Relu;commands_cnn_1/bn1_1/batchnorm/add_1;..." -> {"relu1", "bn1", ...}
-        output = int(operator.outputs[0])
-        paths = [path.split("/") for path in graph.tensors[output].name.decode().split(";")]
-        found = {path[1].removesuffix("_1") for path in paths if len(path) > 2}
-        for layer in found & set(layers) - set(names.values()):
-            names.setdefault(output, layer)
-    if sorted(names.values()) != sorted({"features", *layers}):
-        raise SystemExit(f"the converter made other operators than expected: {sorted(names.values())}")
-    for index, name in names.items():
-        graph.tensors[index].name = name.encode()
-    signature.outputs[0].name = layers[-1].encode()
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(file))
-
-
-def versions(names: Sequence[str]) -> dict[str, str]:
-    """Return the installed versions of the named packages."""
-    return {name: version(name) for name in names}
-
-
-def tensorflow() -> str:
-    """Return the name TensorFlow is installed under."""
-    try:
-        version("tensorflow")
-    except PackageNotFoundError:
-        return "tensorflow-cpu"
-    return "tensorflow"
-
-
 def hold_labels(who: str, found: Iterator[Taps], expected: Sequence[Taps], source: Tap) -> None:
     """Print on how many inputs a quantized file decides as PyTorch does. SystemExit below `SAME_LABELS`."""
     same, largest = 0, 0.0
@@ -278,7 +168,10 @@ def _in_full(new: Path, how: Export, trained: Artifact, network: torch.nn.Module
     if exported:
         made[f"{name}.pt2"] = to_pt2(network, example), versions(["torch"])
     output = taps[-1].rpartition("/")[2]
-    made[f"{name}.onnx"] = to_onnx(network, example, how, output=output), versions(["onnx", "torch"])
+    made[f"{name}.onnx"] = (
+        to_onnx(network, example, output, how.dynamic, how.dynamic_output),
+        versions(["onnx", "torch"]),
+    )
     twin = how.twin({key: tensor.numpy() for key, tensor in network.state_dict().items()})
     made[f"{name}.tflite"] = to_tflite(of_one(twin), taps), versions(["keras", tensorflow()])
     for file, (data, _) in made.items():

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from parity import compare, golden, policy, stages
-from parity import frontend as fe
-from parity.backends import fixed_point, reference
-from parity.bounds import networks, steps
+from parity.allowed import Allowed
+from parity.bounds import steps
 from parity.bounds.features import Interval
 from parity.compare import Comparison
-from parity.errors import ConfigError, GoldenError
+from parity.errors import GoldenError
 from parity.expected import Expected
+from parity.place import place
 from parity.policy import Policy
 from parity.protocols import Arithmetic, Array, Artifact, ClipOutput, Failure, JobResult, Outputs, Raw, Tap
 from parity.records import Verdict
@@ -34,33 +34,6 @@ class Judged:
 
     verdict: Verdict
     arrays: Mapping[str, Array] | None = None
-
-
-def place(frontend: fe.Frontend, tap: Tap, index: tuple[int, ...]) -> dict[str, Any]:
-    """Frame, time (s), band and frequency (Hz) of an element of a feature tap, as far as the recipe has them."""
-    rate, framing = frontend.input.rate, frontend.framing
-    if tap == "features/audio" or framing is None:
-        return {"time": index[0] / rate}
-    frame = index[0]
-    center = 0 if framing.center else framing.length / 2
-    where: dict[str, Any] = {"frame": frame, "time": (frame * framing.hop + center) / rate, "band": index[1]}
-    if frontend.micro is not None:
-        return where | {"frequency": float(fixed_point.centers(frontend.micro)[index[1]])}
-    if tap in ("features/frames", "features/windowed") or frontend.spectrum is None:
-        start = frame * framing.hop - (framing.length // 2 if framing.center else 0)
-        return {"frame": frame, "time": (start + index[1]) / rate}
-    if tap == "features/spectrum" or (frontend.filterbank is None and tap != "features/cepstrum"):
-        where["frequency"] = index[1] * rate / frontend.spectrum.n_fft
-    elif (tap != "features/cepstrum" and frontend.cepstrum is None) or tap in (
-        "features/filterbank",
-        "features/compressed",
-    ):
-        bank = frontend.filterbank
-        if isinstance(bank, fe.Mel):
-            where["frequency"] = float(reference.mel_edges(bank)[index[1] + 1])
-        elif isinstance(bank, fe.Pool):
-            where["frequency"] = (index[1] + 0.5) * bank.size * rate / frontend.spectrum.n_fft
-    return where
 
 
 def covers(gap: policy.Gap, c: Comparison, tap: Tap) -> bool:
@@ -84,6 +57,9 @@ def _most_saturated(e: Expected, output: ClipOutput) -> tuple[float, Tap]:
 class Judge:
     """Judges the results of one system under one policy."""
 
+    bounds = Allowed
+    """What says how far a tap may move."""
+
     def __init__(
         self,
         system: System,
@@ -103,6 +79,7 @@ class Judge:
         self._system, self._rules, self._target = system, rules, target
         self._root, self._own_judge, self._arithmetic = root, own_judge, arithmetic or {}
         self._alone = alone
+        self._allowed = self.bounds(system, rules, self._arithmetic, root)
         self._units = golden.units(system.frontend)
         self._golden_labels = tuple(labels if labels is not None else system.labels)
 
@@ -190,7 +167,7 @@ class Judge:
                 if tap not in declared:
                     found.append(self._verdict(Comparison("unavailable", f"{backend} keeps it to itself"), here))
                     continue
-                x, rule = self._feature(tap, e, backend)
+                x, rule = self._allowed.feature(tap, e, backend)
                 dtype = self._system.frontend.dtype(tap)
                 derived = x if rule == "derived" else e.interval(tap, self._arithmetic.get(backend, "float32"))
                 found.append(self._compare(output.taps.get(tap), x, dtype, here, derived=derived, rule=rule))
@@ -204,19 +181,6 @@ class Judge:
             return found
         own = stages.isolated(self._system.frontend, e.clip, output.taps, arithmetic)
         return [Judged(stages.told(j.verdict, own.get(j.verdict.tap)), j.arrays) for j in found]
-
-    def _feature(self, tap: Tap, e: Expected, backend: str) -> tuple[Interval, str]:
-        """The derived bound of a feature tap, widened where a rule declares more for this backend."""
-        if tap not in e.features:
-            raise GoldenError(
-                f"the golden of {e.clip.name} has no {tap}",
-                golden.how_to_record(self._root, self._system) if self._root else None,
-            )
-        x = e.interval(tap, self._arithmetic.get(backend, "float32"))
-        wider = self._rules.rule(self._system.name, backend.partition(":")[0], "features", "", tap, e.clip.name)
-        if wider is None:
-            return x, "derived"
-        return policy.widened(wider, x), f"declared: {wider.why}"
 
     def _compare(
         self,
@@ -264,7 +228,7 @@ class Judge:
             for tap in (MODEL_INPUT, *self._system.taps):
                 here = what | {"tap": tap, "clip": e.clip.name}
                 if tap == MODEL_INPUT:
-                    x, rule = self._input(e, output, artifact, runtime, backend)
+                    x, rule = self._allowed.fed(e, output, artifact, runtime, backend)
                 elif tap not in e.model:
                     continue  # layers are recorded for a few clips only
                 elif self._own_judge == (runtime, artifact) and not backend:
@@ -274,13 +238,13 @@ class Judge:
                     yield self._verdict(Comparison("unavailable", f"{artifact.format} file maps no such tensor"), here)
                     continue
                 else:
-                    x, rule = self._declared(e, tap, e.model[tap], output, artifact, runtime, path)
+                    x, rule = self._allowed.activation(e, tap, e.model[tap], output, artifact, runtime, path)
                 fed = self._system.frontend.dtype(self._system.frontend.output)
                 dtype = fed if tap == MODEL_INPUT else artifact.taps[tap].dtype
                 if tap == MODEL_INPUT:
                     derived = e.features[self._system.frontend.output] if backend else None
                 else:
-                    derived = x if rule == "derived" else self._derived(e, tap, e.model[tap], artifact, path)
+                    derived = x if rule == "derived" else self._allowed.derived(e, tap, e.model[tap], artifact, path)
                 yield self._compare(output.taps.get(tap), x, dtype, here, output.raw.get(tap), derived, rule=rule)
             if self._own_judge != (runtime, artifact) or backend:
                 yield from self._decision(e, output, artifact, runtime, what)
@@ -312,70 +276,18 @@ class Judge:
                 if (other := steps.unlike(output.raw.get(tap), right.raw.get(tap))) is not None:
                     yield self._verdict(Comparison("fail", other), here | {"tap": tap})
                     continue
-                x, rule = self._declared(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
+                x, rule = self._allowed.activation(e, tap, right.taps[tap], output, artifact, runtime, "deployment")
                 yield self._compare(
                     output.taps.get(tap),
                     x,
                     artifact.taps[tap].dtype,
                     here | {"tap": tap},
                     output.raw.get(tap),
-                    x if rule == "derived" else self._derived(e, tap, right.taps[tap], artifact, "deployment"),
+                    x if rule == "derived" else self._allowed.derived(e, tap, right.taps[tap], artifact, "deployment"),
                     rule=rule,
                 )
             if source in right.taps:
                 yield self._label(e, output, right.taps[source], self._system.labels, artifact, runtime, here)
-
-    def _input(
-        self, e: Expected, output: ClipOutput, artifact: Artifact, runtime: str, backend: str
-    ) -> tuple[Interval, str]:
-        """What the network was fed with: the golden's features as they are, or the backend's within their bound.
-
-        Where it takes integers: to half a step of its input, within what that can hold.
-        """
-        value = e.reference.astype(np.float64)
-        x, source = Interval(value, value, value), "derived"
-        if backend:
-            x, source = self._feature(self._system.frontend.output, e, backend)
-        raw = output.raw.get(MODEL_INPUT)
-        if raw is not None and np.issubdtype(e.reference.dtype, np.floating):
-            x = steps.rounded(x, raw)
-        path, name = "cumulative" if backend else "isolated", runtime.partition(":")[0]
-        rule = self._rules.rule(self._system.name, name, path, artifact.precision, MODEL_INPUT, e.clip.name)
-        return (x, source) if rule is None else (policy.widened(rule, x), f"declared: {rule.why}")
-
-    def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
-        """How far arithmetic lets an activation move, where that can be derived."""
-        return networks.half_of(e.halves, tap, artifact.precision, path)
-
-    def _derived(self, e: Expected, tap: Tap, value: Array, artifact: Artifact, path: str) -> Interval | None:
-        """The derived bound of an activation before a policy widened it, where there is one."""
-        half = self.half_width(e, tap, artifact, path)
-        return None if half is None else networks.interval(value, half)
-
-    def _declared(
-        self, e: Expected, tap: Tap, value: Array, output: ClipOutput, artifact: Artifact, runtime: str, path: str
-    ) -> tuple[Interval, str]:
-        """The derived bound of an activation, widened where a rule declares more; where none is derived, the rule's."""
-        which = (self._system.name, runtime.partition(":")[0], path, artifact.precision, tap, e.clip.name)
-        half = self.half_width(e, tap, artifact, path)
-        rule = self._rules.require(*which) if half is None else self._rules.rule(*which)
-        raw = output.raw.get(tap)
-        if rule is None:
-            assert half is not None
-            return networks.interval(value, half), "derived"
-        if rule.steps and raw is None and tap in output.taps:
-            raise ConfigError(
-                f"a rule counts steps at {tap} of {self._system.name}, but {runtime} {artifact.precision} gives floats",
-                "use absolute, relative or of_rms there",
-            )
-        step, moved = (
-            0.0 if raw is None else raw.scale,
-            steps.moved(output.taps.get(MODEL_INPUT), e.reference) if path == "cumulative" else 0.0,
-        )
-        x = policy.interval(rule, value, step, moved)
-        if half is not None:
-            x = Interval(x.value, np.minimum(x.lo, x.value - half), np.maximum(x.hi, x.value + half))
-        return x, f"declared: {rule.why}"
 
     def _label(
         self, e: Expected, output: ClipOutput, right: Array, labels: Sequence[str], artifact: Artifact, runtime: str,
@@ -387,7 +299,7 @@ class Judge:
         gold, chosen = compare.decide(decision.logits(right), tuple(labels)), self._chosen(output)
         if gold is None:
             return self._verdict(Comparison("fail", "the logits to be held to aren't finite"), what | {"tap": LABEL})
-        x, rule = self._declared(e, source, right, output, artifact, runtime, path)
+        x, rule = self._allowed.activation(e, source, right, output, artifact, runtime, path)
         half = decision.room((x.hi - x.lo) / 2.0)
         declared = self._rules.rule(
             self._system.name, runtime.partition(":")[0], path, artifact.precision, LABEL, e.clip.name
@@ -425,7 +337,7 @@ class Judge:
         right = decision.logits(e.model[source])
         logits, gold = output.taps.get(source), compare.decide(right, self._golden_labels)
         here = what | {"clip": e.clip.name}
-        x, rule = self._declared(e, source, e.model[source], output, artifact, runtime, what["path"])
+        x, rule = self._allowed.activation(e, source, e.model[source], output, artifact, runtime, what["path"])
         half = decision.room((x.hi - x.lo) / 2.0)
         chosen = None if logits is None else compare.decide(decision.logits(logits), self._system.labels)
         if gold is None:

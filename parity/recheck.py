@@ -20,6 +20,7 @@ import numpy as np
 
 from parity import kept, pipeline, policy, records, sources
 from parity import system as systems
+from parity.allowed import Allowed
 from parity.bounds.features import Interval
 from parity.compare import Comparison
 from parity.errors import ConfigError
@@ -38,11 +39,17 @@ Kept = Mapping[str, Mapping[str, Array]]
 """Tap -> its arrays, as `kept.of_verdict` gives them."""
 
 
-class _Judge(Judge):
-    """A judge whose half-widths are those that were stored, by tap."""
+class _Stored(Allowed):
+    """Half-widths of activations are those that were stored, by tap."""
 
     def half_width(self, e: Expected, tap: Tap, artifact: Artifact, path: str) -> Array | None:
         return e.halves.get(tap)
+
+
+class _Judge(Judge):
+    """A judge by what was stored."""
+
+    bounds = _Stored
 
 
 @dataclass

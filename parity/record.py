@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from parity import audio, compare, golden, plan, provenance, registry, vectors
+from parity import audio, compare, golden, packed, plan, provenance, registry, vectors
 from parity import frontend as fe
 from parity.bounds import networks
 from parity.errors import AnchorError, ConfigError, ModelError
@@ -253,10 +253,10 @@ def _add(
     """One clip's files and its entry in the manifest."""
     system, root = what.system, what.root
     units = golden.units(system.frontend)
-    features = golden.pack_features(intervals["float32"], intervals["float64-rounded"])
+    features = packed.pack_features(intervals["float32"], intervals["float64-rounded"])
     model = {t: _kept(a) for t, a in sorted(taps.items()) if t != MODEL_INPUT}
     model |= {
-        n: golden.rounded_up(networks.stored(model[n.partition(":")[0]], half))
+        n: packed.rounded_up(networks.stored(model[n.partition(":")[0]], half))
         for n, half in sorted(halves.items()) if n.partition(":")[0] in model
     }  # fmt: skip
     entry: dict[str, Any] = {
@@ -278,7 +278,7 @@ def _add(
     for part, arrays, folder in (
         ("features", features, f"features/{system.frontend.digest[:16]}"), ("model", model, system.name),
     ):  # fmt: skip
-        data = golden.pack(arrays)
+        data = packed.pack(arrays)
         file = f"{folder}/{golden.slug(clip.name, data, '.npz')}"
         made.files[file] = data
         entry[part] = {"file": file, "sha256": golden.sha256(data), "arrays": golden.describe_arrays(arrays, units)}

@@ -1,13 +1,22 @@
-"""What every test shares: Hypothesis profiles, and the folder of real speech and models."""
+"""What every test shares: one thread a process, Hypothesis profiles, and the folder of real speech and models."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+# Before NumPy is imported, here and in what tests start: the matrices are small, and threads of two test processes
+# that wait for each other's cores took ten times the CPU time of the work.
+os.environ |= {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from parity.targets.local import LocalTarget
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -49,3 +58,20 @@ def data() -> Path:
 def project() -> Path:
     """The checkout."""
     return PROJECT
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed goldens of three clips of commands-cnn; not to be changed."""
+    from tests.plugins_for_tests import rig
+
+    return rig.goldens(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalTarget]:
+    """One set of workers for a module."""
+    from tests.plugins_for_tests import rig
+
+    with rig.target() as workers:
+        yield workers

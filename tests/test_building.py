@@ -58,18 +58,18 @@ def built(project: Path) -> list[str]:
 
 def test_what_was_interrupted_is_not_in_place_and_goes_on_where_it_was(project: Path) -> None:
     command = ("models", "build", "commands-cnn", "--data", "speech", "--epochs", "1")
-    before = rig.parity("run", "--backend", "numpy", "--runtime", "onnxrt", cwd=project)
+    before = rig.process("run", "--backend", "numpy", "--runtime", "onnxrt", cwd=project)
     assert before.returncode == 2
     assert "is not built" in before.stderr
     assert "hint: build it: parity models build commands-cnn" in before.stderr
-    stopped = rig.parity(*command, cwd=project)
+    stopped = rig.process(*command, cwd=project)
     rig.refused(stopped, 3, "export.py of commands-cnn ended in 1")
     assert "training on ['--data', 'speech', '--epochs', '1']" in stopped.stdout
     assert built(project) == []
     assert not (project / "golden" / "commands-cnn").exists()
 
     (project / "go").touch()
-    done = rig.parity(*command, cwd=project)
+    done = rig.process(*command, cwd=project)
     assert done.returncode == 0, done.stderr
     assert "was trained already" in done.stdout
     assert "training on" not in done.stdout
@@ -77,22 +77,22 @@ def test_what_was_interrupted_is_not_in_place_and_goes_on_where_it_was(project: 
     assert built(project) == ["artifacts.json", "commands-cnn.onnx", "training.json", "weights.safetensors"]
     assert not (project / "build" / "commands-cnn").exists()
 
-    after = rig.parity("run", "--backend", "numpy", "--runtime", "onnxrt", cwd=project)
+    after = rig.process("run", "--backend", "numpy", "--runtime", "onnxrt", cwd=project)
     assert after.returncode == 0, after.stdout + after.stderr
-    assert "is built; --again" in rig.parity(*command, cwd=project).stdout
+    assert "is built; --again" in rig.process(*command, cwd=project).stdout
     (project / "reference_models" / "commands-cnn" / "commands-cnn.onnx").write_bytes(b"another")
-    assert "training on" in rig.parity(*command, cwd=project).stdout  # what isn't as it was listed is built anew
+    assert "training on" in rig.process(*command, cwd=project).stdout  # what isn't as it was listed is built anew
 
 
 def test_speech_that_is_not_there_is_asked_for(project: Path) -> None:
     rig.refused(
-        rig.parity("models", "build", "commands-cnn", cwd=project, PARITY_DATA=""), 3, "no speech", "--data DIR"
+        rig.process("models", "build", "commands-cnn", cwd=project, PARITY_DATA=""), 3, "no speech", "--data DIR"
     )
-    gone = rig.parity("models", "build", "commands-cnn", "--data", "nowhere", cwd=project)
+    gone = rig.process("models", "build", "commands-cnn", "--data", "nowhere", cwd=project)
     rig.refused(gone, 3, "no folder nowhere")
     (project / "reference_models" / "commands-cnn" / "train.py").unlink()
     rig.refused(
-        rig.parity("models", "build", "commands-cnn", "--data", "speech", cwd=project),
+        rig.process("models", "build", "commands-cnn", "--data", "speech", cwd=project),
         3,
         "commands-cnn has no train.py",
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity import compare, expected, golden, policy
+from parity import compare, expected, packed, policy
 from parity import frontend as fe
 from parity.backends import reference
 from parity.bounds import features, levels, networks, steps
@@ -101,7 +101,7 @@ def calls(draw: st.DrawFn, name: str) -> tuple[Arrays, Callable[[], object]]:
             "interval": lambda: policy.interval(RULE, v, 0.5),
             "half_width": lambda: policy.half_width(RULE, c, 0.5),
             "stored": lambda: expected.stored(x),
-            "packed": lambda: golden.unpack_features(golden.pack_features({"features/spectrum": x})),
+            "packed": lambda: packed.unpack_features(packed.pack_features({"features/spectrum": x})),
         }
         return list(found), by_name[name]
     if name in ("decide", "compare_label"):

@@ -119,4 +119,4 @@ def test_the_command_says_what_it_needs(tmp_path: Path) -> None:
         "u.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package)\n"
     )
     path = os.pathsep.join([str(tmp_path), rig.environment()["PYTHONPATH"]])
-    rig.refused(rig.parity("models", "cost", PYTHONPATH=path), CONFIG, "torch", "pip install 'parity[torch]'")
+    rig.refused(rig.process("models", "cost", PYTHONPATH=path), CONFIG, "torch", "pip install 'parity[torch]'")

@@ -106,7 +106,7 @@ def test_what_init_writes_is_a_system(tmp_path: Path) -> None:
     assert policy.load([tmp_path / "mine"]).rules == []  # what is derived needs none
     assert fresh.artifacts == ()
     assert len(fresh.not_built) == 2
-    done = rig.parity("run", "--system", tmp_path / "mine", "--report", tmp_path / "reports")
+    done = rig.parity("run", "--system", tmp_path / "mine", "--backend", "numpy", "--report", tmp_path / "reports")
     rig.refused(done, 2, f"{tmp_path}/mine/model.onnx isn't there", "model.tflite isn't there")
 
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import io
 import os
 import re
 import shlex
@@ -14,13 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from parity import audio, golden, record
+from parity import audio, golden, packed, record
 from parity import frontend as fe
-from parity.bounds.features import Interval
 from parity.cli.golden import golden as golden_commands
 from parity.errors import GoldenError
 from parity.expected import bounds_of, features_of
@@ -284,9 +278,9 @@ def changed(found: golden.GoldenSet, change: Callable[[dict[str, Any]], Any]) ->
 
 def rewritten(found: golden.GoldenSet, part: str, change: Callable[[dict[str, Array]], Any]) -> golden.GoldenSet:
     """The set with other arrays in a file of its first clip; every digest is right."""
-    arrays = golden.unpack(found.file(found.clips[0][part]), Path(part))
+    arrays = packed.unpack(found.file(found.clips[0][part]), Path(part))
     change(arrays)
-    data = golden.pack(arrays)
+    data = packed.pack(arrays)
     (found.root / found.clips[0][part]["file"]).write_bytes(data)
     said = {"sha256": golden.sha256(data), "arrays": golden.describe_arrays(arrays, {})}
     return changed(found, lambda m: m["clips"][0][part].update(said))
@@ -421,61 +415,13 @@ def test_relative_places_are_the_same_places(project_folder: Path) -> None:
     )
 
 
-ROOMS = hnp.arrays(
-    np.float64, 20,
-    elements=st.floats(0.0, allow_nan=False) | st.sampled_from((0.0, 1e-46, 1e-40, 2.0**-149, 3e38, 1e300)),
-)  # fmt: skip
-
-
-@given(ROOMS)
-def test_a_bound_is_rounded_up_never_down_and_by_an_eighth_at_most(room: np.ndarray[Any, Any]) -> None:
-    up = golden.rounded_up(room)
-    assert up.dtype == np.float32
-    assert np.all(up >= room)
-    normal = (room > 1e-37) & (room < 1e38)
-    assert np.all(up[normal] <= room[normal] * 1.125)
-    assert np.all(up[room == 0.0] == 0.0)
-
-
-@given(st.data())
-def test_an_interval_survives_storage_at_least_as_wide(data: st.DataObject) -> None:
-    value = data.draw(hnp.arrays(np.float64, 6, elements=st.floats(-1e6, 1e6) | st.just(-np.inf)))
-    below, above = (data.draw(hnp.arrays(np.float64, 6, elements=st.floats(0.0, 1e3))) for _ in range(2))
-    x = Interval(value, value - below, np.where(np.isinf(value), -30.0, value + above))
-    tap = "features/spectrum"
-    kept = golden.unpack_features(golden.unpack(golden.pack(golden.pack_features({tap: x})), Path("x")))[tap]
-    np.testing.assert_array_equal(kept.value, value.astype(np.float32))
-    assert np.all(kept.lo <= x.lo)
-    assert np.all(kept.hi >= x.hi)
-
-
-def test_bounds_of_a_rounded_transform_are_stored_where_they_differ() -> None:
-    value = np.array([1.0, 300.0, -np.inf])
-    wide = Interval(value, value - 1e-3, np.array([1.001, 300.001, -20.0]))
-    narrow = Interval(value, value - 1e-5, np.array([1.00001, 300.00001, -30.0]))
-    tap, same = "features/spectrum", "features/filterbank"
-    arrays = golden.pack_features({tap: wide, same: wide}, {tap: narrow, same: wide})
-    assert [n for n in arrays if n.endswith(golden.ROUNDED)] == [f"{tap}:above{golden.ROUNDED}"] or sorted(
-        n for n in arrays if n.endswith(golden.ROUNDED)
-    ) == [f"{tap}:above{golden.ROUNDED}", f"{tap}:below{golden.ROUNDED}"]
-    data = golden.pack(arrays)
-    kept = golden.unpack_features(golden.unpack(data, Path("x")), golden.ROUNDED)
-    assert kept.keys() == {tap}
-    assert np.all(kept[tap].lo <= narrow.lo)
-    assert np.all(kept[tap].hi >= narrow.hi)
-    assert np.all(kept[tap].hi[:2] <= narrow.hi[:2] + 2.5e-5)
-    usual = golden.unpack(data, Path("x"), golden.ROUNDED)
-    assert not any(n.endswith(golden.ROUNDED) for n in usual)
-    assert golden.unpack_features(usual).keys() == {tap, same}
-
-
 @pytest.mark.parametrize("older", [False, True])
 def test_a_golden_gives_bounds_of_a_rounded_transform(older: bool, tmp_path: Path, monkeypatch: Any) -> None:
     """As recorded; worked out around the recorded values where an older golden has none."""
     clips = sounds(tmp_path)
     if older:
-        pack = golden.pack_features
-        monkeypatch.setattr(golden, "pack_features", lambda intervals, rounded=None: pack(intervals))
+        pack = packed.pack_features
+        monkeypatch.setattr(packed, "pack_features", lambda intervals, rounded=None: pack(intervals))
     opened = recorded(tiny(tmp_path / "tiny"), clips, tmp_path / "golden")
     for entry in opened.clips:
         now, _ = bounds_of(audio.read(clips / entry["name"], entry["name"], FRONTEND), FRONTEND, ("float64-rounded",))
@@ -489,23 +435,6 @@ def test_a_golden_gives_bounds_of_a_rounded_transform(older: bool, tmp_path: Pat
             assert np.all((kept.lo <= right.lo) & (right.hi <= kept.hi)), tap
             room = right.hi - right.lo
             assert np.all(kept.hi - kept.lo <= 1.3 * room + 2.0**-22 * np.abs(right.value) + 1e-44), tap
-
-
-def test_an_array_file_is_read_without_pickle() -> None:
-    # pack can't write one either, so this is NumPy's own file of an object.
-    buffer = io.BytesIO()
-    np.savez(buffer, x=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(GoldenError, match="can't be read"):
-        golden.unpack(buffer.getvalue(), Path("x.npz"))
-
-
-@given(st.integers(0, 10_000), st.integers(0, 255), st.booleans())
-def test_a_damaged_array_file_raises_nothing_else(at: int, value: int, cut: bool) -> None:
-    whole = golden.pack({"model/x": np.arange(12.0).reshape(3, 4), "model/y": np.zeros(500, np.float32)})
-    at %= len(whole)
-    damaged = whole[:at] if cut else whole[:at] + bytes([value]) + whole[at + 1 :]
-    with contextlib.suppress(GoldenError):
-        golden.unpack(damaged, Path("x.npz"))
 
 
 def test_file_names_are_safe_and_tell_contents_apart() -> None:

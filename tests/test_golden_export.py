@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity import c_source, golden, golden_export, system
+from parity import c_source, golden, golden_export, packed, system
 from parity.bounds.features import Interval
 from parity.compare import compare
 from parity.errors import MissingExtra
@@ -35,7 +35,7 @@ def right(goldens: GoldenSet) -> dict[str, dict[str, Array]]:
     """Clip -> tap -> the array as it stands in the golden's own file, in its own type."""
     out = {}
     for entry in goldens.clips:
-        stored = golden.arrays_of(goldens, entry) | golden.unpack(goldens.file(entry["model"]), Path("model"))
+        stored = golden.arrays_of(goldens, entry) | packed.unpack(goldens.file(entry["model"]), Path("model"))
         kept = {t: a for t, a in stored.items() if ":" not in t}
         kept["features/quantized"] = kept["features/quantized"].astype(np.uint8)
         out[entry["name"]] = kept
@@ -156,8 +156,8 @@ def alike(goldens: GoldenSet, tmp_path: Path) -> GoldenSet:
     manifest = copy.deepcopy(dict(goldens.manifest))
     for entry in manifest["clips"]:
         path = root / entry["model"]["file"]
-        held = golden.unpack(path.read_bytes(), path)
-        data = golden.pack({renamed.get(t, t): a for t, a in held.items()})
+        held = packed.unpack(path.read_bytes(), path)
+        data = packed.pack({renamed.get(t, t): a for t, a in held.items()})
         path.write_bytes(data)
         entry["model"]["sha256"] = golden.sha256(data)
     taps = tuple(renamed.get(t, t) for t in goldens.system.taps)
@@ -171,7 +171,7 @@ def test_taps_that_differ_in_a_sign_only_stay_apart(alike: GoldenSet, tmp_path: 
         golden_export.export(alike, form, tmp_path / form)  # type: ignore[arg-type]
     listed, layers = json.loads((tmp_path / "npy" / "index.json").read_text(encoding="utf-8")), 0
     for clip, entry in zip(listed["clips"], alike.clips, strict=True):
-        held = {n: a for n, a in golden.unpack(alike.file(entry["model"]), Path("model")).items() if ":" not in n}
+        held = {n: a for n, a in packed.unpack(alike.file(entry["model"]), Path("model")).items() if ":" not in n}
         by_tap = {what["tap"]: (name, what["file"]) for name, what in clip["arrays"].items() if "tap" in what}
         assert held.keys() == by_tap.keys() & set(alike.system.taps)
         mat = loadmat(tmp_path / "mat" / f"{Path(clip['arrays']['samples']['file']).parent}.mat")

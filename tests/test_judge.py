@@ -12,7 +12,7 @@ import pytest
 
 from parity.errors import GoldenError
 from parity.expected import Expected, bounds_of, features_of
-from parity.judge import Judge, place
+from parity.judge import Judge
 from parity.policy import Gap, Policy, Rule
 from parity.protocols import Array, Artifact, ClipOutput, Job, JobResult, Outputs, Port, Tap
 from parity.records import Verdict
@@ -295,18 +295,3 @@ def test_a_gap_covers_nothing_that_has_no_size(worse: Array) -> None:
 def test_a_gap_of_another_outcome_covers_nothing() -> None:
     found = judged(gaps=[gap("model/relu1", outcome="missing")], isolated={"model/relu1": off(MODEL["model/relu1"], 9)})
     assert found["isolated", "onnxrt", "model/relu1"].outcome == "fail"
-
-
-@pytest.mark.parametrize(
-    ("recipe", "tap", "index", "where"),
-    [
-        ("raw audio", "features/audio", (16000,), {"time": 1.0}),
-        ("raw audio in chunks", "features/frames", (3, 2), {"frame": 3, "time": (3 * 512 + 2) / 16000}),
-        ("micro-speech", "features/micro", (2, 0), {"frame": 2, "time": 0.055, "band": 0, "frequency": 172.53}),
-        ("micro-speech", "features/quantized", (0, 39), {"frame": 0, "time": 0.015, "band": 39, "frequency": 7053.32}),
-    ],
-)
-def test_where_an_element_is_in_recipes_without_a_spectrum(
-    recipe: str, tap: str, index: tuple[int, ...], where: dict[str, float]
-) -> None:
-    assert place(RECIPES[recipe], tap, index) == pytest.approx(where, rel=1e-4)

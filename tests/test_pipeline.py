@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
 pytestmark = pytest.mark.slow  # whole commands and worker processes
-
-
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[LocalTarget]:
-    with rig.target() as workers:
-        yield workers
 
 
 def selected(golden: Path, **more: Any) -> Selection:

@@ -33,11 +33,6 @@ why = "to see what it would hide"
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture(scope="module")
 def made(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run with a fault in the features of one backend, in two precisions, by what it kept."""
     out = {}
@@ -163,7 +158,7 @@ def test_open_verdicts_end_in_exit_2_where_nothing_fails(golden: Path, tmp_path:
     same, _ = recheck(folder, tmp_path / "again")
     assert same.exit_code == 0
     wide = rules(golden, tmp_path, WIDE.format(tap="model/relu1", path="isolated", width="of_rms = 0.5"))
-    said = rig.parity("recheck", folder, "--tolerances", wide, "--report", tmp_path / "again")
+    said = rig.process("recheck", folder, "--tolerances", wide, "--report", tmp_path / "again")
     assert said.returncode == 2
     assert said.stdout.startswith("INCOMPLETE: ")
     assert "can't be judged" in said.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -127,12 +126,6 @@ def test_a_stream_carries_a_state_over_and_nothing_else(tmp_path: Path) -> None:
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committed goldens of two words; not to be changed."""
     return rig.goldens(tmp_path_factory.mktemp("streaming"), CLIPS, NAME)
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[LocalTarget]:
-    with rig.target() as workers:
-        yield workers
 
 
 def stream(local: LocalTarget, reports: Path, **selection: object) -> tuple[Run, list[Detection]]:

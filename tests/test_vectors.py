@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity import golden, record, system, vectors
+from parity import packed, record, system, vectors
 from parity.errors import AnchorError, ConfigError
 from parity.report import wording
 from parity.targets.local import LocalTarget
@@ -93,7 +93,7 @@ def test_a_sound_is_an_input_from_the_first_stage_on(tmp_path: Path) -> None:
     rig.wav(folder / "yes.wav")
     digest = system.load(rig.SYSTEM).frontend.digest
     (recorded,) = (rig.ROOT / "golden" / "features" / digest[:16]).glob("yes-*.npz")
-    np.save(folder / "yes.npy", golden.unpack(recorded.read_bytes(), recorded)["features/compressed"])
+    np.save(folder / "yes.npy", packed.unpack(recorded.read_bytes(), recorded)["features/compressed"])
     table = '[[anchor.vector]]\ninput = "yes.wav"\ntap = "features/compressed"\nexpected = "yes.npy"\ntolerance = {}\n'
     text = (folder / "system.toml").read_text()
     (folder / "system.toml").write_text(text + table.format(1e-6))

@@ -145,9 +145,6 @@ scales as for 7 bits, in integers of 8, and its clamps are of what is stored alr
 scale, and the parts that a tensor is split into have ranges of their own.
 """
 
-INTEGERS = tuple(name for name, p in PRECISIONS.items() if p.levels)
-"""Precisions whose tensors have fixed ranges, taken from clips."""
-
 
 class Noise:
     """Another draw of what a precision rounds, for each copy but the first, which stays exact."""

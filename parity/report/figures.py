@@ -16,8 +16,8 @@ import numpy as np
 from parity import frontend as fe
 from parity import kept
 from parity.errors import ParityError
-from parity.judge import place
 from parity.localize import flow, hertz, number
+from parity.place import place
 from parity.protocols import Array
 from parity.records import Run, Verdict
 from parity.report.tallies import Tallies, key

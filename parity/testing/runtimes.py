@@ -137,11 +137,11 @@ class RuntimeConformance:
                 right = session.run({trained.input.name: to_input(x, trained, None)}, frozenset(trained.taps))
             with self.plugin().open(a) as session:
                 got = {t: from_output(v, a.taps[t], session.tensors.get(t)) for t, v in self.run(session, x).items()}
+            halves = {} if bounded is None else self.half_widths(bounded, x, list(got), a.precision)
             for tap, array in got.items():
                 value = from_output(right[tap], trained.taps[tap], None)
                 if bounded is not None:
-                    half = self.half_width(bounded, x, tap, a.precision)
-                    bound, why = networks.interval(value, half), "derived"
+                    bound, why = networks.interval(value, halves[tap]), "derived"
                 else:
                     asked = (a.system, self.spec.partition(":")[0], "isolated", a.precision, tap, self.clip)
                     rule = rules.require(*asked)
@@ -157,12 +157,12 @@ class RuntimeConformance:
                 return networks.bounded(source, [a.precision])
         return None
 
-    def half_width(self, bounded: Artifact, x: Array, tap: Tap, precision: str) -> Array:
-        """How far a tap may move, by Monte Carlo arithmetic."""
-        name = networks.name(tap, precision, "isolated")
+    def half_widths(self, bounded: Artifact, x: Array, taps: Sequence[Tap], precision: str) -> Taps:
+        """How far each tap may move, by Monte Carlo arithmetic: the graph runs once for all of them."""
+        names = {tap: networks.name(tap, precision, "isolated") for tap in taps}
         with registry.create("runtime", networks.RUNTIME).open(bounded) as session:
-            given = session.run({bounded.input.name: to_input(x, bounded, None)}, frozenset({name}))
-        return from_output(given[name], bounded.taps[name], None)
+            given = session.run({bounded.input.name: to_input(x, bounded, None)}, frozenset(names.values()))
+        return {tap: from_output(given[name], bounded.taps[name], None) for tap, name in names.items()}
 
     def judge(self, a: Artifact) -> tuple[str, Artifact, policy.Policy]:
         """The reference runtime and model of the artifact's system, and the rules that are declared for it."""

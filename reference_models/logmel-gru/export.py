@@ -15,7 +15,8 @@ import stream
 import twin
 from torch import nn
 
-from parity.exporting import OPSET, Export, main, tensorflow
+from parity.converting import OPSET, tensorflow
+from parity.exporting import Export, main
 
 
 def features(count: int, seed: int) -> Sequence[npt.NDArray[np.float32]]:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +31,6 @@ pytestmark = pytest.mark.slow  # whole runs, a compiler and Octave
 SYSTEM = system.load(rig.SYSTEM)
 STAGES = ("windowed", "spectrum", "filterbank", "compressed")
 LOGMEL = "features/compressed"
-
-
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[LocalTarget]:
-    with rig.target() as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")
@@ -512,7 +500,7 @@ def test_recorded_takes_part_in_a_run_as_any_backend(dumped: Path, golden: Path,
 
 def test_compare_as_it_is_typed(dumped: Path, golden: Path, tmp_path: Path) -> None:
     common = ("compare", "--system", "commands-cnn", "--golden", golden, "--report", tmp_path / "r")
-    done = rig.parity(*common, dumped / "good")
+    done = rig.process(*common, dumped / "good")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("PASS")
     done = rig.parity(*common, dumped / "bad")

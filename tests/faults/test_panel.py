@@ -31,7 +31,6 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     return Played(tmp_path_factory.mktemp("panel"))
 
 
-@pytest.mark.xdist_group("panel")
 @pytest.mark.parametrize("case", panel.ARRAYS, ids=[f"{c.scene}: {c.name}" for c in panel.ARRAYS])
 def test_a_corruption_of_arrays_comes_to_what_was_declared(case: panel.Case, played: Played) -> None:
     assert played(case).wrong(case) == ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +19,7 @@ from unittest import mock
 import numpy as np
 import soundfile
 
-from parity import pipeline
+from parity import cli, pipeline
 from parity.plan import Selection
 from parity.protocols import Array
 from parity.records import Run
@@ -130,7 +133,29 @@ def messages(done: Run, outcome: str, **fields: str) -> str:
 
 
 def parity(*arguments: str | Path, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
-    """`parity ...` as a user runs it."""
+    """`parity ...` by its entry point in this process, which has imported what it needs: its exit code and output.
+
+    What it starts is real; what that prints to the terminal itself isn't seen here (`process` sees it).
+    """
+    typed, before = ["parity", *map(str, arguments)], signal.getsignal(signal.SIGTERM)
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with (
+        mock.patch.dict(os.environ, environment(**more), clear=True), contextlib.chdir(cwd),
+        mock.patch.object(sys, "argv", typed), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+    ):  # fmt: skip
+        try:
+            cli.main()
+        except SystemExit as e:
+            code = e.code
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    assert isinstance(code, int)
+    said = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(typed, code, *said)
+
+
+def process(*arguments: str | Path, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
+    """`parity ...` as a user runs it: a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "parity", *map(str, arguments)],
         cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=120, check=False,

@@ -28,11 +28,6 @@ from tests.plugins_for_tests import rig
 pytestmark = pytest.mark.slow  # whole commands and worker processes
 
 
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rig.goldens(tmp_path_factory.mktemp("golden"))
-
-
 @pytest.fixture
 def alone() -> Iterator[None]:
     """No process is there afterwards that wasn't before."""
@@ -347,7 +342,7 @@ def test_ctrl_c_leaves_nothing_behind(runtime: str, number: signal.Signals, gold
 
 
 def test_what_a_plugin_prints_does_not_reach_stdout(golden: Path, tmp_path: Path) -> None:
-    done = rig.parity("run", "--system", "commands-cnn", "--backend", "numpy", "--precision", "float32",
+    done = rig.process("run", "--system", "commands-cnn", "--backend", "numpy", "--precision", "float32",
                       "--runtime", "faulty.runtimes:Prints", "--golden", golden, "--report", tmp_path,
                       "--format", "json")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -356,7 +351,7 @@ def test_what_a_plugin_prints_does_not_reach_stdout(golden: Path, tmp_path: Path
 
 def test_threads_and_hash_seed_are_fixed_and_the_folder_is_no_place_to_import_from(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemError('the current folder shadows NumPy')\n")
-    done = rig.parity("run", "--system", rig.SYSTEM, "--backend", "numpy", "--precision", "float32",
+    done = rig.process("run", "--system", rig.SYSTEM, "--backend", "numpy", "--precision", "float32",
                       "--runtime", "onnxrt", "--golden", rig.goldens(tmp_path / "golden", rig.CLIPS[:1]),
                       "--report", tmp_path / "reports",
                       cwd=tmp_path, PYTHONSAFEPATH="1")  # fmt: skip

@@ -8,8 +8,8 @@ import torch
 from model import build
 
 from parity import audio, layout, system, torch_quantizing
+from parity.converting import to_torchscript
 from parity.expected import features_of
-from parity.exporting import to_torchscript
 from parity.training import save, write_atomically
 
 HERE = Path(__file__).resolve().parent
