@@ -228,6 +228,16 @@ def test_what_is_packed_into_a_page_has_nothing_to_break_out_with() -> None:
     assert text == inline.pack({"</script><b>": [float("nan"), float("inf"), 0.1, ("</script>",)]})
 
 
+def test_without_plotly_a_run_isnt_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline._plotly.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    try:
+        page = html.render(mixed())
+    finally:
+        inline._plotly.cache_clear()
+    assert '<script type="text/plain" id="plotly"></script>' in page
+
+
 def test_a_text_for_a_chart_is_no_markup() -> None:
     assert figures.plain("<b>&amp;</b>") == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
 
