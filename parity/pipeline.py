@@ -194,7 +194,7 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
         "folder": str(s.folder.resolve()),
         "golden": None if source.root is None else str(source.root.resolve()),
         "golden_labels": list(s.labels if source.labels is None else source.labels),
-        "models": [_runs(*model) for model in p.models],
+        "models": [_runs(*model) | {"tensors": _tensors(model[1])} for model in p.models],
         "kernels": [_runs(*model) for model in p.kernels],
         "judge": None if source.own_judge is None else _runs(*source.own_judge),
     }
@@ -203,6 +203,11 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
 def _runs(runtime: str, artifact: Artifact) -> dict[str, str]:
     what = {"format": artifact.format, "precision": artifact.precision, "file": Path(artifact.path).name}
     return {"runtime": runtime} | what
+
+
+def _tensors(artifact: Artifact) -> dict[str, str]:
+    """The file's own names of what its taps are read from."""
+    return {MODEL_INPUT: artifact.input.name} | {tap: tensor.name for tap, tensor in artifact.taps.items()}
 
 
 def _run_system(

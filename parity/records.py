@@ -327,11 +327,16 @@ def read_run(folder: Path) -> Run:
 
 
 def read_verdicts(folder: Path) -> Iterator[Verdict]:
-    """The verdicts of a run folder, one at a time."""
+    """The verdicts of a run folder, one at a time. ConfigError where they aren't there, or aren't verdicts."""
     decoder = msgspec.json.Decoder(Verdict)
-    with (folder / "verdicts.jsonl").open("rb") as lines:
-        for line in lines:
-            yield decoder.decode(line)
+    path = folder / "verdicts.jsonl"
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                yield decoder.decode(line)
+    except (OSError, msgspec.DecodeError) as e:
+        why = e.strerror if isinstance(e, OSError) else e
+        raise ConfigError(f"{path} can't be read: {why}", "make the run again") from None
 
 
 def load_run(path: str | os.PathLike[str]) -> pd.DataFrame:

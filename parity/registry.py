@@ -48,7 +48,7 @@ class Plugin:
     @property
     def install(self) -> str:
         """What to type to get it."""
-        return f"pip install 'parity[{self.extra}]'"
+        return f"pip install 'parity[{self.extra}]'" if self.extra else f"pip install {self.needs[0][1]}"
 
     def versions(self) -> dict[str, str]:
         """Versions of what it needs, read from package metadata."""
@@ -106,7 +106,9 @@ def plugins(kind: Kind) -> dict[str, Plugin]:
     """Every plugin of a kind by name: the built-in ones in their order, then entry points sorted by name."""
     found = {p.name: p for p in _BUILTIN if p.kind == kind and not p.internal}
     for point in sorted(importlib.metadata.entry_points(group=f"parity.{kind}s"), key=lambda p: p.name):
-        found.setdefault(point.name, Plugin(point.name, kind, point.value))
+        module = point.value.partition(":")[0].partition(".")[0]
+        needs = ((module, point.dist.name),) if point.dist is not None else ()
+        found.setdefault(point.name, Plugin(point.name, kind, point.value, needs))
     return found
 
 

@@ -25,6 +25,7 @@ settings.register_profile("nightly", deadline=None, max_examples=1000, suppress_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 PROJECT = Path(__file__).parents[1]
+collect_ignore = ["example_plugin"]  # another package, tested as that: tests/test_example_plugin.py
 
 
 def data_folder() -> Path:

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow  # whole commands and worker processes
 ONE = ("--system", rig.SYSTEM.name)
 RUNTIMES = ["torch", "torchscript", "torch-int8", "torch-export", "onnxrt", "tflite", "tflm", "onnx-reference"]
 SYSTEMS = sorted(path.parent.name for path in rig.MODELS.glob("*/system.toml"))
-COMMANDS = ("compare", "doctor", "golden", "init", "list", "models", "run")
+COMMANDS = ("compare", "doctor", "golden", "init", "list", "models", "report", "run")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from parity import acceptance, baseline, gate, golden, history, settings, system
+from parity import acceptance, baseline, gate, golden, history, packed, settings, system
 from parity import record as recording
 from parity.plan import Selection
 from parity.records import read_run, read_verdicts
@@ -94,7 +94,7 @@ def test_goldens_are_the_old_set_or_the_new_one(goldens: Path, tmp_path: Path) -
     of = system.load(rig.SYSTEM)
     old = golden.load(goldens, of)
     entry = dict(old.clips[0])
-    data = golden.pack({"model/logits": golden.unpack(old.file(entry["model"]), Path())["model/logits"] + 1})
+    data = packed.pack({"model/logits": packed.unpack(old.file(entry["model"]), Path())["model/logits"] + 1})
     name = f"commands-cnn/{golden.slug(entry['name'], data, '.npz')}"
     changed = entry | {"model": {"file": name, "sha256": golden.sha256(data), "arrays": {}}}
     manifest = {**old.manifest, "clips": [changed, *old.clips[1:]]}

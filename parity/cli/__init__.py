@@ -11,9 +11,10 @@ from typing import NoReturn
 import click
 
 # Each registers its commands.
-from parity.cli import about, calibrate, compare, explain, gate, golden, models, recheck, run  # noqa: F401
+from parity.cli import about, calibrate, compare, explain, gate, golden, models, recheck, report, run  # noqa: F401
 from parity.cli.group import cli
 from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, ParityError
+from parity.report import github
 
 
 def main() -> NoReturn:
@@ -37,6 +38,8 @@ def main() -> NoReturn:
             click.echo(f"parity: {e.message}", err=True)
             if e.hint:
                 click.echo(f"hint: {e.hint}", err=True)
+            if github.inside():
+                click.echo(github.annotation("error", e.message, "parity"), err=True)
     except BrokenPipeError:
         # Whoever read our output has gone; what was to be said no longer matters, that it failed does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -159,21 +159,23 @@ def show_run(done: Run, folder: Path, form: str, verbose: bool) -> NoReturn:
     import msgspec
     from rich.console import Console
 
-    from parity.report import terminal, wording
+    from parity.report import github, terminal, wording
 
     try:
         if form == "json":
             sys.stdout.write(msgspec.json.format(msgspec.json.encode(done), indent=1).decode() + "\n")
         else:
-            console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-            terminal.show(done, console, verbose)
-            console.print(f"report: {shown(folder / 'index.html')}", soft_wrap=True, markup=False)
-            if done.evidence and "explain" in cli.commands:
-                console.print(f"why: parity explain {shlex.quote(shown(folder))}", soft_wrap=True, markup=False)
-            if wording.acceptable(done):
-                command = f"parity accept {shlex.quote(shown(folder))} --reason TEXT"
-                console.print(f"if it is right as it is: {command}", soft_wrap=True, markup=False)
+            with github.no_commands():
+                console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+                terminal.show(done, console, verbose)
+                console.print(f"report: {shown(folder / 'index.html')}", soft_wrap=True, markup=False)
+                if done.evidence and "explain" in cli.commands:
+                    console.print(f"why: parity explain {shlex.quote(shown(folder))}", soft_wrap=True, markup=False)
+                if wording.acceptable(done):
+                    command = f"parity accept {shlex.quote(shown(folder))} --reason TEXT"
+                    console.print(f"if it is right as it is: {command}", soft_wrap=True, markup=False)
         sys.stdout.flush()
+        github.tell(done, sys.stderr if form == "json" else sys.stdout)  # JSON stays pure
     except (BrokenPipeError, SystemExit):  # rich makes the one of the other
         # Whoever read our output has gone; the verdict stands.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

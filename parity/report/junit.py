@@ -9,15 +9,15 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from parity.localize import NOT_COMPARED, flow, number, place, title_of
+from parity.localize import NOT_COMPARED, flow, number, title_of
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, judgement, outcome_of, unanchored
+from parity.report.wording import clean, details, judgement, outcome_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
 
-def write(folder: Path, run: Run) -> None:
-    """Write `folder/junit.xml`: a test case each (system, backend, runtime, precision, path, tap)."""
+def write(folder: Path, run: Run, out: Path | None = None) -> None:
+    """Write `folder/junit.xml`, or `out`: a test case each (system, backend, runtime, precision, path, tap)."""
     xml = JUnitXml("parity")
     suites: dict[str, TestSuite] = {}
     bare = unanchored(run)
@@ -30,7 +30,7 @@ def write(folder: Path, run: Run) -> None:
         suites[name].add_testcase(_case(summary))
     for suite in suites.values():
         xml.add_testsuite(suite)
-    for name, cases in (("not compared", _skipped(run)), ("run", _whole(run, bool(suites)))):
+    for name, cases in (("not compared", _skipped(run)), ("gate", _gate(run)), ("run", _whole(run, bool(suites)))):
         if cases:
             suite = TestSuite(name)
             for case in cases:
@@ -38,7 +38,7 @@ def write(folder: Path, run: Run) -> None:
             xml.add_testsuite(suite)
     xml.update_statistics()
     xml.time = run.seconds
-    xml.write(str(folder / "junit.xml"), pretty=True)
+    xml.write(str(out or folder / "junit.xml"), pretty=True)
 
 
 def _ordered(run: Run) -> list[TapSummary]:
@@ -55,7 +55,7 @@ def _case(summary: TapSummary) -> TestCase:
     s, v = summary, summary.worst
     parts = (s.system, s.backend or "golden features" * bool(s.runtime), s.runtime, s.precision, s.target, s.path)
     case = TestCase(clean(s.tap), clean(".".join(filter(None, parts))))
-    details = clean(_details(s))
+    text = clean("\n".join(details(s)))
     message = clean(v.message) or f"error {number(v.error)}, bound {number(v.bound)}"
     if v.outcome in ("fail", "missing"):
         case.result = [Failure(message, v.outcome)]
@@ -64,26 +64,9 @@ def _case(summary: TapSummary) -> TestCase:
     elif v.outcome in NOT_COMPARED:
         case.result = [Skipped(message if v.message else v.outcome, v.outcome)]
     for result in case.result:
-        result.text = details
+        result.text = text
     case.system_out = "\n".join(_out(s))
     return case
-
-
-def _details(s: TapSummary) -> str:
-    v = s.worst
-    lines = [f"clip: {v.clip}"]
-    if where := place(v):
-        lines.append(f"where: {', '.join(where)}")
-    elif v.index is not None:
-        lines.append(f"index: {list(v.index)}")
-    if v.error is not None:
-        unit = f" {v.unit}" if v.unit not in ("", "1") else ""
-        lines.append(f"error: {number(v.error)}{unit}, bound: {number(v.bound)}{unit}, error/bound: {number(v.ratio)}")
-    if v.candidate is not None or v.golden is not None:
-        lines.append(f"candidate: {number(v.candidate)}, golden: {number(v.golden)}")
-    if v.outside > 0:
-        lines.append(f"out of bounds: {number(100 * v.outside)} % of the elements")
-    return "\n".join([*lines, f"bound is {v.rule}"])
 
 
 def _out(s: TapSummary) -> list[str]:
@@ -94,7 +77,7 @@ def _out(s: TapSummary) -> list[str]:
     if s.worst.gap:
         lines.append(f"known gap: {clean(s.worst.gap)}")
     if s.worst.outcome not in ("fail", "missing", "error", *NOT_COMPARED):
-        lines.append("worst:\n" + clean(_details(s)))
+        lines.append("worst:\n" + clean("\n".join(details(s))))
     return lines
 
 
@@ -104,6 +87,29 @@ def _skipped(run: Run) -> list[TestCase]:
         name = " ".join(filter(None, (s.backend, s.runtime, s.precision))) or "system"
         case = TestCase(clean(name), clean(s.system))
         case.result = [Skipped(clean(s.reason), "asked for" if s.asked else "not asked for by name")]
+        cases.append(case)
+    return cases
+
+
+def _gate(run: Run) -> list[TestCase]:
+    """What the gate found beside the verdicts, and the baseline that each system was held to."""
+    cases = []
+    for found in run.gate.get("findings", ()):
+        of = [found.get(k) for k in ("system", "backend", "runtime", "precision", "target", "path")]
+        case = TestCase(clean(found.get("tap") or found["kind"]), clean(".".join(filter(None, ("gate", *of)))))
+        if found["fails"]:
+            case.result = [Failure(clean(found["text"]), found["kind"])]
+        case.system_out = clean(f"{found['kind']}: {found['text']}")
+        cases.append(case)
+    for b in run.gate.get("baselines", ()):
+        on = "" if b.get("target", "local") == "local" else f".{b['target']}"
+        case = TestCase("baseline", clean(f"gate.{b['system']}{on}"))
+        if b["state"] == "held":
+            case.system_out = clean(f"accepted {b.get('accepted')}: {b.get('reason')}")
+        else:
+            differs = "; ".join(b.get("differs") or ())
+            why = "no baseline was accepted" if b["state"] == "none" else f"none for this environment: {differs}"
+            case.result = [Skipped(clean(f"judged by bounds alone, {why}"), b["state"])]
         cases.append(case)
     return cases
 

@@ -335,6 +335,24 @@ def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
     return f"{head} ({', '.join(['clip ' + shorten(v.clip, 40), *place(v)])}){numbers}", v.message
 
 
+def details(summary: TapSummary) -> list[str]:
+    """Where the worst element of a tap is and what is wrong with it, a line a fact."""
+    v = summary.worst
+    lines = [f"clip: {v.clip}"]
+    if where := place(v):
+        lines.append(f"where: {', '.join(where)}")
+    elif v.index is not None:
+        lines.append(f"index: {list(v.index)}")
+    if v.error is not None:
+        unit = f" {v.unit}" if v.unit not in ("", "1") else ""
+        lines.append(f"error: {number(v.error)}{unit}, bound: {number(v.bound)}{unit}, error/bound: {number(v.ratio)}")
+    if v.candidate is not None or v.golden is not None:
+        lines.append(f"candidate: {number(v.candidate)}, golden: {number(v.golden)}")
+    if v.outside > 0:
+        lines.append(f"out of bounds: {number(100 * v.outside)} % of the elements")
+    return [*lines, f"bound is {v.rule}"]
+
+
 def judged_by(run: Run) -> list[str]:
     """What was judged again, and what stood in for goldens, a line a system that was judged without."""
     anchors = {name: about.get("anchor") for name, about in run.systems.items()}

@@ -11,6 +11,7 @@ from parity.records import Run, Skipped
 from parity.report import junit
 
 from .made import hostile, mixed, run, summary, verdict, whole
+from .test_markdown import GATE
 
 
 def written(folder: Path, of: Run) -> ElementTree.Element:
@@ -105,3 +106,19 @@ def test_goldens_without_an_anchor_are_told(tmp_path: Path) -> None:
     assert [p.get("value") for p in root.iter("property")] == [
         "none: the goldens were recorded with --unanchored"
     ] * len(root)
+
+
+def test_findings_of_the_gate_are_cases(tmp_path: Path) -> None:
+    root = written(tmp_path, run(*whole("numpy"), gate=GATE, exit_code=1))
+    (suite,) = [s for s in root if s.get("name") == "gate"]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    drift = case(suite, "features/spectrum")
+    assert drift.get("classname") == "gate.commands-cnn.numpy.local.features"
+    assert [e.get("message") for e in drift.iter("failure")] == ["0.45 of its bound, 0.3 was accepted"]
+    assert case(suite, "latency").find("failure") is None
+    skipped = case(suite, "baseline").find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "judged by bounds alone, none for this environment: onnxruntime 1.22 -> 1.23"
+    held = [{"system": "s", "state": "held", "accepted": "2026-01-02", "reason": "first"}]
+    baseline = case(written(tmp_path, run(*whole("numpy"), gate={"baselines": held})), "baseline")
+    assert baseline.findtext("system-out") == "accepted 2026-01-02: first"
