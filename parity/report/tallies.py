@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from parity.errors import ConfigError
 from parity.localize import FAILED
 from parity.records import Verdict, array_path, key_of, own_severity, read_verdicts, severity
 from parity.taps import LABEL
@@ -86,13 +83,6 @@ class Tallies:
     """How many there are."""
 
 
-def _verdicts(folder: Path) -> Iterator[Verdict]:
-    try:
-        yield from read_verdicts(folder)
-    except (OSError, msgspec.DecodeError) as e:
-        raise ConfigError(f"{folder} is not a whole run: {e}", "make the run again") from None
-
-
 def read(folder: Path, wanted: Collection[Key]) -> Tallies:
     """Read a run folder's verdicts; `wanted` are the taps whose clips are told one by one.
 
@@ -102,7 +92,7 @@ def read(folder: Path, wanted: Collection[Key]) -> Tallies:
     taps: dict[Key, Spread] = {k: Spread() for k in wanted}
     failing: dict[Key, list[Verdict]] = {k: [] for k in wanted}
     found = Tallies(overall, taps, failing, [])
-    for v in _verdicts(folder):
+    for v in read_verdicts(folder):
         if v.tap == LABEL:
             if v.outcome == "fail" and v.message.startswith("label flipped"):
                 found.flipped += 1

@@ -114,7 +114,7 @@ def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
 
 def test_verdicts_that_were_cut_off_are_told(tmp_path: Path) -> None:
     (tmp_path / "verdicts.jsonl").write_text('{"system": "comm', encoding="utf-8")
-    with pytest.raises(ConfigError, match="is not a whole run"):
+    with pytest.raises(ConfigError, match="can't be read"):
         html.render(run(verdict("fail", "features/spectrum")), tmp_path)
 
 
