@@ -84,7 +84,10 @@ class Tallies:
 
 
 def read(folder: Path, wanted: Collection[Key]) -> Tallies:
-    """Read a run folder's verdicts; `wanted` are the taps whose clips are told one by one."""
+    """Read a run folder's verdicts; `wanted` are the taps whose clips are told one by one.
+
+    ConfigError for verdicts that can't be read.
+    """
     overall: dict[str, Spread] = defaultdict(Spread)
     taps: dict[Key, Spread] = {k: Spread() for k in wanted}
     failing: dict[Key, list[Verdict]] = {k: [] for k in wanted}

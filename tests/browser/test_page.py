@@ -16,7 +16,7 @@ from parity.records import Verdict
 from parity.report import compared, html, rows
 from tests.browser.conftest import HOSTILE, NEXT, SLANEY, Made, Opened
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.slow
 
 
 def drawn(page: Page, box: str) -> None:

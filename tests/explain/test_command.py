@@ -15,6 +15,7 @@ from parity import frontend as fe
 from parity.cli import cli
 from parity.errors import ConfigError, NothingCompared
 from parity.plan import Selection
+from parity.report import causes
 from tests.explain.test_features import CLIPS, frontend
 from tests.explain.test_features import evidence as given
 from tests.plugins_for_tests import rig
@@ -42,6 +43,23 @@ def test_it_names_the_setting(tmp_path: Path) -> None:
     assert "commands-cnn · handmade" in result.output
     assert "window symmetric, not periodic: 100 % of the error explained (" in result.output
     assert "-> within bound)" in result.output
+    (told,) = causes.read(tmp_path)
+    assert (told.backend, told.path, told.complete) == ("handmade", "features", True)
+    assert "window symmetric, not periodic: 100 %" in told.lines[0]
+    assert (tmp_path / "index.html").is_file(), "the page is drawn again"
+
+
+def test_where_the_page_cant_be_written_the_cause_is_said_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(causes, "add", full)
+    result = _explain(_run(tmp_path, periodic=False))
+    assert result.exit_code == 0
+    assert "window symmetric" in result.stdout
+    assert "doesn't say it: No space left on device" in result.stderr
 
 
 def test_json_has_the_keys(tmp_path: Path) -> None:
@@ -50,6 +68,7 @@ def test_json_has_the_keys(tmp_path: Path) -> None:
     assert explanation["complete"]
     assert explanation["clips"] == ["yes-en-us-f2.flac"]
     assert explanation["findings"][0]["alternatives"][0][0]["key"] == "mel.norm"
+    assert causes.read(tmp_path) == [], "of one clip alone nothing is written into the page"
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

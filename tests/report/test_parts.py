@@ -112,6 +112,12 @@ def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
     assert read.flipped == sum(v.message.startswith("label flipped") for v in every)
 
 
+def test_verdicts_that_were_cut_off_are_told(tmp_path: Path) -> None:
+    (tmp_path / "verdicts.jsonl").write_text('{"system": "comm', encoding="utf-8")
+    with pytest.raises(ConfigError, match="can't be read"):
+        html.render(run(verdict("fail", "features/spectrum")), tmp_path)
+
+
 # --- Pictures ---
 
 
@@ -220,6 +226,16 @@ def test_what_is_packed_into_a_page_has_nothing_to_break_out_with() -> None:
     assert "<" not in text
     assert json.loads(gzip.decompress(base64.b64decode(text))) == {"</script><b>": [None, None, 0.1, ["</script>"]]}
     assert text == inline.pack({"</script><b>": [float("nan"), float("inf"), 0.1, ("</script>",)]})
+
+
+def test_without_plotly_a_run_isnt_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    inline._plotly.cache_clear()
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    try:
+        page = html.render(mixed())
+    finally:
+        inline._plotly.cache_clear()
+    assert '<script type="text/plain" id="plotly"></script>' in page
 
 
 def test_a_text_for_a_chart_is_no_markup() -> None:

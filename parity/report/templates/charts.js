@@ -5,7 +5,9 @@
   const one = (what, from = document) => from.querySelector(what);
 
   async function unpacked(id) {
-    const text = atob(document.getElementById(id).textContent.trim());
+    const packed = document.getElementById(id).textContent.trim();
+    if (!packed) throw new Error(`${id} wasn't installed where this page was made: pip install ${id}`);
+    const text = atob(packed);
     const bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   }
