@@ -27,7 +27,7 @@ bench: $(DEV)/.ready
 proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
 
-# Ten minutes: every operator, number and word of what judges is changed, one at a time; each time a test must fail.
+# Minutes: every operator, number and word of what judges is changed, one at a time; each time a test must fail.
 mutants: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.mutation
 
