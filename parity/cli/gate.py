@@ -70,6 +70,7 @@ def accept(folder: Path | None, reason: str, golden: Path | None, afresh: bool, 
     """
     from parity import acceptance, records, system
     from parity.errors import ConfigError
+    from parity.report import wording
 
     if not reason.strip():
         raise ConfigError("a baseline needs a reason", "say why this run is right: --reason 'onnxruntime 1.23'")
@@ -81,7 +82,7 @@ def accept(folder: Path | None, reason: str, golden: Path | None, afresh: bool, 
         for line in _told(p):
             click.echo(line)
     for p in proposed:
-        path = acceptance.accept(p, run, reason.strip())
+        path = acceptance.accept(p, run, wording.clean(reason.strip()))
         click.echo(f"accepted: {shown(path)}")
 
 
