@@ -23,8 +23,8 @@ from parity.errors import ConfigError
 
 FILE = "parity.toml"
 
-Factor = Annotated[float, msgspec.Meta(ge=1)]
-Width = Annotated[float, msgspec.Meta(ge=0)]
+Factor = Annotated[float, msgspec.Meta(ge=1, le=1e9)]  # JSON has no infinity: the records would call it no limit
+Width = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 

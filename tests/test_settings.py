@@ -34,6 +34,8 @@ def test_either_file_is_read(tmp_path: Path, name: str, head: str) -> None:
         ("[gates]\nx = 1\n", "unknown table 'gates'", "did you mean 'gate'?"),
         ("[zebra]\n", "unknown table 'zebra'", "known here: gate, test"),
         ("[gate]\ndrift_factor = 0.5\n", "gate.drift_factor: expected `float` >= 1.0", "README"),
+        ("[gate]\ndrift_factor = inf\n", "gate.drift_factor: expected `float` <= 1", "README"),
+        ("[gate]\ndrift_floor = nan\n", "gate.drift_floor: expected `float`", "README"),
         ("[gate]\nflips_margin = 0.5\n", "gate.flips_margin: expected `int`", "README"),
         ("[test]\nsystems = 'commands-cnn'\n", "test.systems: expected `array`", "README: 'In your tests'"),
         ("gate = 3\n", "gate: expected `object`", "README"),
