@@ -35,8 +35,11 @@ class Proposal:
 def newest(reports: Path) -> Path:
     """The newest run of `parity gate` under a reports folder. ConfigError where there is none."""
     for path in sorted(reports.glob("*/run.json"), reverse=True):
-        if records.read_run(path.parent).gate:
-            return path.parent
+        try:
+            if records.read_run(path.parent).gate:
+                return path.parent
+        except ConfigError as e:  # it may be the newest of all: an older one isn't taken for it
+            raise ConfigError(e.message, "take it away, or name a run: parity accept RUN --reason TEXT") from None
     raise ConfigError(f"no run of `parity gate` in {reports}", "name a run: parity accept RUN --reason TEXT")
 
 
@@ -65,7 +68,11 @@ def refuse(run: Run, folder: Path) -> None:
 
 
 def proposals(run: Run, folder: Path, golden: Path | None, afresh: bool) -> list[Proposal]:
-    """What accepting a run would write, a system at a time. ConfigError where the goldens' folder isn't there."""
+    """What accepting a run would write, a system at a time.
+
+    ConfigError where the goldens' folder isn't there, or not all that the run found is in its folder.
+    """
+    baseline.whole(run, folder)
     goldens = dict.fromkeys(run.systems, golden) if golden is not None else gate.goldens_of(run)
     for root in dict.fromkeys(goldens.values()):
         if root is None or not root.is_dir():

@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from parity import provenance, registry
-from parity.errors import GoldenError
+from parity import provenance, records, registry
+from parity.errors import ConfigError, GoldenError
 from parity.golden import write_atomic
 from parity.provenance import Identity
 from parity.records import Run, TapSummary
@@ -114,29 +114,62 @@ def folder_of(golden: Path, system: str) -> Path:
 
 def read_all(golden: Path, system: str) -> list[Baseline]:
     """The accepted baselines of a system, by fingerprint. GoldenError for a file that isn't one."""
-    return [read(path) for path in sorted(folder_of(golden, system).glob("*.json"))]
+    return [read(path) for path in _inside(folder_of(golden, system)) if path.suffix == ".json"]
+
+
+def systems(golden: Path) -> list[str]:
+    """The systems that have a folder of baselines, sorted."""
+    return [path.name for path in _inside(golden / FOLDER) if path.is_dir()]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """GoldenError where a folder can't be looked into: what can't be read isn't nothing."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise GoldenError(
+            f"the baselines in {folder} can't be read: {e.strerror}", "make the folder readable"
+        ) from None
 
 
 def read(path: Path) -> Baseline:
     """A baseline. GoldenError where the file isn't one, or isn't the one that its name says."""
     again = "restore it (git checkout), or take it away and accept a run: parity accept --reason TEXT"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Baseline)
+        data = path.read_bytes()
+        if (of := msgspec.json.decode(data, type=_Format).format) != FORMAT:
+            raise GoldenError(f"{path} has format {of}, this parity reads {FORMAT}", again)
+        found = msgspec.json.decode(data, type=Baseline)
         name = found.fingerprint
-        sound = found.format == FORMAT and all(r.clips in found.clips for r in found.rows)
+        provenance.differences(found.environment, found.environment)  # all that is relied on is there
+        sound = all(r.clips in found.clips for r in found.rows)
     except OSError as e:
         raise GoldenError(f"the baseline {path} can't be read: {e.strerror}", again) from None
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise GoldenError(f"{path} is not a baseline: {e}", again) from None
     if not sound or (name, found.system) != (path.stem, path.parent.name):
-        raise GoldenError(f"{path} is not the baseline that its name says, or of another parity", again)
+        raise GoldenError(f"{path} is not the baseline that its name says", again)
     return found
 
 
+class _Format(msgspec.Struct):
+    """What any baseline has, of whichever parity."""
+
+    format: int
+
+
 def write(golden: Path, baseline: Baseline) -> Path:
-    """Put a baseline in place, in one step."""
+    """Put a baseline in place, in one step. ConfigError where its folder can't be written."""
     path = folder_of(golden, baseline.system) / f"{baseline.fingerprint}.json"
-    write_atomic(path, text(baseline).encode())
+    try:
+        write_atomic(path, text(baseline).encode())
+    except OSError as e:
+        raise ConfigError(
+            f"the baseline {path} can't be written: {e.strerror}",
+            "make its folder writable, or name another: --golden DIR",
+        ) from None
     return path
 
 
@@ -184,13 +217,17 @@ class _Seen(msgspec.Struct):
 def seen(folder: Path) -> dict[tuple[str, Key], list[str]]:
     """(system, key) -> the clips that a run compared, sorted."""
     found: dict[tuple[str, Key], list[str]] = defaultdict(list)
-    decoder = msgspec.json.Decoder(_Seen)
-    with (folder / "verdicts.jsonl").open("rb") as lines:
-        for line in lines:
-            v = decoder.decode(line)
-            if v.outcome not in NEITHER:
-                found[v.system, (v.backend, v.runtime, v.precision, v.target, v.path, v.tap)].append(v.clip)
+    for v in records.read_as(_Seen, folder):
+        if v.outcome not in NEITHER:
+            found[v.system, (v.backend, v.runtime, v.precision, v.target, v.path, v.tap)].append(v.clip)
     return {what: sorted(clips) for what, clips in found.items()}
+
+
+def whole(run: Run, folder: Path) -> None:
+    """ConfigError where a folder hasn't the verdicts that its run counted: a baseline of what is left would be less."""
+    counted = {(s.system, key_of(s)): sum(n for o, n in s.counts.items() if o not in NEITHER) for s in run.summaries}
+    if {what: n for what, n in counted.items() if n} != {what: len(clips) for what, clips in seen(folder).items()}:
+        raise ConfigError(f"the verdicts in {folder} aren't those that its run.json counts", "make the run again")
 
 
 def taken(run: Run, folder: Path) -> Iterator[tuple[str, Baseline]]:

@@ -102,11 +102,16 @@ def hold(run: Run, folder: Path, limits: settings.Gate, reports: Path, everythin
 def _lost_systems(run: Run, everything: Path | None) -> Iterator[Finding]:
     if everything is None:
         return
-    for folder in sorted((everything / baseline.FOLDER).glob("*/")):
-        if folder.name not in run.systems and any(folder.glob("*.json")):
-            reason = next((s.reason for s in run.skipped if s.system == folder.name), "")
-            text = "was compared when accepted, isn't now" + (f": {reason}" if reason else "")
-            yield Finding(kind="coverage", system=folder.name, text=text, now=0.0)
+    asked = asked_of(run)
+    for name in baseline.systems(everything):
+        if name in run.systems:
+            continue
+        rows = (r for b in baseline.read_all(everything, name) for r in b.rows)
+        # A system takes part with a pair: one of those that were accepted must have been asked for.
+        if any(r.backend and r.runtime and asked.covers(r) for r in rows):
+            reason = next((s.reason for s in run.skipped if s.system == name), "")
+            why = reason or f"if it is meant to be gone, take {baseline.folder_of(everything, name)} away"
+            yield Finding(kind="coverage", system=name, text=f"was compared when accepted, isn't now: {why}", now=0.0)
 
 
 def points(run: Run) -> dict[history.Pair, history.Point]:
@@ -149,6 +154,8 @@ def gate(
     everything = None
     if not selection.systems and selection.audio is None:
         everything = selection.golden or systems.root() / "golden"
+        for name in baseline.systems(everything):
+            baseline.read_all(everything, name)
 
     def held(folder: Path, run: Run) -> None:
         hold(run, folder, limits, reports, everything)

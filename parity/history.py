@@ -62,7 +62,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute(f"pragma user_version = {FORMAT}")
             yield db
             db.execute("commit")
-    except (sqlite3.Error, OSError) as e:
+    except (sqlite3.Error, OSError, msgspec.ValidationError) as e:
         raise ConfigError(f"the history {path} can't be used: {e}", "move it away: the next gate makes one") from None
 
 
@@ -90,6 +90,6 @@ def append(reports: Path, points: dict[Pair, Point]) -> None:
         )
 
 
-def _point(row: tuple[str, str, str, float | None, str]) -> Point:
-    when, run, fingerprint, ratio, outcome = row
-    return Point(when=when, run=run, fingerprint=fingerprint, ratio=ratio, outcome=outcome)
+def _point(row: tuple[object, ...]) -> Point:
+    """ValidationError where a column holds what it shouldn't: SQLite's types bind nobody."""
+    return msgspec.convert(dict(zip(Point.__struct_fields__, row, strict=True)), Point)

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ARRAYS = "arrays"
+
+Row = TypeVar("Row")
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -321,20 +323,34 @@ def new_name(reports: Path) -> str:
 def read_run(folder: Path) -> Run:
     """`run.json` of a run folder. ConfigError where it isn't one."""
     try:
-        return msgspec.json.decode((folder / "run.json").read_bytes(), type=Run)
-    except (OSError, msgspec.DecodeError) as e:
+        data = (folder / "run.json").read_bytes()
+        if (of := msgspec.json.decode(data, type=_Format).format) != FORMAT:
+            raise ConfigError(f"{folder} has format {of}, this parity reads {FORMAT}", "make the run again")
+        return msgspec.json.decode(data, type=Run)
+    except (OSError, ValueError) as e:
         raise ConfigError(f"{folder} is not a run: {e}", "name a folder under reports/") from None
+
+
+class _Format(msgspec.Struct):
+    """What `run.json` has, of whichever parity."""
+
+    format: int = FORMAT
 
 
 def read_verdicts(folder: Path) -> Iterator[Verdict]:
     """The verdicts of a run folder, one at a time. ConfigError where they aren't there, or aren't verdicts."""
-    decoder = msgspec.json.Decoder(Verdict)
+    return read_as(Verdict, folder)
+
+
+def read_as(kind: type[Row], folder: Path) -> Iterator[Row]:
+    """The same with the fields of another struct only."""
+    decoder = msgspec.json.Decoder(kind)
     path = folder / "verdicts.jsonl"
     try:
         with path.open("rb") as lines:
             for line in lines:
                 yield decoder.decode(line)
-    except (OSError, msgspec.DecodeError) as e:
+    except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else e
         raise ConfigError(f"{path} can't be read: {why}", "make the run again") from None
 

@@ -23,8 +23,8 @@ from parity.errors import ConfigError
 
 FILE = "parity.toml"
 
-Factor = Annotated[float, msgspec.Meta(ge=1)]
-Width = Annotated[float, msgspec.Meta(ge=0)]
+Factor = Annotated[float, msgspec.Meta(ge=1, le=1e9)]  # JSON has no infinity: the records would call it no limit
+Width = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -70,7 +70,8 @@ def load(root: Path | None = None) -> Settings:
     root = system.root() if root is None else root
     own, shared = root / FILE, root / "pyproject.toml"
     found = [(own, _toml(own))] if own.is_file() else []
-    if shared.is_file() and (table := _toml(shared).get("tool", {}).get("parity")) is not None:
+    tools = _toml(shared).get("tool") if shared.is_file() else None
+    if isinstance(tools, dict) and (table := tools.get("parity")) is not None:
         found.append((shared, table))
     if len(found) > 1:
         raise ConfigError(f"settings stand in {own} and in [tool.parity] of {shared}", "take one of the two away")
@@ -83,8 +84,9 @@ def load(root: Path | None = None) -> Settings:
         return msgspec.convert(data, Settings)
     except msgspec.ValidationError as e:
         text, _, at = str(e).partition(" - at `$.")
-        place = prefix + at.rstrip("`")
-        raise ConfigError(f"{path}: {place}: {text[0].lower()}{text[1:]}", "README: 'The gate'") from None
+        place = (prefix + at.rstrip("`")).rstrip(".")
+        section = "In your tests" if at.startswith("test") else "The gate"
+        raise ConfigError(f"{path}: {place}: {text[0].lower()}{text[1:]}", f"README: '{section}'") from None
 
 
 def _toml(path: Path) -> dict[str, Any]:

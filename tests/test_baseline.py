@@ -11,7 +11,7 @@ import pytest
 
 from parity import baseline
 from parity.baseline import Accepted, Baseline, Row
-from parity.errors import GoldenError
+from parity.errors import ConfigError, GoldenError
 from tests.report import made
 from tests.test_standing import CLIPS, ROWS, row
 from tests.test_standing import made as measured
@@ -50,6 +50,7 @@ SPOILT: dict[str, Callable[[str], str]] = {
     "another environment": lambda text: text.replace("3.11.7", "3.12.0"),
     "another system": lambda text: text.replace('"system": "commands-cnn"', '"system": "other"'),
     "a set that isn't there": lambda text: text.replace(', "3 clips"]', ', "4 clips"]'),
+    "not UTF-8": lambda text: text.replace("commands-cnn", "\udcff"),
     "no machine": lambda text: text.replace('"machine"', '"engine"'),
 }
 
@@ -58,13 +59,57 @@ SPOILT: dict[str, Callable[[str], str]] = {
 def test_what_is_no_baseline_is_refused_with_its_path(tmp_path: Path, how: str) -> None:
     path, _ = written(tmp_path)
     text = path.read_text(encoding="utf-8")
-    path.write_text(SPOILT[how](text), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") != text
+    path.write_text(SPOILT[how](text), encoding="utf-8", errors="surrogateescape")
+    assert path.read_bytes() != text.encode()
     with pytest.raises(GoldenError) as e:
         baseline.read_all(tmp_path, "commands-cnn")
     assert str(path) in e.value.message
     assert e.value.hint is not None
     assert "git checkout" in e.value.hint
+
+
+def test_an_environment_that_lacks_what_is_compared_is_refused(tmp_path: Path) -> None:
+    _, of = written(tmp_path)
+    path = baseline.write(tmp_path, msgspec.structs.replace(of, environment={"python": "3.11.7"}))
+    with pytest.raises(GoldenError, match="is not a baseline"):
+        baseline.read(path)
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    path = baseline.folder_of(tmp_path, "commands-cnn") / "0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"format": 2, "else": []}')
+    with pytest.raises(GoldenError, match="has format 2, this parity reads 1"):
+        baseline.read_all(tmp_path, "commands-cnn")
+
+
+def test_what_cannot_be_read_or_written_is_not_nothing(tmp_path: Path) -> None:
+    assert (baseline.systems(tmp_path), baseline.read_all(tmp_path, "commands-cnn")) == ([], [])
+    _, of = written(tmp_path / "whole")
+    assert baseline.systems(tmp_path / "whole") == ["commands-cnn"]
+    (tmp_path / baseline.FOLDER).write_text("a file")
+    for look in (lambda: baseline.read_all(tmp_path, "commands-cnn"), lambda: baseline.systems(tmp_path)):
+        with pytest.raises(GoldenError, match="can't be read"):
+            look()
+    with pytest.raises(ConfigError, match="can't be written"):
+        baseline.write(tmp_path, of)
+
+
+def test_a_folder_that_lost_verdicts_is_not_whole(tmp_path: Path) -> None:
+    run = made.run(made.verdict("pass", "decision/label"), made.verdict("unavailable", "features/frames"))
+    lines = [msgspec.json.encode(s.worst) + b"\n" for s in run.summaries]
+    for s in run.summaries:
+        s.counts = {s.worst.outcome: 1}
+    (tmp_path / "verdicts.jsonl").write_bytes(b"".join(lines))
+    baseline.whole(run, tmp_path)
+    for spoilt, said in (([], "aren't those that its run.json counts"), ([b"{"], "can't be read"), (None, "can't be")):
+        (tmp_path / "verdicts.jsonl").unlink()
+        if spoilt is not None:
+            (tmp_path / "verdicts.jsonl").write_bytes(b"".join(spoilt))
+        else:
+            (tmp_path / "verdicts.jsonl").mkdir()
+        with pytest.raises(ConfigError, match=said):
+            baseline.whole(run, tmp_path)
 
 
 def test_a_run_is_taken_with_the_clips_that_each_tap_was_compared_on(tmp_path: Path) -> None:

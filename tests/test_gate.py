@@ -161,12 +161,18 @@ def test_a_system_that_is_gone_is_coverage_lost(local: Replayed, golden: Path, m
     path = accepted(local, golden)
     other = path.parents[1] / "a-system-of-old"
     shutil.copytree(path.parent, other)
+    old = (other / path.name).read_text(encoding="utf-8")
+    (other / path.name).write_text(old.replace('"commands-cnn",', '"a-system-of-old",', 1), encoding="utf-8")
     monkeypatch.setattr(gate.systems, "root", lambda: rig.ROOT)
     named, _ = gated(local, golden)
     assert named.exit_code == 0
     found = list(gate._lost_systems(named, golden))
     assert [(f.kind, f.system) for f in found] == [("coverage", "a-system-of-old")]
+    assert found[0].text.endswith(f"if it is meant to be gone, take {other} away")
     assert list(gate._lost_systems(named, None)) == []
+    # It takes part with a pair: none that was accepted is asked for where another backend is.
+    for asked in ({"backends": ["librosa"], "runtimes": ["onnxrt"]}, {"backends": ["numpy"], "precisions": ["int8"]}):
+        assert list(gate._lost_systems(msgspec.structs.replace(named, asked=asked), golden)) == []
 
 
 def test_a_file_that_grew_is_told_where_a_limit_is_set(local: Replayed, golden: Path) -> None:
@@ -330,6 +336,13 @@ def test_the_commands_say_what_they_found(
     assert typed("gate")[0] == 1
     code, said = typed("accept", "--reason", "another FFT")
     assert (code, "  error over bound grew at " in said) == (0, True)
+    code, said = typed("accept", "--reason", "a\udcff \x1b[31mreason")
+    assert code == 0, said
+    assert r'"a\\udcff \\x1b[31mreason"' in next((golden / "baselines").rglob("*.json")).read_text(encoding="utf-8")
+    (golden.parent / "reports" / "zzz").mkdir()
+    (golden.parent / "reports" / "zzz" / "run.json").write_text('{"format": 9}')
+    code, said = typed("accept", "--reason", "x")
+    assert (code, "zzz has format 9, this parity reads 1" in said) == (3, True)
     Path("parity.toml").write_text("[gate]\ndrift = 2\n")
     code, said = typed("gate")
     assert (code, "unknown key 'gate.drift'" in said) == (3, True)

@@ -77,6 +77,15 @@ def test_a_history_of_a_newer_parity_is_refused(tmp_path: Path) -> None:
         history.check(tmp_path)
 
 
+def test_a_point_that_holds_what_it_should_not_is_refused(tmp_path: Path) -> None:
+    history.append(tmp_path, {ONNXRT: history.Point(when="1", run="r", fingerprint="f", ratio=0.5, outcome="pass")})
+    with sqlite3.connect(tmp_path / history.FILE) as db:
+        db.execute("update points set ratio = 'much'")
+    db.close()
+    with pytest.raises(ConfigError, match="can't be used"):
+        history.before(tmp_path, [ONNXRT])
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="can't be used"):

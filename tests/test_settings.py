@@ -34,8 +34,10 @@ def test_either_file_is_read(tmp_path: Path, name: str, head: str) -> None:
         ("[gates]\nx = 1\n", "unknown table 'gates'", "did you mean 'gate'?"),
         ("[zebra]\n", "unknown table 'zebra'", "known here: gate, test"),
         ("[gate]\ndrift_factor = 0.5\n", "gate.drift_factor: expected `float` >= 1.0", "README"),
+        ("[gate]\ndrift_factor = inf\n", "gate.drift_factor: expected `float` <= 1", "README"),
+        ("[gate]\ndrift_floor = nan\n", "gate.drift_floor: expected `float`", "README"),
         ("[gate]\nflips_margin = 0.5\n", "gate.flips_margin: expected `int`", "README"),
-        ("[test]\nsystems = 'commands-cnn'\n", "test.systems: expected `array`", "README"),
+        ("[test]\nsystems = 'commands-cnn'\n", "test.systems: expected `array`", "README: 'In your tests'"),
         ("gate = 3\n", "gate: expected `object`", "README"),
         ("[gate\n", "is not TOML", "mend the line"),
     ],
@@ -54,6 +56,14 @@ def test_two_places_are_one_too_many(tmp_path: Path) -> None:
     (tmp_path / "parity.toml").write_text("[gate]\n")
     (tmp_path / "pyproject.toml").write_text("[tool.parity.gate]\n")
     with pytest.raises(ConfigError, match="settings stand in"):
+        settings.load(tmp_path)
+
+
+def test_a_pyproject_whose_tools_are_no_table_is_not_ours_to_judge(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("tool = 5\n")
+    assert settings.load(tmp_path) == settings.Settings()
+    (tmp_path / "pyproject.toml").write_text("[tool]\nparity = 5\n")
+    with pytest.raises(ConfigError, match=r"tool\.parity: expected `object`"):
         settings.load(tmp_path)
 
 

@@ -35,9 +35,9 @@ def main() -> NoReturn:
     except ParityError as e:
         code = e.exit_code
         with contextlib.suppress(BrokenPipeError):
-            click.echo(f"parity: {e.message}", err=True)
+            click.echo(f"parity: {github.harmless(e.message)}", err=True)
             if e.hint:
-                click.echo(f"hint: {e.hint}", err=True)
+                click.echo(f"hint: {github.harmless(e.hint)}", err=True)
             if github.inside():
                 click.echo(github.annotation("error", e.message, "parity"), err=True)
     except BrokenPipeError:

@@ -70,6 +70,7 @@ def accept(folder: Path | None, reason: str, golden: Path | None, afresh: bool, 
     """
     from parity import acceptance, records, system
     from parity.errors import ConfigError
+    from parity.report import github, wording
 
     if not reason.strip():
         raise ConfigError("a baseline needs a reason", "say why this run is right: --reason 'onnxruntime 1.23'")
@@ -77,11 +78,12 @@ def accept(folder: Path | None, reason: str, golden: Path | None, afresh: bool, 
     run = records.read_run(folder)
     acceptance.refuse(run, folder)
     proposed = acceptance.proposals(run, folder, golden, afresh)
+    with github.no_commands():
+        for p in proposed:
+            for line in _told(p):
+                click.echo(line)
     for p in proposed:
-        for line in _told(p):
-            click.echo(line)
-    for p in proposed:
-        path = acceptance.accept(p, run, reason.strip())
+        path = acceptance.accept(p, run, wording.clean(reason.strip()))
         click.echo(f"accepted: {shown(path)}")
 
 

@@ -48,9 +48,10 @@ def _two(a: Path, b: Path, form: str | None, output: Path | None) -> None:
         _text(markdown.changed(compared.read(a, b)), output)
     else:
         found = compared.read(a, b)
-        out = compared.write(a, b, output or b / f"since-{a.resolve().name}.html")
+        page = compared.render(found)
+        out = output or b / f"since-{a.resolve().name}.html"
         click.echo(f"{', '.join(compared.counts(found))}.")
-        click.echo(f"report: {shown(out)}")
+        _write(out, lambda part: part.write_text(page, encoding="utf-8", errors="backslashreplace"))
 
 
 def _one(folder: Path, form: str | None, output: Path | None) -> None:
@@ -114,18 +115,30 @@ def _text(words: str, output: Path | None) -> None:
 
 
 def _write(out: Path, write: Callable[[Path], object]) -> None:
-    """Make a file beside its place, then put it there whole; ConfigError where that can't be."""
+    """Make a file beside its place, then put it there whole; ConfigError where that can't be.
+
+    What is there and is no plain file (a device, a pipe, a link) is written into: nothing takes its place.
+    """
+    import tempfile
+
     from parity.errors import ConfigError
 
-    part = out.with_name(f".{out.name}.part")
+    special = out.is_symlink() or (out.exists() and not out.is_file() and not out.is_dir())
+    beside = out.parent if not special else Path(tempfile.mkdtemp())
+    part = beside / f".{out.name}.part"
     try:
         write(part)
-        os.replace(part, out)
+        if special:
+            out.write_bytes(part.read_bytes())
+        else:
+            os.replace(part, out)
     except OSError as e:
         why = os.strerror(e.errno) if e.errno else str(e)
         raise ConfigError(f"{out} can't be written: {why}", "name another: --output FILE") from None
     finally:
         part.unlink(missing_ok=True)
+        if special:
+            beside.rmdir()
     click.echo(f"report: {shown(out)}")
 
 

@@ -43,6 +43,13 @@ def no_commands() -> Iterator[None]:
         print(f"::{token}::", flush=True)
 
 
+def harmless(text: str) -> str:
+    """Words of an error as they can be printed: nothing steers the terminal, and for a runner nothing begins a line."""
+    from parity.report.wording import clean, one_line
+
+    return one_line(text) if inside() else clean(text)
+
+
 def annotation(kind: str, message: str, title: str = "", file: str = "") -> str:
     """An annotation (error, warning or notice) as the runner reads it."""
     properties = ",".join(f"{k}={_property(v)}" for k, v in (("file", file), ("title", title)) if v)

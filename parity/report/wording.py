@@ -139,7 +139,9 @@ def acceptable(run: Run) -> bool:
     """Whether what the gate found is all that there is: then a run may be accepted instead of mended."""
     failed = any(n for s in run.summaries for o, n in s.counts.items() if o in FAILED)
     complete = not run.gaps.get("unmet") and not any(s.asked for s in run.skipped)
-    return bool(run.gate.get("baselines") and findings(run)) and not failed and complete
+    # A system that is gone has no target any more: no run accepts that.
+    found = any(f["kind"] != "coverage" or f["target"] for f in findings(run))
+    return bool(run.gate.get("baselines")) and found and not failed and complete
 
 
 HEADINGS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,24 @@ def test_each_format_goes_where_it_is_told(run: Path, tmp_path: Path, form: str,
     assert report(run, "--format", form, "--output", out).output == f"report: {out}\n"
     assert out.stat().st_size > 1000
     assert digest(run) == before
+
+
+def test_nothing_takes_the_place_of_a_link_or_a_pipe(run: Path, tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "here.md", tmp_path / "link.md", tmp_path / "pipe"
+    target.write_text("older")
+    link.symlink_to(target)
+    report(run, "--format", "markdown", "--output", link)
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8").startswith("### ")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        report(run, run, "--format", "markdown", "--output", pipe)
+        assert os.read(reader, 4) == b"### "
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_text_is_printed(run: Path) -> None:

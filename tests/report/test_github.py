@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from parity.cli import main
 from parity.report import github
 
 from .made import HOSTILE, hostile, mixed, run, verdict, whole
@@ -107,6 +108,20 @@ def test_no_command_is_read_in_what_is_printed(
             found = re.fullmatch(r"::stop-commands::([0-9a-f]{32})", out[0])
             assert found is not None
             assert out[1:] == ["::error::planted", f"::{found[1]}::"]
+
+
+@pytest.mark.parametrize("inside", ["true", ""])
+def test_an_error_of_hostile_words_steers_nothing(
+    inside: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", inside)
+    monkeypatch.setattr(sys, "argv", ["parity", "report", "a\x1b[31m\r\n::add-mask::b"])
+    with pytest.raises(SystemExit) as e:
+        main()
+    said = capsys.readouterr().err
+    assert (e.value.code, r"a\x1b[31m\r" in said, "\x1b" in said, "\r" in said) == (3, True, False, False)
+    commands = [line for line in re.split(r"[\r\n]", said) if line.lstrip().startswith("::")]
+    assert [line.partition(" ")[0] for line in commands] == (["::error"] if inside else ["::add-mask::b"])
 
 
 def test_elsewhere_nothing_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
