@@ -239,9 +239,9 @@ def over(ratio: float | None, outcome: str) -> str:
     return f"{number(ratio)} of the bound" if ratio <= 1.0 else f"{number(ratio)} times the bound"
 
 
-def spread_words(spread: Spread) -> str:
-    """How error over bound is spread over the clips."""
-    words = f"{wording.count(spread.count, 'clip')}, {spread.beyond} beyond the bound"
+def spread_words(spread: Spread, of: str = "clip") -> str:
+    """How error over bound is spread over the clips of a tap, or over comparisons: `of` is what is counted."""
+    words = f"{wording.count(spread.count, of)}, {spread.beyond} beyond the bound"
     if spread.ratios:
         words += f"; smallest {number(min(spread.ratios))}, median {number(spread.median)}, largest "
         words += number(max(spread.ratios))
