@@ -327,6 +327,15 @@ def test_what_changed_between_two_runs() -> None:
         assert words in page, words
 
 
+def test_what_only_one_of_two_runs_compared_says_whether_it_failed() -> None:
+    both, new = verdict("pass", "model/logits"), verdict("fail", "model/logits", backend="torch", ratio=9.0)
+    good = [verdict("pass", "model/logits", backend="numpy"), verdict("pass", "model/relu1", backend="torch")]
+    found = compared.changes(run(both, name="then"), run(both, *good, new, name="now", exit_code=1))
+    pairs_only = [f"commands-cnn · {b} → onnxrt float32 (cumulative)" for b in ("torch", "numpy")]
+    assert found.only_b == [f"{pairs_only[0]}: FAIL", pairs_only[1]]
+    assert compared.counts(found)[-2:] == ["0 only in the first", "2 only in the second, 1 of them failed"]
+
+
 def test_the_same_run_twice_has_no_changes() -> None:
     found = compared.changes(mixed(), mixed())
     assert not found.any
