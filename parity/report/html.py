@@ -158,7 +158,7 @@ def _flips(run: Run, folder: Path | None, read: Tallies) -> list[dict[str, Any]]
         seen[of] = seen.get(of, 0) + 1
         ranked.append((seen[of], v))
     found = []
-    for i, (_, v) in enumerate(sorted(ranked, key=lambda r: r[0])):
+    for i, (_, v) in enumerate(sorted(ranked, key=lambda r: r[0])[: tallies.FLIPS]):
         shown = None
         if folder is not None and i < FLIPS:
             try:

@@ -98,6 +98,7 @@ def test_the_bound_ends_a_bin() -> None:
     assert html.spread_words(spread) == (
         "5 clips, 3 beyond the bound; smallest 0, median 1, largest 1e9; 1 without a number"
     )
+    assert html.spread_words(spread, "comparison").startswith("5 comparisons, 3 beyond")
 
 
 def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
@@ -110,6 +111,18 @@ def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
     every = list(records.read_verdicts(failing))
     assert sum(s.count for s in read.all.values()) == sum(v.ratio is not None for v in every)
     assert read.flipped == sum(v.message.startswith("label flipped") for v in every)
+
+
+def test_of_many_flipped_labels_every_pairs_first_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    flip = {"message": "label flipped: 'a' where the golden says 'b' by 1"}
+    many = [verdict("fail", "decision/label", clip=f"clip {i}", **flip) for i in range(4)]
+    late = verdict("fail", "decision/label", clip="clip 9", backend="torch", **flip)
+    monkeypatch.setattr(tallies, "FLIPS", 2)
+    monkeypatch.setattr(tallies, "read_verdicts", lambda _: [*many, late])
+    read = tallies.read(Path(), ())
+    assert (read.flips, read.flipped) == ([*many[:2], late], 5)
+    shown = html._flips(run(), None, read)
+    assert [f["verdict"] for f in shown] == [many[0], late], "of each pair one before any has two"
 
 
 # --- Pictures ---
