@@ -241,11 +241,11 @@ def over(ratio: float | None, outcome: str) -> str:
 
 def spread_words(spread: Spread, of: str = "clip") -> str:
     """How error over bound is spread over the clips of a tap, or over comparisons: `of` is what is counted."""
-    words = f"{wording.count(spread.count, of)}, {spread.beyond} beyond the bound"
+    words = f"{wording.count(spread.count, of)}, {spread.beyond - spread.unmeasured} beyond the bound"
     if spread.ratios:
         words += f"; smallest {number(min(spread.ratios))}, median {number(spread.median)}, largest "
         words += number(max(spread.ratios))
-    return words + (f"; {spread.unmeasured} without a number" if spread.unmeasured else "")
+    return words + (f"; {spread.unmeasured} failed without a number" if spread.unmeasured else "")
 
 
 def size(n: int | None) -> str:

@@ -65,8 +65,11 @@ def test_head_room_is_how_often_the_error_fits() -> None:
 
 
 def test_a_row_tells_a_flipped_label_beside_its_largest_error() -> None:
-    of = run(verdict("fail", "model/logits", ratio=3.0), verdict("fail", "decision/label"))
-    assert [(r.ratio, r.at) for r in rows.rows(of, pairs(of))] == [(3.0, "worst at model/logits; labels flip")]
+    for message, told in (("label flipped: 'a' where the golden says 'b' by 1", "; labels flip"),
+                          ("the logits don't fit the labels, or aren't finite", "")):  # fmt: skip
+        label = verdict("fail", "decision/label", message=message)
+        of = run(verdict("fail", "model/logits", ratio=3.0), label)
+        assert [(r.ratio, r.at) for r in rows.rows(of, pairs(of))] == [(3.0, f"worst at model/logits{told}")]
 
 
 @pytest.mark.parametrize(("said", "again"), [
@@ -96,9 +99,9 @@ def test_the_bound_ends_a_bin() -> None:
     assert (spread.bins[0], spread.bins[tallies.BOUND], spread.bins[tallies.BOUND + 1], spread.bins[-1]) == (1, 1, 1, 2)
     assert spread.median == 1.0
     assert html.spread_words(spread) == (
-        "5 clips, 3 beyond the bound; smallest 0, median 1, largest 1e9; 1 without a number"
+        "5 clips, 2 beyond the bound; smallest 0, median 1, largest 1e9; 1 failed without a number"
     )
-    assert html.spread_words(spread, "comparison").startswith("5 comparisons, 3 beyond")
+    assert html.spread_words(spread, "comparison").startswith("5 comparisons, 2 beyond")
 
 
 def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
