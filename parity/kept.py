@@ -22,12 +22,12 @@ from parity.evidence import Evidence
 from parity.judge import Judged
 from parity.protocols import Array, Failure, JobResult, Outputs
 from parity.records import Recorder, Verdict, severity
-from parity.taps import MODEL_INPUT
+from parity.taps import LABEL, MODEL_INPUT
 
 Keep = Literal["failing", "all", "none"]
 MOST = 200
-"""Files of failing taps that are kept of a run; beyond them those of the first failing clip of each pair, so that every
-pair's failure can be looked at."""
+"""Files of failing taps that are kept of a run; beyond them those of the first failing clip of each pair, and what
+decided its first flipped label, so that every pair's failure can be looked at."""
 
 
 def _who(j: Judged) -> tuple[str, ...]:
@@ -49,7 +49,9 @@ class Keeping:
     def __init__(self, record: Recorder, keep: Keep, source: str) -> None:
         """`source` is the tap that decides: without its arrays no label can be judged again."""
         self._record, self._keep, self._always = record, keep, (MODEL_INPUT, source)
+        self._source = source
         self._shown: set[tuple[str, ...]] = set()
+        self._flipped: set[tuple[str, ...]] = set()
 
     def job(self, judged: Iterable[Judged], result: JobResult) -> Iterator[Verdict]:
         """The verdicts of a job, each after what it was made from is kept; only a clip's arrays are held at a time."""
@@ -61,7 +63,8 @@ class Keeping:
             backend, *_, path, name = who
             if self._keep != "none":
                 follows = path == "cumulative" and (backend, name) in wrong
-                self._arrays(clip, bool(failing), self._first(who[:-1], failing, follows))
+                first = self._first(who[:-1], failing, follows) | self._flip(who[:-1], failing)
+                self._arrays(clip, bool(failing), first)
             if path == "features" and failing:
                 wrong.add((backend, name))
             if failing and not (path == "cumulative" and (backend, name) in wrong):
@@ -81,6 +84,13 @@ class Keeping:
         return (
             frozenset(v.tap for v in failing) if pair[-1] == "features" else frozenset({failing[0].tap, *self._always})
         )
+
+    def _flip(self, pair: tuple[str, ...], failing: Sequence[Verdict]) -> frozenset[str]:
+        """What decided a pair's first label that flips: that clip need not be the first that fails."""
+        if pair in self._flipped or all(v.tap != LABEL for v in failing):
+            return frozenset()
+        self._flipped.add(pair)
+        return frozenset({self._source})
 
     def _arrays(self, clip: Sequence[Judged], failing: bool, first: frozenset[str]) -> None:
         for j in clip:

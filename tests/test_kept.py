@@ -16,7 +16,7 @@ from parity.records import Recorder, Verdict
 
 TAPS = {
     "features": ("features/windowed", "features/spectrum"),
-    "cumulative": ("model/input", "model/relu1", "model/logits"),
+    "cumulative": ("model/input", "model/relu1", "model/logits", "decision/label"),
 }
 TAPS["isolated"] = TAPS["cumulative"]
 
@@ -30,7 +30,7 @@ def judged(path: str, clip: str, *failing: str, backend: str = "numpy") -> list[
             Verdict(system="s", backend=backend, runtime=runtime, precision="float32" if runtime else "",
                     target="local", path=path, tap=tap, clip=clip, ratio=2.0,
                     outcome="fail" if tap in failing else "pass"),
-            {"golden": array, "lo": array, "hi": array, "candidate": array},
+            None if tap == "decision/label" else {"golden": array, "lo": array, "hi": array, "candidate": array},
         )
         for tap in TAPS[path]
     ]  # fmt: skip
@@ -41,7 +41,8 @@ def names(folder: Path, *clips: list[Judged]) -> set[tuple[str, ...]]:
     record = Recorder(folder, "kept")
     keeping = Keeping(record, "failing", "model/logits")
     found = [j for clip in clips for j in clip]
-    job: Any = Job(clips=[Clip("a", np.zeros(1, np.float32), 16000, ""), Clip("b", np.zeros(1, np.float32), 16000, "")],
+    job: Any = Job(clips=[Clip("a", np.zeros(1, np.float32), 16000, ""), Clip("b", np.zeros(1, np.float32), 16000, ""),
+                     Clip("c", np.zeros(1, np.float32), 16000, "")],
                    **{k: None for k in Job.__dataclass_fields__ if k != "clips"})  # fmt: skip
     keeping._evidence = lambda *_: None  # type: ignore[method-assign]
     for v in keeping.job(found, JobResult(job=job, features={}, activations={})):
@@ -74,6 +75,19 @@ def test_beyond_the_most_each_pairs_first_failing_clip_is_kept(tmp_path: Path, m
         ("librosa", "cumulative", "model/input", "a"), ("librosa", "cumulative", "model/relu1", "a"),
         ("librosa", "cumulative", "model/logits", "a"),
     }  # fmt: skip
+
+
+def test_what_decided_each_pairs_first_flipped_label_is_kept_whatever_came_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST", 0)
+    wrong, flipped = ("model/logits",), ("model/logits", "decision/label")
+    found = names(
+        tmp_path, judged("cumulative", "a", *wrong), judged("cumulative", "b", *flipped),
+        judged("cumulative", "c", *flipped), judged("cumulative", "c", *flipped, backend="librosa"),
+    )  # fmt: skip
+    logits = {(backend, clip) for backend, _, tap, clip in found if tap == "model/logits"}
+    assert logits == {("numpy", "a"), ("numpy", "b"), ("librosa", "c")}
 
 
 def test_up_to_the_most_all_that_fails_is_kept(tmp_path: Path) -> None:

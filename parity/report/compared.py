@@ -78,8 +78,10 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """Taps whose error over bound changed by less than one in a hundred."""
     same: int
     only_a: list[str]
-    """Taps of pairs, and clips, that only the first run compared."""
+    """Taps of pairs, and clips, that only the first run compared; what failed first, and how."""
     only_b: list[str]
+    failed_only: tuple[int, int]
+    """How many lines of `only_a` and of `only_b` failed."""
     environment: list[tuple[str, str, str]]
     """What, in the first, in the second: machine, versions, commit, recipes and files."""
 
@@ -102,13 +104,15 @@ def changes(
     shrank = [(c, f) for c, f in still if f is not None and f <= 1.0 / NOTED]
     little = sum(f is not None and f != 1.0 and 1.0 / NOTED < f < NOTED for _, f in still)
     clips = _clips(clips_a or {}, clips_b or {})
+    (only_a, failed_a), (only_b, failed_b) = _only(then, now), _only(now, then)
     return Changes(
         a=a.name, b=b.name, was=wording.judgement(a), now=wording.judgement(b),
         outcomes=sorted(moved, key=lambda c: (not c.worse, -_RANK.get(c.now, 0), -_RANK.get(c.was, 0))),
         grew=[c for c, _ in sorted(grew, key=lambda g: -g[1])],
         shrank=[c for c, _ in sorted(shrank, key=lambda g: g[1])],
         little=little, same=len(both) - len(moved) - len(grew) - len(shrank) - little,
-        only_a=_only(then, now) + clips[0], only_b=_only(now, then) + clips[1], environment=_environments(a, b),
+        only_a=only_a + clips[0], only_b=only_b + clips[1], failed_only=(failed_a, failed_b),
+        environment=_environments(a, b),
     )  # fmt: skip
 
 
@@ -124,15 +128,19 @@ def _change(was: TapSummary, now: TapSummary) -> Change:
     )  # fmt: skip
 
 
-def _only(one: Mapping[tuple[str, ...], TapSummary], other: Mapping[tuple[str, ...], TapSummary]) -> list[str]:
-    """Pairs that the other run lacks, and taps of those that it has."""
+def _only(
+    one: Mapping[tuple[str, ...], TapSummary], other: Mapping[tuple[str, ...], TapSummary]
+) -> tuple[list[str], int]:
+    """Pairs that the other run lacks, and taps of those that it has; what failed first, and how many did."""
     there = {k[:6] for k in other}
-    lines: dict[str, None] = {}
+    lines: dict[str, str] = {}
     for k in sorted(one.keys() - other.keys()):
         s = one[k]
         pair = title(s.system, s.backend, s.runtime, s.precision, s.target)
-        lines[f"{pair} ({s.path})" if k[:6] not in there else f"{pair} ({s.path}): {s.tap}"] = None
-    return list(lines)
+        line = f"{pair} ({s.path})" if k[:6] not in there else f"{pair} ({s.path}): {s.tap}"
+        lines[line] = max(lines.get(line, ""), s.worst.outcome, key=lambda outcome: _RANK.get(outcome, 0))
+    failed = [f"{line}: {wording.WORDS[outcome]}" for line, outcome in lines.items() if outcome in FAILED]
+    return failed + [line for line, outcome in lines.items() if outcome not in FAILED], len(failed)
 
 
 def _clips(a: Mapping[str, frozenset[str]], b: Mapping[str, frozenset[str]]) -> tuple[list[str], list[str]]:
@@ -202,7 +210,9 @@ def counts(found: Changes) -> list[str]:
         f"{wording.count(worse, 'outcome')} got worse", f"{len(found.outcomes) - worse} got better",
         f"{wording.count(len(found.grew), 'error')} grew", f"{len(found.shrank)} shrank",
         f"{found.little} changed by less than 1 %", f"{found.same} the same",
-        f"{len(found.only_a)} only in the first", f"{len(found.only_b)} only in the second",
+        *(f"{len(lines)} only in the {which}" + (f", {failed} of them failed" if failed else "")
+          for which, lines, failed in zip(("first", "second"), (found.only_a, found.only_b), found.failed_only,
+                                          strict=True)),
     ]  # fmt: skip
 
 

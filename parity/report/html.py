@@ -158,7 +158,7 @@ def _flips(run: Run, folder: Path | None, read: Tallies) -> list[dict[str, Any]]
         seen[of] = seen.get(of, 0) + 1
         ranked.append((seen[of], v))
     found = []
-    for i, (_, v) in enumerate(sorted(ranked, key=lambda r: r[0])):
+    for i, (_, v) in enumerate(sorted(ranked, key=lambda r: r[0])[: tallies.FLIPS]):
         shown = None
         if folder is not None and i < FLIPS:
             try:
@@ -239,13 +239,13 @@ def over(ratio: float | None, outcome: str) -> str:
     return f"{number(ratio)} of the bound" if ratio <= 1.0 else f"{number(ratio)} times the bound"
 
 
-def spread_words(spread: Spread) -> str:
-    """How error over bound is spread over the clips."""
-    words = f"{wording.count(spread.count, 'clip')}, {spread.beyond} beyond the bound"
+def spread_words(spread: Spread, of: str = "clip") -> str:
+    """How error over bound is spread over the clips of a tap, or over comparisons: `of` is what is counted."""
+    words = f"{wording.count(spread.count, of)}, {spread.beyond - spread.unmeasured} beyond the bound"
     if spread.ratios:
         words += f"; smallest {number(min(spread.ratios))}, median {number(spread.median)}, largest "
         words += number(max(spread.ratios))
-    return words + (f"; {spread.unmeasured} without a number" if spread.unmeasured else "")
+    return words + (f"; {spread.unmeasured} failed without a number" if spread.unmeasured else "")
 
 
 def size(n: int | None) -> str:

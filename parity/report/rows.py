@@ -68,7 +68,8 @@ def _at(pair: Pair, largest: TapSummary | None) -> str:
 
 def flips(summaries: list[TapSummary]) -> bool:
     """Whether a label among these is another one, and counts as a failure."""
-    return any(s.tap == LABEL and s.worst.outcome == "fail" for s in summaries)
+    labels = [s.worst for s in summaries if s.tap == LABEL and s.worst.outcome == "fail"]
+    return any(v.message.startswith("label flipped") for v in labels)  # not: "the logits aren't finite"
 
 
 def _summaries(pair: Pair) -> list[TapSummary]:

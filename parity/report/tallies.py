@@ -24,7 +24,7 @@ EDGES = tuple(10.0 ** (k / 2) for k in range(-8, 7))
 BOUND = EDGES.index(1.0)
 """The last bin within the bound."""
 FLIPS = 40
-"""Flipped labels that are remembered."""
+"""Flipped labels that are remembered, beside the first of each pair."""
 
 
 def key(v: Verdict) -> Key:
@@ -78,7 +78,7 @@ class Tallies:
     failing: dict[Key, list[Verdict]]
     """Failing clips of these: those whose arrays were kept, the worst first."""
     flips: list[Verdict]
-    """Labels that flipped and count as failures, in the run's order, the first of many."""
+    """Labels that flipped and count as failures, in the run's order: the first of many, and the first of each pair."""
     flipped: int = 0
     """How many there are."""
 
@@ -92,12 +92,14 @@ def read(folder: Path, wanted: Collection[Key]) -> Tallies:
     taps: dict[Key, Spread] = {k: Spread() for k in wanted}
     failing: dict[Key, list[Verdict]] = {k: [] for k in wanted}
     found = Tallies(overall, taps, failing, [])
+    flipping: set[Key] = set()
     for v in read_verdicts(folder):
         if v.tap == LABEL:
             if v.outcome == "fail" and v.message.startswith("label flipped"):
                 found.flipped += 1
-                if len(found.flips) < FLIPS:
+                if len(found.flips) < FLIPS or key(v) not in flipping:
                     found.flips.append(v)
+                flipping.add(key(v))
             continue
         if v.ratio is not None or v.outcome in FAILED:
             overall["fail" if v.outcome in FAILED else v.outcome].add(v)

@@ -65,8 +65,11 @@ def test_head_room_is_how_often_the_error_fits() -> None:
 
 
 def test_a_row_tells_a_flipped_label_beside_its_largest_error() -> None:
-    of = run(verdict("fail", "model/logits", ratio=3.0), verdict("fail", "decision/label"))
-    assert [(r.ratio, r.at) for r in rows.rows(of, pairs(of))] == [(3.0, "worst at model/logits; labels flip")]
+    for message, told in (("label flipped: 'a' where the golden says 'b' by 1", "; labels flip"),
+                          ("the logits don't fit the labels, or aren't finite", "")):  # fmt: skip
+        label = verdict("fail", "decision/label", message=message)
+        of = run(verdict("fail", "model/logits", ratio=3.0), label)
+        assert [(r.ratio, r.at) for r in rows.rows(of, pairs(of))] == [(3.0, f"worst at model/logits{told}")]
 
 
 @pytest.mark.parametrize(("said", "again"), [
@@ -96,8 +99,9 @@ def test_the_bound_ends_a_bin() -> None:
     assert (spread.bins[0], spread.bins[tallies.BOUND], spread.bins[tallies.BOUND + 1], spread.bins[-1]) == (1, 1, 1, 2)
     assert spread.median == 1.0
     assert html.spread_words(spread) == (
-        "5 clips, 3 beyond the bound; smallest 0, median 1, largest 1e9; 1 without a number"
+        "5 clips, 2 beyond the bound; smallest 0, median 1, largest 1e9; 1 failed without a number"
     )
+    assert html.spread_words(spread, "comparison").startswith("5 comparisons, 2 beyond")
 
 
 def test_the_spread_of_a_tap_is_that_of_its_verdicts(failing: Path) -> None:
@@ -116,6 +120,18 @@ def test_verdicts_that_were_cut_off_are_told(tmp_path: Path) -> None:
     (tmp_path / "verdicts.jsonl").write_text('{"system": "comm', encoding="utf-8")
     with pytest.raises(ConfigError, match="can't be read"):
         html.render(run(verdict("fail", "features/spectrum")), tmp_path)
+
+
+def test_of_many_flipped_labels_every_pairs_first_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    flip = {"message": "label flipped: 'a' where the golden says 'b' by 1"}
+    many = [verdict("fail", "decision/label", clip=f"clip {i}", **flip) for i in range(4)]
+    late = verdict("fail", "decision/label", clip="clip 9", backend="torch", **flip)
+    monkeypatch.setattr(tallies, "FLIPS", 2)
+    monkeypatch.setattr(tallies, "read_verdicts", lambda _: [*many, late])
+    read = tallies.read(Path(), ())
+    assert (read.flips, read.flipped) == ([*many[:2], late], 5)
+    shown = html._flips(run(), None, read)
+    assert [f["verdict"] for f in shown] == [many[0], late], "of each pair one before any has two"
 
 
 # --- Pictures ---
@@ -341,6 +357,15 @@ def test_what_changed_between_two_runs() -> None:
     page = Page(compared.render(found)).text
     for words in ("PASS then, FAIL now", "1 outcome got worse", "1 error grew", "4 times", "1.32.0", "clip z"):
         assert words in page, words
+
+
+def test_what_only_one_of_two_runs_compared_says_whether_it_failed() -> None:
+    both, new = verdict("pass", "model/logits"), verdict("fail", "model/logits", backend="torch", ratio=9.0)
+    good = [verdict("pass", "model/logits", backend="numpy"), verdict("pass", "model/relu1", backend="torch")]
+    found = compared.changes(run(both, name="then"), run(both, *good, new, name="now", exit_code=1))
+    pairs_only = [f"commands-cnn · {b} → onnxrt float32 (cumulative)" for b in ("torch", "numpy")]
+    assert found.only_b == [f"{pairs_only[0]}: FAIL", pairs_only[1]]
+    assert compared.counts(found)[-2:] == ["0 only in the first", "2 only in the second, 1 of them failed"]
 
 
 def test_the_same_run_twice_has_no_changes() -> None:

@@ -42,7 +42,9 @@
     for (const k of Object.keys(found)) if (/^[xy]axis/.test(k)) found[k] = { ...axis, ...found[k] };
     return found;
   }
-  const CONFIG = { displaylogo: false, responsive: true, showTips: false };
+  // The library's own buttons, less the one that would send a figure to a server, and those that select points.
+  const AWAY = ["sendChartToCloud", "sendDataToCloud", "select2d", "lasso2d"];
+  const CONFIG = { displaylogo: false, responsive: true, showTips: false, modeBarButtonsToRemove: AWAY, plotlyServerURL: "" };
   const ticks = (values, words, most) => {
     const step = Math.max(1, Math.ceil(values.length / most));
     const at = values.map((_, i) => i).filter((i) => i % step === 0);

@@ -76,7 +76,7 @@
     try { name = decodeURIComponent(name); } catch { /* as it is */ }
     const target = name && document.getElementById(name);
     if (!target) return;
-    if (target.hidden && form) { form.reset(); target.hidden = false; }
+    if (target.hidden && form) { form.reset(); setTimeout(follow); return; } // when the rows lie as they were
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     target.scrollIntoView();
     const focus = target.tagName === "DETAILS" ? one("summary", target) : target;
