@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 
 from parity.errors import ParityError
@@ -65,6 +66,7 @@ def render(run: Run, folder: Path | None = None) -> str:
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
         failed=FAILED, neutral=NOT_COMPARED, costs=costs(run), gate=gate,
         found_by_gate=[(h, lines, _fails(run, h)) for h, lines in wording.found_by_gate(run)],
+        of_gate=[(f, _row_at(found, f)) for f in gate.get("findings", ())],
         acceptable=wording.acceptable(run), histories=histories,
         figures=inline.pack(drawn), **inline.parts(),
     )  # fmt: skip
@@ -133,14 +135,18 @@ def failures(
 
 def _row_of(found: Sequence[Pair], v: Verdict) -> str:
     """The row that has the taps of a failure: of a network on the golden's features the best backend's."""
-    held = [
-        p for p in found if (p.system, p.runtime, p.precision, p.target) == (v.system, v.runtime, v.precision, v.target)
-    ]
-    if v.backend:
-        held = [p for p in held if p.backend == v.backend]
-    if not held:
+    return _row_at(found, msgspec.structs.asdict(v))
+
+
+def _row_at(found: Sequence[Pair], of: Mapping[str, Any]) -> str:
+    """The row of what has a system, backend, runtime, precision and target; '' where there is none."""
+    model = ("system", "runtime", "precision", "target")
+    held = [p for p in found if all(getattr(p, k) == of.get(k, "") for k in model)]
+    if of.get("backend"):
+        held = [p for p in held if p.backend == of["backend"]]
+    if not held or not (of.get("backend") or of.get("runtime")):
         return ""
-    p = min(held, key=lambda p: _cumulative(p)) if not v.backend else held[0]
+    p = held[0] if of.get("backend") else min(held, key=_cumulative)
     return row_id(p.system, p.backend, p.runtime, p.precision, p.target)
 
 

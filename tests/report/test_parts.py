@@ -326,6 +326,7 @@ def test_a_gates_findings_and_history_are_shown() -> None:
                   "parity accept", "a new environment", "onnxruntime 1 -> 2",
                   "drift.factor = 1.25", "3 runs; last 0.2 of the bound"):  # fmt: skip
         assert words in text
+    assert '<a href="#row-commands-cnn~numpy~onnxrt~float32~local">numpy onnxrt float32</a>' in page
     figure = unpacked(page)["history-0"]
     assert figure["y"] == [0.1, None, 0.2]
     assert figure["changes"] == [2]
