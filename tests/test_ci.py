@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from parity import __version__
 from parity.cli.group import cli
 from tests.plugins_for_tests import rig
 
@@ -53,8 +54,9 @@ def test_what_is_installed_exists() -> None:
     for ci in ("github", "gitlab"):
         (install,) = [c for c in scripts()[ci] if c.startswith("pip ")]
         (wanted,) = shlex.split(install)[2:]
-        named = re.fullmatch(r"parity\[(.*)\]", wanted)
+        named = re.fullmatch(r"parity\[(.*)\] @ git\+https://example\.com/parity\.git@v(.*)", wanted)
         assert named is not None
+        assert named[2] == __version__
         assert set(named[1].split(",")) <= set(extras)
     (hook,) = PRE_COMMIT["repos"][0]["hooks"]
     assert hook["additional_dependencies"] == [*extras["librosa"], *extras["onnxrt"]]
@@ -65,7 +67,12 @@ def test_gitlab_runs_what_github_runs() -> None:
 
 
 def test_caches_artifacts_and_test_reports_are_what_a_run_writes() -> None:
-    assert step("cache")["with"]["path"] in GITLAB["cache"]["paths"]
+    restored, saved = step("cache/restore"), step("cache/save")
+    assert restored["with"]["path"] == saved["with"]["path"]
+    assert saved["with"]["path"] in GITLAB["cache"]["paths"]
+    assert saved["with"]["key"].startswith(restored["with"]["restore-keys"])
+    assert saved["if"] == "always()"
+    assert GITLAB["cache"]["when"] == "always"
     assert step("upload-artifact")["with"]["path"] == REPORT
     assert step("upload-artifact")["if"] == "always()"
     assert GITLAB["artifacts"]["paths"] == [REPORT]
@@ -111,7 +118,7 @@ def test_the_commands_run(ci: str, tmp_path: Path) -> None:
     if ci == "github":
         assert summary.read_text(encoding="utf-8").startswith("### ✅ parity: PASS")
     if ci != "pre-commit":
-        assert (tmp_path / step("cache")["with"]["path"]).is_file()
+        assert (tmp_path / step("cache/save")["with"]["path"]).is_file()
     system = tmp_path / "reference_models" / "commands-cnn" / "system.toml"
     system.write_text(system.read_text(encoding="utf-8").replace("periodic = true", "periodic = false"))
     assert run() == [5]
