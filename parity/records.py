@@ -186,11 +186,15 @@ def steady(run: Run) -> Run:
     )  # fmt: skip
 
 
+RANK = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1, "unavailable": 0, "unsupported": 0}
+"""Outcomes by how bad they are."""
+
+
 def severity(verdict: Verdict) -> tuple[int, float]:
     """Order of badness: failures before passes, then error over bound."""
-    rank = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1, "unavailable": 0, "unsupported": 0}
-    ratio = verdict.ratio if verdict.ratio is not None else (float("inf") if rank[verdict.outcome] > 2 else -1.0)
-    return rank[verdict.outcome], ratio
+    rank = RANK[verdict.outcome]
+    ratio = verdict.ratio if verdict.ratio is not None else (float("inf") if rank > 2 else -1.0)
+    return rank, ratio
 
 
 def own_severity(verdict: Verdict) -> tuple[int, float]:

@@ -14,12 +14,11 @@ import msgspec
 
 from parity.errors import ConfigError
 from parity.localize import FAILED, NOT_COMPARED, number, title
-from parity.records import Run, TapSummary, read_run, read_verdicts
+from parity.records import RANK, Run, TapSummary, read_run, read_verdicts
 from parity.report import html, inline, wording
 
 NOTED = 1.01
 """An error over bound that changed by less than this factor is counted, not listed."""
-_RANK = {"error": 5, "missing": 4, "fail": 3, "gap": 2, "pass": 1}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +56,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def worse(self) -> bool:
         """Whether its outcome got worse."""
-        return _RANK.get(self.now, 0) > _RANK.get(self.was, 0)
+        return RANK.get(self.now, 0) > RANK.get(self.was, 0)
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +106,7 @@ def changes(
     (only_a, failed_a), (only_b, failed_b) = _only(then, now), _only(now, then)
     return Changes(
         a=a.name, b=b.name, was=wording.judgement(a), now=wording.judgement(b),
-        outcomes=sorted(moved, key=lambda c: (not c.worse, -_RANK.get(c.now, 0), -_RANK.get(c.was, 0))),
+        outcomes=sorted(moved, key=lambda c: (not c.worse, -RANK.get(c.now, 0), -RANK.get(c.was, 0))),
         grew=[c for c, _ in sorted(grew, key=lambda g: -g[1])],
         shrank=[c for c, _ in sorted(shrank, key=lambda g: g[1])],
         little=little, same=len(both) - len(moved) - len(grew) - len(shrank) - little,
@@ -138,7 +137,7 @@ def _only(
         s = one[k]
         pair = title(s.system, s.backend, s.runtime, s.precision, s.target)
         line = f"{pair} ({s.path})" if k[:6] not in there else f"{pair} ({s.path}): {s.tap}"
-        lines[line] = max(lines.get(line, ""), s.worst.outcome, key=lambda outcome: _RANK.get(outcome, 0))
+        lines[line] = max(lines.get(line, ""), s.worst.outcome, key=lambda outcome: RANK.get(outcome, 0))
     failed = [f"{line}: {wording.WORDS[outcome]}" for line, outcome in lines.items() if outcome in FAILED]
     return failed + [line for line, outcome in lines.items() if outcome not in FAILED], len(failed)
 
