@@ -129,10 +129,10 @@ def run(
                 skipped += dumped.left_over(p, seen) if dump is None else []
                 skipped += _unfit(p, record, selection)
             if selection.examples:
-                from parity import search  # Hypothesis is an extra
+                from parity import examples  # Hypothesis is an extra
 
-                summary.examples += search.search_plan(p, target, rules[p.system.name], selection, progress)
-                skipped += search.left_out(p, selection)
+                summary.examples += examples.search_plan(p, target, rules[p.system.name], selection, progress)
+                skipped += examples.left_out(p, selection)
             target.release()
         if selection.examples and all(e["outcome"] == "unsupported" for e in summary.examples):
             skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
