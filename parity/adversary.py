@@ -12,12 +12,15 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
-from parity import plan, search, sources, system
+import numpy as np
+
+from parity import parameters, patterns, plan, search, system
 from parity.contest import Contest, Drawn, Seen
 from parity.errors import MissingExtra, NothingCompared, ParityError
+from parity.parameters import Parameters, Sound
+from parity.patterns import Pattern
 from parity.plan import Plan, Selection
-from parity.protocols import Unsupported
-from parity.signals import Signal, describe
+from parity.protocols import Clip, Unsupported
 from parity.targets.local import LocalTarget
 
 try:
@@ -27,11 +30,13 @@ except ImportError:
     raise MissingExtra("parity search needs Hypothesis, which is not installed", "pip install 'parity[test]'") from None
 
 Aim = Literal["error", "flip", "crash"]
+FRAMES: Final = 32
+"""Frames of what a network is fed with that takes any number."""
 WORST: Final = 100
 """Clips whose bounds are worked out when all are drawn: the worst by a guess."""
 DEATHS: Final = 40
 """Plugins that are started again while a crash is shrunk."""
-PROBE = Signal(kind="tone", frequency=1000.0, level_dbfs=-20.0)
+PROBE = Parameters(sounds=(Sound(kind="tone", level_dbfs=-20.0),))
 """What a plugin is given before a clip, to see whether it remembers."""
 
 
@@ -138,6 +143,35 @@ class _Known:
     exact: bool
 
 
+class Draws:
+    """What is drawn for a plan: clips in parameters, or what its network is fed with."""
+
+    def __init__(self, p: Plan) -> None:
+        self._frontend, self._features = p.system.frontend, not p.backends
+        folder = system.root() / "golden" / "clips"
+        self._recordings = folder if folder.is_dir() else None
+        if self._features:
+            frames, bands = p.models[0][1].shape
+            self._shape = (p.models[0][1].frames or frames or FRAMES, bands)
+
+    @property
+    def strategy(self) -> Any:
+        """Of Hypothesis."""
+        return search.patterns() if self._features else search.parameters(self._frontend, self._recordings)
+
+    def made(self, what: Parameters | Pattern) -> Drawn:
+        """What the plugins are given."""
+        if isinstance(what, Parameters):
+            return Drawn(parameters.clip_of(what, self._recordings))
+        features = patterns.render(what, self._shape, self._frontend.dtype(self._frontend.output))
+        return Drawn(Clip(patterns.describe(what), np.zeros(0, np.float32), self._frontend.input.rate, ""), features)
+
+
+def words_of(what: Parameters | Pattern) -> str:
+    """One line for people."""
+    return parameters.describe(what) if isinstance(what, Parameters) else patterns.describe(what)
+
+
 class Hunt:
     """One search of a task, as it goes."""
 
@@ -151,7 +185,8 @@ class Hunt:
         self._nearest: list[tuple[float, int, Any]] = []
         self._failing: Found | None = None
         self._deaths = 0
-        self._probe = Drawn(search.clip_of(PROBE)) if contest.plan.backends else None
+        self._draws = Draws(contest.plan)
+        self._probe = self._draws.made(PROBE) if contest.plan.backends else None
 
     def run(self) -> Result:
         """Search; Ctrl-C ends it with what was found so far."""
@@ -169,7 +204,7 @@ class Hunt:
         return self.result
 
     def _drive(self) -> None:
-        task, p = self._task, self._contest.plan
+        task = self._task
 
         @hypothesis.seed(task.seed)
         @hypothesis.settings(
@@ -177,7 +212,7 @@ class Hunt:
             report_multiple_bugs=False, suppress_health_check=list(hypothesis.HealthCheck),
             verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
-        @hypothesis.given(search.signals(p.system.frontend))
+        @hypothesis.given(self._draws.strategy)
         def drive(what: Any) -> None:
             known = self._judged(what)
             hypothesis.target(known.found.score, label=task.aim)
@@ -216,17 +251,17 @@ class Hunt:
             self.result.drawn += 1
         after = self._probe if self._failing is not None else None
         try:
-            seen = self._contest.see(Drawn(search.clip_of(what)), after, exact)
+            seen = self._contest.see(self._draws.made(what), after, exact)
         except ParityError as e:
             self.result.refused += 1
             self.result.refusal = e.message
             if self.result.count == self.result.refused >= 20:
                 raise
-            return _Known(Found(what, describe(what), False, 0.0, ""), 0.0, True)
+            return _Known(Found(what, words_of(what), False, 0.0, ""), 0.0, True)
         self._deaths += self._failing is not None and any(v.outcome == "error" for v in seen.verdicts)
         found = found_of(self._task.aim, what, seen)
         if not seen.exact:
-            heapq.heappush(self._nearest, (found.score, -self.result.count, what))
+            heapq.heappush(self._nearest, (seen.network_ratio, -self.result.count, what))
             if len(self._nearest) > WORST:
                 heapq.heappop(self._nearest)
         return _Known(found, seen.largest, seen.exact)
@@ -243,7 +278,7 @@ class Hunt:
 
 def found_of(aim: Aim, what: Any, seen: Seen) -> Found:
     """What one clip comes to, for what is looked for."""
-    words, flipped, failing = describe(what), False, seen.failing
+    words, flipped, failing = words_of(what), False, seen.failing
     match aim:
         case "error":
             failed, score = failing is not None, min(seen.ratio, 1e6)

@@ -23,7 +23,7 @@ from parity.plan import Plan
 from parity.protocols import Arithmetic, Array, Artifact, Clip, ClipOutput, Failure, Job, JobResult, Outputs, Tap
 from parity.records import Verdict, severity
 from parity.sensitivity import Sensitivity
-from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
+from parity.taps import LABEL, MARGIN, MODEL_INPUT, REGENERATED_TAPS, is_feature
 from parity.targets.local import LocalTarget
 
 EXACT_FROM, EXACT_TO = 0.25, 20.0
@@ -56,6 +56,11 @@ class Seen:
     def ratio(self) -> float:
         """The largest error over bound."""
         return max((v.ratio for v in self.verdicts if v.ratio is not None), default=0.0)
+
+    @property
+    def network_ratio(self) -> float:
+        """The largest of those that rest on the bounds of activations."""
+        return max((v.ratio for v in self.verdicts if v.ratio is not None and guessed(v)), default=0.0)
 
     @property
     def lead(self) -> float | None:
@@ -93,12 +98,15 @@ class Contest:
             self._reference = None if against is not None else plan.reference(p, plan.asking(target))
             precisions = {a.precision for q in (p, against) if q is not None for _, a in q.models}
             self._bounder = sources.bounded_by(p.system, precisions, target)
+        self._frontend = p.system.frontend
         self._classes: set[Arithmetic] = {"float32", *p.arithmetic.values()}
         if against is not None:
             self._classes |= set(against.arithmetic.values())
         self._judge = Judge(p.system, rules, target.name, own_judge=self._reference, arithmetic=p.arithmetic,
                             alone=False)  # fmt: skip
         self._staged = Judge(p.system, rules, target.name, own_judge=self._reference, arithmetic=p.arithmetic)
+        # What only moves samples about shows in the stages behind it: it is looked at when all is over.
+        self._late = [t for t in self._frontend.taps if t not in REGENERATED_TAPS or t == self._frontend.output]
         self._guesses = Sensitivity()
         self.worked_out = 0
         """Clips whose bounds were worked out."""
@@ -111,7 +119,7 @@ class Contest:
         `whole`: at every tap, and with each stage's isolated error; then the bounds are exact, as they are with `exact`.
         A ParityError that the plugin answers with (a clip that it refuses) is raised.
         """
-        frontend, given = self.plan.system.frontend, [after, drawn] if after is not None else [drawn]
+        frontend, given = self._frontend, [after, drawn] if after is not None else [drawn]
         made: list[tuple[dict[Arithmetic, dict[Tap, Interval]], Array]] = []
         for d in given:
             if d.features is None:
@@ -121,8 +129,9 @@ class Contest:
         intervals, fed = made[-1]
         taps = frozenset(self.plan.system.taps if whole else self._answers())
         feds = [x for _, x in made]
-        result = self._run(self.plan, given, feds, taps)
-        other = None if self._against is None else self._run(self._against, given, feds, taps)
+        stages = frozenset(self._late if not whole else ())
+        result = self._run(self.plan, given, feds, taps, stages)
+        other = None if self._against is None else self._run(self._against, given, feds, taps, stages)
         moved = networks.moved(frontend, intervals["float32"][frontend.output]) if drawn.features is None else 0.0 * fed
         right = self._right(result, other)
         halves: Mapping[str, Array] = {}
@@ -146,11 +155,13 @@ class Contest:
         first = min((i for i, tap in enumerate(system.taps) if tap in system.answers), default=0)
         return [*system.answers, *system.taps[first:]]
 
-    def _run(self, p: Plan, given: Sequence[Drawn], fed: Sequence[Array], taps: frozenset[Tap]) -> JobResult:
+    def _run(self, p: Plan, given: Sequence[Drawn], fed: Sequence[Array], taps: frozenset[Tap],
+             stages: frozenset[Tap]) -> JobResult:  # fmt: skip
         kernels = [self._reference] if self._reference is not None and p is self.plan else []
         job = Job(
             system=p.system.name, frontend=p.system.frontend, clips=[d.clip for d in given], backends=list(p.backends),
             models=p.models, kernels=kernels, references=list(fed), taps=[taps | {MODEL_INPUT}] * len(given),
+            stages=stages,
         )  # fmt: skip
         (result,) = self._target.run([job])
         return _last(result)
@@ -191,8 +202,13 @@ class Contest:
         judge = self._staged if whole else self._judge
         e = Expected(drawn.clip, intervals["float32"], fed, right, halves, intervals.get("float64-rounded", {}))
         if other is None or self._against is None:
-            return [j.verdict for j in judge.judge(result, [e], self.plan.backends)]
-        return [j.verdict for j in self._held_to(judge, e, intervals, result, other)]
+            declared = self.plan.backends
+            if not whole:
+                declared = {b: taps.intersection(self._late) for b, taps in declared.items()}
+            found = judge.judge(result, [e], declared)
+        else:
+            found = self._held_to(judge, e, intervals, result, other)
+        return [j.verdict for j in found if j.verdict.outcome != "unavailable"]
 
     def _held_to(self, judge: Judge, e: Expected, intervals: Any, result: JobResult, other: JobResult) -> Any:
         """Verdicts against the other pair: each may be off by its own bound, so the two by both together."""
@@ -250,10 +266,15 @@ def _last(result: JobResult) -> JobResult:
     )  # fmt: skip
 
 
+def guessed(v: Verdict) -> bool:
+    """Whether a verdict rests on the bounds of activations."""
+    return not is_feature(v.tap) and v.tap != MODEL_INPUT and v.outcome in ("pass", "fail", "gap")
+
+
 def _near(verdicts: Sequence[Verdict]) -> bool:
     """Whether a guess says too little: a network's error that isn't far from its bound, on either side."""
     for v in verdicts:
-        if is_feature(v.tap) or v.outcome in ("missing", "error", "unavailable", "unsupported"):
+        if not guessed(v):
             continue
         if v.tap == LABEL and (v.outcome == "fail" or v.near_tie):
             return True

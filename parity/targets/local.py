@@ -248,7 +248,7 @@ class _Running:
 
     def __init__(self, target: LocalTarget, job: Job) -> None:
         self._target, self._job = target, job
-        taps = frozenset(job.frontend.taps)
+        taps = job.stages or frozenset(job.frontend.taps)
         self._features = {spec: target.submit(target.features, spec, job, taps) for spec in job.backends}
         self._isolated: dict[tuple[str, str, str], Future[Outputs]] = {}
         if job.references:
