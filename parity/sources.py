@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parity import audio, golden, plan, policy, registry, system
+from parity import audio, counterexamples, golden, plan, policy, registry, system
 from parity.bounds import networks
 from parity.errors import ConfigError
 from parity.expected import Expected, bounds_of
@@ -209,5 +209,22 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         live = judged_live(p, clips, target, selection.layers, judge)
         return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
     regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
-    rounded = "float64-rounded" in p.arithmetic.values()
-    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate, rounded)
+    rounded, root = "float64-rounded" in p.arithmetic.values(), golden_root(selection, p.system)
+    found = from_goldens(golden.load(root, p.system), regenerate, rounded)
+    return found if selection.streaming else _with_counterexamples(found, p, root, target)
+
+
+def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) -> Source:
+    """The same with the counter-examples that were saved beside the goldens, judged here and now."""
+    clips = counterexamples.clips(root, p.system.name, p.system.frontend.input.rate)
+    if not clips:
+        return found
+    if (why := underived(p.system, target)) is not None:
+        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({len(clips)}): {why}"]
+        return found
+    judge = plan.reference(p, plan.asking(target))
+    if judge in p.models:
+        found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
+    found.chunks = itertools.chain(found.chunks, judged_live(p, clips, target, len(clips), judge))
+    found.total += len(clips)
+    return found
