@@ -185,9 +185,14 @@ def read_all(golden: Path, system: str) -> list[CounterExample]:
     return [c for _, c in found]
 
 
-def clips(golden: Path, system: str, rate: int) -> list[Clip]:
-    """The clips of a system's counter-examples, each once, at its rate. GoldenError where one can't be rendered."""
+def clips(golden: Path, system: str, rate: int) -> dict[frozenset[str], list[Clip]]:
+    """The clips of a system's counter-examples at its rate, each once, by the precisions of the files held to them.
+
+    Files of fewer bits are calibrated for speech: only a search of their own precision holds them to what it found.
+    GoldenError where one can't be rendered.
+    """
     rendered: dict[str, Clip] = {}
+    held: dict[str, set[str]] = {}
     for c in read_all(golden, system):
         if not isinstance(c.drawn, Parameters):
             continue
@@ -201,4 +206,8 @@ def clips(golden: Path, system: str, rate: int) -> list[Clip]:
         except AudioError as e:
             raise GoldenError(f"the counter-example {c.name} can't be rendered: {e.message}", e.hint) from None
         rendered[clip.name] = clip
-    return list(rendered.values())
+        held.setdefault(clip.name, {"float32"}).add(c.precision or "float32")
+    found: dict[frozenset[str], list[Clip]] = {}
+    for name, clip in rendered.items():
+        found.setdefault(frozenset(held[name]), []).append(clip)
+    return found

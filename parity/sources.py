@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,10 +190,13 @@ def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
 
 
 def job_of(p: Plan, part: Sequence[Expected]) -> Job:
-    """The job that takes a chunk through every plugin of a plan."""
+    """The job that takes a chunk through every plugin of a plan; each file that is held to all of the chunk."""
+    models, kernels = (
+        [m for m in some if all(e.holds(m[1].precision) for e in part)] for some in (p.models, p.kernels)
+    )
     return Job(
         system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
-        models=p.models, kernels=p.kernels, references=[e.reference for e in part],
+        models=models, kernels=kernels, references=[e.reference for e in part],
         taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
     )  # fmt: skip
 
@@ -220,11 +223,17 @@ def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) ->
     if not clips:
         return found
     if (why := underived(p.system, target)) is not None:
-        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({len(clips)}): {why}"]
+        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({sum(map(len, clips.values()))}): {why}"]
         return found
     judge = plan.reference(p, plan.asking(target))
     if judge in p.models:
         found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
-    found.chunks = itertools.chain(found.chunks, judged_live(p, clips, target, len(clips), judge))
-    found.total += len(clips)
+    for precisions, some in clips.items():
+        live = _held(judged_live(p, some, target, len(some), judge), precisions)
+        found.chunks, found.total = itertools.chain(found.chunks, live), found.total + len(some)
     return found
+
+
+def _held(chunks: Iterator[list[Expected]], precisions: frozenset[str]) -> Iterator[list[Expected]]:
+    for part in chunks:
+        yield [replace(e, precisions=precisions) for e in part]

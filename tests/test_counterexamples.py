@@ -53,7 +53,8 @@ def test_a_file_is_small_readable_and_named_by_what_it_holds(tmp_path: Path) -> 
     assert read_all(tmp_path, "commands-cnn") == [read(p) for p in sorted([path, other])]
     assert read_all(tmp_path, "tiny-conv") == []
     # Of the two pairs it is one clip.
-    (clip,) = counterexamples.clips(tmp_path, "commands-cnn", 16000)
+    ((precisions, (clip,)),) = counterexamples.clips(tmp_path, "commands-cnn", 16000).items()
+    assert precisions == {"float32"}
     np.testing.assert_array_equal(clip.samples, render(Parameters(sounds=(Sound(),), dc=0.3)))
 
 
@@ -132,11 +133,18 @@ def test_every_run_replays_counter_examples(
     (inner,) = [s for s in loud.summaries if (s.backend, s.tap) == ("numpy", "model/relu1")]
     assert inner.counts["pass"] == 3  # two goldens have layers, and the counter-example has them too
 
+    # Files of fewer bits are held to what a search of theirs found, and to nothing else.
+    write(root, dataclasses.replace(LOUD, drawn=Parameters(dc=0.2), precision="int8"))
+    few = rig.run(local, root, tmp_path, precisions=("float32", "int8"))
+    of = {s.precision: sum(s.counts.values()) for s in few.summaries
+          if (s.tap, s.path) == ("model/logits", "isolated")}  # fmt: skip
+    assert of == {"float32": 5, "int8": 4}
+
     # Where their bounds can't be derived they are left out, and it is said.
     monkeypatch.setattr(sources, "underived", lambda *_: "onnx isn't installed")
     bare = rig.run(local, root, tmp_path, backends=(spec,))
     assert bare.exit_code == 0
-    assert "counter-examples aren't replayed (1): onnx isn't installed" in [s.reason for s in bare.skipped]
+    assert "counter-examples aren't replayed (2): onnx isn't installed" in [s.reason for s in bare.skipped]
 
 
 @pytest.mark.slow
