@@ -69,6 +69,12 @@ class Seen:
         return min((v.golden / v.bound for v in found if v.golden is not None and v.bound), default=None)
 
     @property
+    def nearest(self) -> Verdict:
+        """Where the lead is smallest; the worst of all where no label was decided."""
+        found = [v for v in self.verdicts if v.tap == MARGIN and v.golden is not None and v.bound]
+        return min(found, key=lambda v: (v.golden or 0.0) / (v.bound or 1.0), default=self.worst)
+
+    @property
     def flipped(self) -> Verdict | None:
         """A label that differs, by more than a near tie first."""
         found = [v for v in self.verdicts if v.tap == LABEL and (v.near_tie or v.outcome == "fail")]
@@ -111,12 +117,10 @@ class Contest:
         self.worked_out = 0
         """Clips whose bounds were worked out."""
 
-    def see(
-        self, drawn: Drawn, after: Drawn | None = None, exact: bool = False, whole: bool = False
-    ) -> Seen:
+    def see(self, drawn: Drawn, after: Drawn | None = None, exact: bool = False, whole: bool = False) -> Seen:
         """What becomes of a clip; `after` is given to the same plugins before it, and not judged.
 
-        `whole`: at every tap, and with each stage's isolated error; then the bounds are exact, as they are with `exact`.
+        `whole`: at every tap, and with each stage's isolated error; then bounds are exact, as they are with `exact`.
         A ParityError that the plugin answers with (a clip that it refuses) is raised.
         """
         frontend, given = self._frontend, [after, drawn] if after is not None else [drawn]
@@ -125,7 +129,7 @@ class Contest:
             if d.features is None:
                 made.append(bounds_of(d.clip, frontend, self._classes))
             else:
-                made.append((dict.fromkeys(self._classes, {}), d.features))
+                made.append(({of: {} for of in self._classes}, d.features))
         intervals, fed = made[-1]
         taps = frozenset(self.plan.system.taps if whole else self._answers())
         feds = [x for _, x in made]
@@ -170,7 +174,7 @@ class Contest:
         """What the network's taps are held to: of the reference runtime, or of the other pair's network."""
         if not self.plan.models:
             return {}
-        spec, artifact = self._reference or (self._against.models[0] if self._against is not None else self.plan.models[0])
+        spec, artifact = self._reference or (self._against or self.plan).models[0]
         outputs = (result if other is None else other).activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
             raise ConfigError(f"{spec!r}, which the network is held to, failed: {outputs.reason}",
@@ -197,7 +201,8 @@ class Contest:
 
     def _verdicts(
         self, drawn: Drawn, intervals: Mapping[Arithmetic, Mapping[Tap, Interval]], fed: Array,
-        right: Mapping[Tap, Array], halves: Mapping[str, Array], result: JobResult, other: JobResult | None, whole: bool,
+        right: Mapping[Tap, Array], halves: Mapping[str, Array], result: JobResult, other: JobResult | None,
+        whole: bool,
     ) -> list[Verdict]:  # fmt: skip
         judge = self._staged if whole else self._judge
         e = Expected(drawn.clip, intervals["float32"], fed, right, halves, intervals.get("float64-rounded", {}))
@@ -314,4 +319,5 @@ def _evidence(p: Plan, result: JobResult, fed: Array) -> Any:
             given = fed if features is None else features.taps[p.system.frontend.output]
         model = {t: a for t, a in output.taps.items() if t != MODEL_INPUT}
         path = "cumulative" if backend else "isolated"
-        yield Evidence(name, clip, model=model, fed=given, backend=backend, runtime=spec, precision=precision, path=path)
+        who: dict[str, Any] = {"backend": backend, "runtime": spec, "precision": precision, "path": path}
+        yield Evidence(name, clip, model=model, fed=given, **who)

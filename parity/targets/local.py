@@ -159,14 +159,6 @@ class LocalTarget:
         """Start again what died, where it is asked for."""
         self._failed.clear()
 
-    def restart(self) -> None:
-        """End every worker; each is started anew where it is asked for, and knows nothing of what came before."""
-        for key, worker in list(self._workers.items()):
-            with self._lock(*key):
-                worker.close()
-                del self._workers[key]
-        self.forgive()
-
     def submit(self, work: Callable[..., Outputs], *arguments: Any) -> Future[Outputs]:
         """Queue work on the pool."""
         return self._pool.submit(work, *arguments)
