@@ -13,6 +13,7 @@ is a handful of readable numbers: five at most, and in each what is simplest com
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from parity.protocols import Clip
 
 try:
     from hypothesis import strategies as st
+
+    from parity.drawn_recipes import frontends
 except ImportError:
     raise MissingExtra(
         "drawing examples needs Hypothesis, which is not installed", "pip install 'parity[test]'"
@@ -134,6 +137,7 @@ def _sound(draw: st.DrawFn, kind: Any, length: int, rate: int, files: Sequence[s
     return Sound(**values)
 
 
+@lru_cache(maxsize=16)
 def _files(recordings: Path) -> tuple[str, ...]:
     return tuple(audio.name_of(path, recordings) for path in audio.find(recordings))
 
@@ -166,4 +170,14 @@ def inputs(shape: tuple[int, ...], dtype: str = "float32") -> st.SearchStrategy[
     return patterns().map(lambda p: array_of(p, shape, dtype))
 
 
-__all__: Sequence[str] = ["MOST_NAMED", "clip_of", "clips", "inputs", "lengths", "named", "parameters", "patterns"]
+__all__: Sequence[str] = [
+    "MOST_NAMED",
+    "clip_of",
+    "clips",
+    "frontends",
+    "inputs",
+    "lengths",
+    "named",
+    "parameters",
+    "patterns",
+]
