@@ -73,9 +73,9 @@ class Result:
     task: Task
     found: Found | None = None
     count: int = 0
-    """Clips judged, those of shrinking too."""
+    """Different clips that were judged, those of shrinking too."""
     drawn: int = 0
-    """Clips judged until one failed."""
+    """Examples until one failed."""
     worked_out: int = 0
     """Clips whose bounds were worked out."""
     refused: int = 0

@@ -26,8 +26,8 @@ from parity.sensitivity import Sensitivity
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, REGENERATED_TAPS, is_feature
 from parity.targets.local import LocalTarget
 
-EXACT_FROM, EXACT_TO = 0.25, 20.0
-"""Guessed errors over bound between these are judged again by bounds that are worked out."""
+EXACT_FROM = 0.25
+"""Errors over a guessed bound from here on are judged again by a bound that is worked out."""
 FAILED = frozenset({"fail", "missing", "error"})
 
 
@@ -277,13 +277,13 @@ def guessed(v: Verdict) -> bool:
 
 
 def _near(verdicts: Sequence[Verdict]) -> bool:
-    """Whether a guess says too little: a network's error that isn't far from its bound, on either side."""
+    """Whether a guess says too little: a network's error isn't far below its bound."""
     for v in verdicts:
         if not guessed(v):
             continue
         if v.tap == LABEL and (v.outcome == "fail" or v.near_tie):
             return True
-        if v.ratio is not None and EXACT_FROM <= v.ratio < EXACT_TO:
+        if v.ratio is not None and v.ratio >= EXACT_FROM:
             return True
     return False
 

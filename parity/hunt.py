@@ -22,10 +22,10 @@ try:
 except ImportError:
     raise MissingExtra("parity search needs Hypothesis, which is not installed", "pip install 'parity[test]'") from None
 
-WORST: Final = 100
-"""Clips whose bounds are worked out when all are drawn: the nearest by a guess."""
-DEATHS: Final = 40
-"""Plugins that are started again while a crash is shrunk."""
+NEAREST: Final = 100
+"""Of so many examples one has its bounds worked out when all are drawn: those that were nearest by a guess."""
+DEATHS, WORKED_OUT = 40, 80
+"""While something is shrunk: plugins that are started again, and clips whose bounds are worked out. Both take long."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Hunt:
         self._known: dict[Any, _Known] = {}
         self._nearest: list[tuple[float, int, Any]] = []
         self._failing: Found | None = None
-        self._deaths = 0
+        self._deaths = self._before_it = 0
         self._draws = Draws(contest.plan, golden_of(task, contest.plan))
         self._before = self._draws.before
 
@@ -97,12 +97,16 @@ class Hunt:
     def _judged(self, what: Any) -> _Known:
         """What becomes of a clip; each is judged once."""
         key = repr(what)
+        if self._failing is None:
+            self.result.drawn = min(self.result.drawn + 1, self._task.examples)
         if key not in self._known:
-            if self._deaths >= DEATHS:  # enough shrinking: a plugin takes long to start again
+            if self._failing is not None and self._enough:
                 return _Known(Found(what, "", False, 0.0), 0.0, True)
             self._known[key] = self._see(what)
         known = self._known[key]
         if known.found.failed:
+            if self._failing is None:
+                self._before_it = self._contest.worked_out
             self._failing = known.found
         best = self.result.found
         if best is None or (known.found.failed, known.found.score) > (best.failed, best.score):
@@ -110,10 +114,13 @@ class Hunt:
         self._tell(self.result)
         return known
 
+    @property
+    def _enough(self) -> bool:
+        """Whether what fails is as small as it gets."""
+        return self._deaths >= DEATHS or self._contest.worked_out - self._before_it >= WORKED_OUT
+
     def _see(self, what: Any, exact: bool = False) -> _Known:
         self.result.count += 1
-        if self._failing is None and not exact:
-            self.result.drawn += 1
         after = self._before if self._failing is not None else None
         try:
             seen = self._contest.see(self._draws.made(what), after, exact)
@@ -127,7 +134,7 @@ class Hunt:
         found = found_of(self._task.goal, what, seen)
         if not seen.exact:
             heapq.heappush(self._nearest, (seen.network_ratio, -self.result.count, what))
-            if len(self._nearest) > WORST:
+            if len(self._nearest) > max(10, self._task.examples // NEAREST):
                 heapq.heappop(self._nearest)
         return _Known(found, seen.largest, seen.exact)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 
@@ -15,12 +16,15 @@ from parity.explain import wording
 from parity.localize import number, place, title
 from parity.records import Verdict
 
+CLOSE = 0.9
+"""Share of the error that a setting must explain to be named where it doesn't explain all."""
 _PAIR = {"error": "is out of bounds", "flip": "says another label", "crash": "crashes"}
 
 
 def whose(task: Task, name: str) -> str:
     """What was searched: `commands-cnn · numpy → onnxrt float32`."""
     pair = title(name, task.backend, task.runtime, task.precision if task.runtime else "")
+    pair = pair if task.backend else pair.replace("golden features", "drawn inputs")
     return f"{pair}, held to {task.against}" if task.against else pair
 
 
@@ -63,8 +67,18 @@ def counterexample(console: Console, again: Confirmed) -> None:
     if rest:
         rows.append(("then", ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")))
     if again.explanation is not None:
-        rows += [("why" if not i else "", line.strip()) for i, line in enumerate(wording.lines(again.explanation)[1:])]
+        rows += [("why" if not i else "", line) for i, line in enumerate(why(again))]
     _rows(console, rows)
+
+
+def why(again: Confirmed) -> list[str]:
+    """What explains it, in words; nothing where nothing does, or nothing comes near."""
+    e = again.explanation
+    if e is None:
+        return []
+    told = [f for f in e.findings if f.alternatives and (f.complete or f.share is None or f.share >= CLOSE)]
+    lines = wording.lines(dataclasses.replace(e, findings=tuple(told), note=""))[1:]
+    return [line.strip() for line in lines] if told else []
 
 
 def numbers(v: Verdict) -> str:
@@ -72,7 +86,7 @@ def numbers(v: Verdict) -> str:
     if v.error is None:
         return ""
     unit = f" {v.unit}" if v.unit else ""
-    times = "" if v.ratio is None else f" ({number(v.ratio)} of it)" if v.ratio < 1 else f" ({number(v.ratio)} times)"
+    times = "" if v.ratio is None or v.ratio >= 1e6 else f" ({number(v.ratio)} {'of it' if v.ratio < 1 else 'times'})"
     mine, right = number(v.candidate), number(v.golden)
     given = "" if v.candidate is None or mine == right else f"; {mine} where {right} is right"
     return f"error {number(v.error)}{unit}, bound {number(v.bound)}{times}{given}"
@@ -107,7 +121,6 @@ def _rows(console: Console, rows: Sequence[tuple[str, str]]) -> None:
 def as_json(name: str, result: Result, again: Confirmed | None, seconds: float, replay: str) -> str:
     """The same for programs."""
     task, found = result.task, again.found if again is not None else result.found
-    causes = [] if again is None or again.explanation is None else wording.lines(again.explanation)[1:]
     told = {
         "system": name, "backend": task.backend, "runtime": task.runtime, "precision": task.precision,
         "against": task.against, "for": task.goal, "seed": task.seed, "asked": task.examples, "examples": result.drawn,
@@ -117,7 +130,7 @@ def as_json(name: str, result: Result, again: Confirmed | None, seconds: float, 
         "confirmed": again is not None and again.found.failed,
         "only_after_another": again is not None and again.remembers,
         "clip": None if found is None else found.words, "worst": None if found is None else found.verdict,
-        "failing": [] if again is None else again.failing, "why": [line.strip() for line in causes], "replay": replay,
+        "failing": [] if again is None else again.failing, "why": [] if again is None else why(again), "replay": replay,
     }  # fmt: skip
     return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
 
