@@ -283,7 +283,7 @@ def _near(verdicts: Sequence[Verdict]) -> bool:
             continue
         if v.tap == LABEL and (v.outcome == "fail" or v.near_tie):
             return True
-        if v.ratio is not None and v.ratio >= EXACT_FROM:
+        if (v.ratio or 0.0) >= EXACT_FROM or (v.outcome == "fail" and v.error is not None):
             return True
     return False
 

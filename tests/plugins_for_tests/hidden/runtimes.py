@@ -38,7 +38,7 @@ class NaiveSoftmax(_Hidden):
     def computed(self, session: Session, artifact: Artifact, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         out = dict(session.run(inputs, taps | {"model/logits"}))
         with np.errstate(over="ignore", invalid="ignore"):
-            e = np.exp(out["model/logits"])
+            e = np.exp(out["model/logits"].astype(np.float64)).astype(np.float32)  # rounded once
             out["model/probabilities"] = e / e.sum(axis=-1, keepdims=True)
         return {t: a for t, a in out.items() if t in taps}
 
