@@ -124,7 +124,10 @@ def _pair(of: str, backend: str, runtime: str, precision: str, target: LocalTarg
     if not runtime:
         told = target.describe("backend", backend, [found.frontend])
         if isinstance(told.answers[0], Unsupported):
-            raise NothingCompared(f"{backend} can't compute the features of {found.name}: {told.answers[0].reason}")
+            raise NothingCompared(
+                f"{backend} can't compute the features of {found.name}: {told.answers[0].reason}",
+                f"parity list systems {found.name} says which backends can",
+            )
         return Plan(found, {backend: told.answers[0]}, arithmetic={backend: (told.arithmetic or ["float32"])[0]})
     wanted = Selection(systems=(of,), backends=(backend or "reference",), runtimes=(runtime,), precisions=(precision,))
     (p,), skipped, _ = plan.make(wanted, target)

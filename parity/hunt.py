@@ -64,7 +64,7 @@ class Hunt:
         if self._failing is not None:
             self.result.found = self._failing
         if not self.result.interrupted and self.result.refused == self.result.count:
-            raise NothingCompared(f"every clip was refused: {self.result.refusal}")
+            raise NothingCompared(f"every clip was refused: {self.result.refusal}", "parity run says it of one clip")
         self.result.worked_out = self._contest.worked_out
         return self.result
 

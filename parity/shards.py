@@ -109,14 +109,18 @@ def _start(part: Task, i: int, limit: float, threads: int) -> tuple[BaseProcess,
     here, there = context.Pipe(duplex=False)
     name = f"parity-search-{i}"
     process = context.Process(target=_search, args=(part, there, limit, threads), name=name, daemon=True)
-    process.start()
+    # Ctrl-C is the parent's to handle, while a process still imports as well: what is ignored is inherited.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
     there.close()
     return process, here
 
 
 def _search(part: Task, pipe: Connection, limit: float, threads: int) -> None:
     """One process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     last, best = 0.0, -1.0
 
     def tell(result: Result) -> None:

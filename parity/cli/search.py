@@ -51,17 +51,16 @@ def search(**options: Any) -> None:
     task = _task(options)
     if options["replay"] is not None:
         _replay(task, options)
-    from parity import progress, shards
+    from parity import progress, shards, system
 
     begun = time.monotonic()
     with progress.nearest(task.goal) as tell:
         result = shards.run(task, options["processes"], options["limit"], 1, tell)
     found, again, where = result.found, None, ""
-    with local_target(None, options["limit"]) as target:
-        judge = _contest(task, target)
-        if found is not None and found.failed:
-            again, where = _confirmed(task, result, judge, options)
-    _end(options, judge.plan.system.name, result, again, time.monotonic() - begun, where)
+    if found is not None and found.failed:
+        with local_target(None, options["limit"]) as target:
+            again, where = _confirmed(task, result, _contest(task, target), options)
+    _end(options, system.find([task.system])[0].name, result, again, time.monotonic() - begun, where)
 
 
 def _task(options: dict[str, Any]) -> Task:

@@ -32,6 +32,7 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
     """Print what a search came to; `again` is a counter-example, `replay` the command that shows it once more."""
     task, found = result.task, result.found
     took = f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
+    different = f" ({result.count:,} different)"
     if again is not None and again.found.failed:
         more = " (interrupted)" if result.interrupted else ""
         _line(console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{more}; found after {took}", "bold red")
@@ -46,7 +47,7 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
         word = "STOPPED" if result.interrupted else "PASS"
         nothing = {"error": "nothing out of bounds", "flip": "no label flips beyond its bound", "crash": "no crash"}
         style = "bold yellow" if result.interrupted else "bold green"
-        _line(console, f"{word}: {nothing[task.goal]}: {whose(task, name)}; {took}", style)
+        _line(console, f"{word}: {nothing[task.goal]}: {whose(task, name)}; {took}{different}", style)
         if found is not None:
             _rows(console, _nearest(task, found))
     notes = [("", f"{result.refused:,} clips refused: {result.refusal}")] if result.refused else []
