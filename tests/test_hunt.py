@@ -47,7 +47,7 @@ def test_what_is_found_is_shrunk_confirmed_and_explained(local: LocalTarget) -> 
     assert result.found.words == "tone 1000 Hz"
     assert result.drawn < 60
     again = confirm(LOUD, result.found, contest(LOUD, local))
-    assert [v.tap for v in again.failing][0] == "features/audio"
+    assert again.failing[0].tap == "features/audio"
     assert not again.remembers
     assert again.explanation is not None
     assert again.explanation.complete
@@ -165,7 +165,7 @@ def test_only_what_failed_is_remembered(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(shards.Remembered(NUMPY).fetch(b"key")) == set()
     kept.delete(b"key", b"failed")
     assert set(kept.fetch(b"key")) == set()
-    assert [p for p in tmp_path.iterdir()] == [tmp_path / "parity"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "parity"]
 
 
 def test_a_network_that_takes_any_number_of_frames_is_fed_with_some(local: LocalTarget) -> None:

@@ -1,4 +1,4 @@
-"""`parity search` as typed, 10,000 examples of numpy and ONNX Runtime on commands-cnn: a minute on 2 cores; and drawing."""
+"""`parity search` as typed: 10,000 examples of numpy and ONNX Runtime on commands-cnn in a minute on 2 cores."""
 
 from __future__ import annotations
 
