@@ -181,9 +181,10 @@ class DumpTarget:
     def _result(self, job: Job) -> JobResult:
         features: dict[str, Outputs] = {}
         activations: dict[tuple[str, str, str], Outputs] = {}
+        kernels: Mapping[tuple[str, str], Outputs] = {}
         if job.kernels:
             (beside,) = self._inner.run([dataclasses.replace(job, backends=(), models=())])
-            activations |= beside.activations
+            kernels = beside.kernels
         if self._features:
             features[NAME] = [self._output(c.name, c.sha256, self._features, self._stage) for c in job.clips]
         if self._artifact is not None:
@@ -192,7 +193,7 @@ class DumpTarget:
             if self._own and MODEL_INPUT not in self._model:
                 given = [_fed(o, job.frontend.output) for o in given]
             activations[NAME if self._own else "", self._runtime, self._artifact.precision] = given
-        return JobResult(job=job, features=features, activations=activations)
+        return JobResult(job=job, features=features, activations=activations, kernels=kernels)
 
     def _output(self, clip: str, sha256: str, taps: frozenset[Tap], what: Callable[[Tap], Expected]) -> ClipOutput:
         key = self._dump.key(clip, sha256)

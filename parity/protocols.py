@@ -257,6 +257,8 @@ class JobResult:
     job: Job
     features: Mapping[str, Outputs] = field(default_factory=dict)
     activations: Mapping[tuple[str, str, str], Outputs] = field(default_factory=dict)
+    kernels: Mapping[tuple[str, str], Outputs] = field(default_factory=dict)
+    """By runtime and precision what those in `job.kernels` gave, on this machine."""
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,13 @@ class Target(Protocol):
     """A place where jobs run: worker processes here, another Python, an SSH host."""
 
     name: str
+    timings: list[dict[str, Any]]
+    """Seconds to load plugins and to open models, as they come."""
+
+    @property
+    def trusted(self) -> Target:
+        """The target on this machine whose answers this one's are held to; itself, where it is that."""
+        ...
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         """Get plugins (kind, spec) ready, side by side where that saves time."""
@@ -283,7 +292,7 @@ class Target(Protocol):
         ...
 
     def run(self, jobs: Iterable[Job]) -> Iterator[JobResult]:
-        """Results in the order of the jobs; memory holds only a few jobs at a time."""
+        """Results in the order of the jobs; begins at once, and memory holds only a few jobs at a time."""
         ...
 
     def release(self) -> None:

@@ -112,6 +112,12 @@ def plugins(kind: Kind) -> dict[str, Plugin]:
     return found
 
 
+def lacking(kind: Kind) -> dict[str, str]:
+    """Every plugin of a kind by name with what it lacks on this machine: '' where it can be used."""
+    return {name: (" or " if p.any_of else ", ").join(
+                d for m, d in p.needs if m in p.missing) for name, p in plugins(kind).items()}  # fmt: skip
+
+
 def installed(name: str) -> bool:
     """Whether what a built-in plugin needs is here."""
     return not next(p for p in _BUILTIN if p.name == name).missing
