@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -20,29 +19,16 @@ import numpy as np
 
 import parity
 from parity import registry
+from parity.targets import machine
 
 Identity = dict[str, Any]
 """`machine`, `python`, `numpy`, and `plugins` (name -> library -> version)."""
 
 
 def cpu() -> dict[str, Any]:
-    """Model, architecture and the sorted feature flags of the CPU, as far as the system tells."""
-    model, flags = platform.processor() or platform.machine(), ""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model"):
-                model = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = " ".join(sorted(value.split()))
-    except OSError:
-        pass
-    return {
-        "model": model,
-        "architecture": platform.machine(),
-        "features_sha256": hashlib.sha256(flags.encode()).hexdigest()[:16],
-        "cores": os.cpu_count() or 1,
-    }
+    """Model, architecture, number of cores and a hash of the feature flags of this machine's CPU."""
+    found = machine.cpu()
+    return {k: found[k] for k in ("model", "architecture", "features_sha256", "cores")}
 
 
 def commit(folder: Path) -> dict[str, Any]:
@@ -89,9 +75,9 @@ def identity(environment: Mapping[str, Any], used: Collection[str] | None = None
         own = {library: v for library, v in sorted(versions.items()) if library not in ("numpy", "python")}
         plugins.setdefault(name, {}).update(own)
     processor = environment["cpu"]
-    machine = {k: processor.get(k, "") for k in ("model", "architecture", "features_sha256")}
+    of = {k: processor.get(k, "") for k in ("model", "architecture", "features_sha256")}
     found: Identity = {
-        "machine": machine | {"os": environment.get("os", "")},
+        "machine": of | {"os": environment.get("os", "")},
         "python": environment["python"], "numpy": environment["numpy"], "plugins": plugins,
     }  # fmt: skip
     return found if target == "local" else found | {"target": target}
