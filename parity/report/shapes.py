@@ -150,6 +150,7 @@ class Accuracy(TypedDict):
     """Accuracy of a pair (0 to 1), and how often each truth was given which label."""
 
     pair: str
+    target: str
     clips: int
     accuracy: float
     confusion: dict[str, dict[str, int]]
