@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from parity import baseline, errors, history, localize, pipeline, provenance, registry, settings
+from parity import baseline, errors, history, localize, pipeline, provenance, records, registry, settings
 from parity import system as systems
 from parity.baseline import Key, Row
 from parity.plan import Selection
@@ -126,7 +126,7 @@ def points(run: Run) -> dict[history.Pair, history.Point]:
         ratios = [s.worst.ratio for s in summaries if s.worst.ratio is not None and math.isfinite(s.worst.ratio)]
         worst = max((s.worst for s in summaries), key=localize.badness)
         own = {registry.parse(spec)[0] for spec in pair[1:3] if spec}
-        environment = provenance.identity(baseline.environment_of(run, pair[-1]), own, pair[-1])
+        environment = provenance.identity(records.environment_of(run, pair[-1]), own, pair[-1])
         out[pair] = history.Point(
             when=when, run=run.name, fingerprint=provenance.fingerprint(environment),
             ratio=max(ratios, default=None), outcome=worst.outcome,

@@ -109,15 +109,16 @@ def recheck(
     try:
         run.name = record.final.name
         counted: Counter[str] = Counter()
-        unjudged: Counter[tuple[str, str, str, str]] = Counter()
+        unjudged: Counter[tuple[str, str, str, str, str]] = Counter()
         for verdict, how in _verdicts(folder, again):
             record.add(verdict)
             counted[how] += 1
             if how == "open":
-                unjudged[verdict.system, verdict.backend, verdict.runtime, verdict.precision] += 1
+                unjudged[verdict.system, verdict.backend, verdict.runtime, verdict.precision, verdict.target] += 1
         run.recheck |= {how: counted[how] for how in ("judged", "stand", "open")}
         run.skipped += [
-            Skipped(system=s, backend=b, runtime=r, precision=p, reason=OPEN, asked=True) for s, b, r, p in unjudged
+            Skipped(system=s, backend=b, runtime=r, precision=p, target=t, reason=OPEN, asked=True)
+            for s, b, r, p, t in unjudged
         ]
         run.gaps = _gaps(again, {s for s, *_ in unjudged})
         run.seconds = round(time.monotonic() - begun, 3)

@@ -292,14 +292,14 @@ def less_accurate(run: Run, limits: settings.Gate) -> Iterator[Finding]:
     for p in run.labels.get("pairs", ()):
         head, runtime, precision = p["pair"].rsplit(" ", 2)
         system, _, backend = head.partition(" ")  # a command may have spaces in it
-        found.append((system, backend, runtime, precision, p["accuracy"]))
+        found.append((system, backend, runtime, precision, p.get("target", ""), p["accuracy"]))
         if precision == "float32":
             best[system] = max(p["accuracy"], best.get(system, 0.0))
-    for system, backend, runtime, precision, accuracy in found:
+    for system, backend, runtime, precision, target, accuracy in found:
         was = best.get(system)
         if was is not None and was - accuracy > limits.accuracy_margin + 1e-9:
             yield Finding(
-                kind="accuracy", system=system, backend=backend, runtime=runtime, precision=precision,
+                kind="accuracy", system=system, backend=backend, runtime=runtime, precision=precision, target=target,
                 text=f"{100 * accuracy:.4g} % of the labels are right, {100 * was:.4g} % with the best float32 pair",
                 was=was, now=accuracy,
             )  # fmt: skip

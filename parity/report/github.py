@@ -99,7 +99,7 @@ def marks(run: Run) -> list[str]:
     for v in first_failures(run):
         if follows_from(run, v) is None:
             lines = filter(None, (*failure(run, v), made(run, v)))
-            found.append((clean("\n".join(lines)), f"parity: {title_of(v)}", _file(run, v.system)))
+            found.append((clean("\n".join(lines)), f"parity: {title_of(v, run)}", _file(run, v.system)))
     for f in run.gate.get("findings", ()):
         if f["fails"]:
             found.append((clean(f["text"]), f"parity gate: {f['kind']}", _file(run, f.get("system") or "")))

@@ -18,7 +18,7 @@ from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures,
 from parity.localize import title_of as name_of
 from parity.records import Run, Verdict
 from parity.report import causes, figures, inline, tallies, wording
-from parity.report.heatmap import heat, matrix
+from parity.report.heatmap import heat, matrices
 from parity.report.rows import row_id, rows
 from parity.report.tallies import BOUND, EDGES, Spread, Tallies
 from parity.report.wording import WORDS, by_label, clean, columns_of, same_confusion
@@ -59,10 +59,11 @@ def render(run: Run, folder: Path | None = None) -> str:
     page = environment().get_template("run.html.j2").render(
         run=run, word=word, why=why, counts=[*wording.counts(run), *run.changed, *wording.judged_by(run)],
         rows=lined, choices=_choices(found), failures=failed, flips=_flips(run, folder, read), flipped=read.flipped,
-        matrices=[matrix(run, system, found) for system in dict.fromkeys(p.system for p in found)],
+        matrices=matrices(run, found),
         skipped=wording.not_compared(run), overall=read.all, edges=_edges(), bound=BOUND,
         near_ties=wording.near_ties(run), saturated=wording.saturated(run),
-        confusions=[(names, columns_of(c), c) for names, c in same_confusion(run.labels.get("pairs", []))],
+        confusions=[(names, columns_of(c), c) for names, c in same_confusion(run)],
+        accuracies=[(wording.accuracy_of(p, run), p) for p in run.labels.get("pairs", [])],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
         failed=FAILED, neutral=NOT_COMPARED, costs=costs(run), gate=gate,
         found_by_gate=[(h, lines, _fails(run, h)) for h, lines in wording.found_by_gate(run)],
@@ -124,7 +125,7 @@ def failures(
             shown = drawing.of(v, len(own) - i - 1)
             drawn |= {f"{kind}-{i}": f for kind, f in shown.items() if kind != "lost"}
         made.append({
-            "verdict": v, "title": name_of(v), "cause": cause, "text": wording.failure(run, v)[0], "number": i,
+            "verdict": v, "title": name_of(v, run), "cause": cause, "text": wording.failure(run, v)[0], "number": i,
             "made": wording.made(run, v), "id": f"failed-{link[4:]}~{v.path}", "row": _row_of(found, v),
             "figures": shown,
             "described": figures.described(shown["picture"]) if "picture" in shown else "",
@@ -171,7 +172,7 @@ def _flips(run: Run, folder: Path | None, read: Tallies) -> list[dict[str, Any]]
                 shown = figures.flip(run, folder, v)
             except ParityError:
                 shown = None  # said where its failure is drawn
-        found.append({"verdict": v, "title": name_of(v), "posteriors": shown})
+        found.append({"verdict": v, "title": name_of(v, run), "posteriors": shown})
     return found
 
 

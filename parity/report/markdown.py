@@ -15,7 +15,7 @@ from parity.records import Run
 from parity.report import causes, compared
 from parity.report.causes import Told
 from parity.report.compared import Change, Changes
-from parity.report.wording import counts, judgement, made, near_ties, not_compared, one_line, shorten
+from parity.report.wording import accuracy_of, counts, judgement, made, near_ties, not_compared, one_line, shorten
 
 LIMIT = 60_000
 """Bytes that a comment (65,536 characters) has room for; a job's summary takes 16 times that."""
@@ -138,7 +138,8 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
     rows, following = [], []
     for v in first_failures(run):
         if (source := follows_from(run, v)) is not None:
-            following.append(f"- {text(title_of(v))}: follows from {code(source.tap)} of {text(title_of(source))}")
+            of = text(title_of(source, run))
+            following.append(f"- {text(title_of(v, run))}: follows from {code(source.tap)} of {of}")
             continue
         numbers = "–" if v.error is None else f"{number(v.error)} / {number(v.bound)}" + _times(v.ratio)
         where = ", ".join([shorten(v.clip, 40), *place(v)])
@@ -147,7 +148,7 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
         why = "; ".join(
             filter(None, (found, made(run, v), v.message if v.outcome != "fail" or v.error is None else ""))
         )
-        rows.append([text(title_of(v)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
+        rows.append([text(title_of(v, run)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
                      numbers, text(where), text(why or v.message)])  # fmt: skip
     lines = [*_table(["what", "first at", "error / bound", "where", "why"], rows), ""] if rows else []
     lines += [f"- known gap that matched no failure: {text(gap)}" for gap in run.gaps.get("unmet", [])]
@@ -182,7 +183,7 @@ def _neutral(run: Run) -> str:
     if ties := near_ties(run):
         blocks.append(_folded(f"Near ties: {len(ties)}", [f"- {text(line)}" for line in ties]))
     if measured := run.labels.get("pairs"):
-        rows = [[text(p["pair"]), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
+        rows = [[text(accuracy_of(p, run)), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
         blocks.append(_folded(f"Accuracy: {len(rows)} pairs", _table(["pair", "clips", "accuracy"], rows)))
     return "\n".join(blocks)
 

@@ -16,6 +16,7 @@ from parity.records import Run, TapSummary
 from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
+    accuracy_of,
     against,
     by_label,
     clean,
@@ -229,9 +230,10 @@ def _labels(screen: _Screen, run: Run, verbose: bool) -> None:
     if of:
         screen.heading("Labels")
         screen.table(
-            ["pair", "clips", "accuracy"], [[p["pair"], str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of]
+            ["pair", "clips", "accuracy"],
+            [[accuracy_of(p, run), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of],
         )
-    for names, confusion in same_confusion(of):
+    for names, confusion in same_confusion(run):
         screen.heading(f"Truth (rows) and label of {names}")
         columns = columns_of(confusion)
         if 12 + sum(max(len(c), 3) + 2 for c in columns) <= screen.console.width:

@@ -13,6 +13,7 @@ import pytest
 
 from parity.records import Skipped
 from parity.report import html
+from parity.report.heatmap import matrix
 
 from .made import hostile, mixed, run, verdict, whole
 
@@ -127,7 +128,7 @@ def test_what_a_reader_looks_for() -> None:
 
 def test_the_matrix_shows_the_worst_number_of_a_cell() -> None:
     of = mixed()
-    table = html.matrix(of, "commands-cnn", html.pairs(of))
+    table = matrix(of, "commands-cnn", "local", html.pairs(of))
     assert table["columns"] == ["onnxrt float32", "tflite int8"]
     assert list(table["rows"]) == ["golden features", "librosa", "numpy", "tf_signal"]
     outcome, shown, link, flips = table["rows"]["librosa"][1]
