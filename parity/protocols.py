@@ -283,6 +283,14 @@ class Target(Protocol):
         """The target on this machine whose answers this one's are held to; itself, where it is that."""
         ...
 
+    def plugins(self, kind: Literal["backend", "runtime"]) -> Mapping[str, str]:
+        """Every plugin by name, with what it lacks there: '' where it can be used."""
+        ...
+
+    def needs(self, kind: Literal["backend", "runtime"], name: str, lacks: str) -> ConfigError:
+        """What a plugin lacks there, as an error that says what to type."""
+        ...
+
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         """Get plugins (kind, spec) ready, side by side where that saves time."""
         ...

@@ -164,6 +164,15 @@ class WorkersTarget:
     def _took(self, stage: str, plugin: str, seconds: float, **more: str) -> None:
         self.timings.append({"stage": stage, "plugin": plugin, "target": self.name, **more, "seconds": seconds})
 
+    def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
+        """Every plugin by name, with what it lacks there: '' where it can be used."""
+        return self.place.plugins(kind)
+
+    def needs(self, kind: registry.Kind, name: str, lacks: str) -> errors.MissingExtra:
+        """What a plugin lacks there, and what to type."""
+        plugin = registry.named(kind, name)
+        return registry.needs(plugin, lacks, self.place.how_to_install(plugin), self.name)
+
     def describe(self, kind: str, spec: str, questions: Sequence[fe.Frontend | Artifact]) -> Description:
         """Versions and answers of a plugin, from its worker. ConfigError where it can't even be loaded."""
         known = registry.plugins("runtime").get(registry.parse(spec)[0])
