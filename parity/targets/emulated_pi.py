@@ -1,8 +1,8 @@
 """A stand-in for a Raspberry Pi: Debian's user land for ARM, run by QEMU, behind an sshd of its own on this machine.
 
 Its programs and wheels are the ones a Pi runs, so what they compute can be held to the goldens before there is a board.
-It is slow, and its times say nothing of a Pi's: every process in it has PARITY_EMULATED set. `build` makes the root file
-system once, in the user's cache; a start takes less than a second and leaves nothing behind. Needs root, for its
+It is slow, and its times say nothing of a Pi's: every process in it has PARITY_EMULATED set. `build` makes the root
+file system once, in the user's cache; a start takes less than a second and leaves nothing behind. Needs root, for its
 namespaces.
 
 `python -m parity.targets.emulated_pi` builds all of `KINDS`.
@@ -177,9 +177,9 @@ def _make(kind: Kind, root: Path, say: Callable[[str], None]) -> None:
     say(f"{kind.name}: fetching {', '.join(w.partition('==')[0] for w in kind.wheels[:3])} for it")
     _run(
         [
-            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target",
-            str(root / _SITE), "--only-binary=:all:", "--no-deps", "--no-compile", "--implementation", "cp", "--python-version", "311",
-            *[f"--platform={p}" for p in kind.platforms], *kind.wheels,
+            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:",
+            "--no-deps", "--no-compile", "--implementation", "cp", "--python-version", "311",
+            *[f"--platform={p}" for p in kind.platforms], "--target", str(root / _SITE), *kind.wheels,
         ],
         f"fetching wheels for {kind.name}",
     )  # fmt: skip

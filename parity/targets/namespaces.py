@@ -2,8 +2,8 @@
 
 Run as a process of its own, `python -m parity.targets.namespaces FILE`: the JSON in the file says what to `unshare` (of
 "user", "mount", "pid"), a `script` for `sh` to be run first (mounts), and the `server` to run. It lives until its stdin
-ends, so that it goes with whoever started it, even by SIGKILL. `reboot SECONDS` on stdin kills all that is in it, waits,
-and starts the server again. Linux only; `unshare` needs root.
+ends, so that it goes with whoever started it, even by SIGKILL. `reboot SECONDS` on stdin kills all that is in it,
+waits, and starts the server again. Linux only; `unshare` needs root.
 """
 
 from __future__ import annotations

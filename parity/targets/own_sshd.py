@@ -1,4 +1,4 @@
-"""An OpenSSH server of one's own on 127.0.0.1, with keys, configuration and known_hosts of its own in one folder.
+"""An OpenSSH server of one's own on this machine, with keys, configuration and known_hosts of its own in one folder.
 
 Nothing of it touches the user's or the machine's SSH configuration: clients reach it with `ssh -F <folder>/ssh_config`.
 """
@@ -23,7 +23,7 @@ from parity.errors import ConfigError, TargetError
 
 _PORTS_TRIED = 5
 _SERVER = """\
-ListenAddress 127.0.0.1
+ListenAddress {address}
 Port {port}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/client_key.pub
@@ -40,7 +40,7 @@ MaxSessions 100
 """
 _CLIENT = """\
 Host {host}
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   User {user}
   IdentityFile {folder}/client_key
@@ -76,15 +76,23 @@ def _free_port() -> int:
 class OwnSshd:
     """A running server. `host` is its name in `ssh_config`; `settings` are lines of sshd_config beside the common ones.
 
-    `unshare` and `script`: see parity.targets.namespaces. ConfigError where the server can't be had here.
+    `unshare` and `script`: see parity.targets.namespaces. `enter` stands before its command, as in `ip netns exec name`,
+    where `address` can be reached. ConfigError where the server can't be had here.
     """
 
     def __init__(
-        self, host: str, user: str, settings: Sequence[str] = (), unshare: Sequence[str] = (), script: str = ""
+        self,
+        host: str,
+        user: str,
+        settings: Sequence[str] = (),
+        unshare: Sequence[str] = (),
+        script: str = "",
+        enter: Sequence[str] = (),
+        address: str = "127.0.0.1",
     ) -> None:
-        self.host, self.user = host, user
+        self.host, self.user, self.address = host, user, address
         self._sshd = program("sshd", "openssh-server")
-        self._settings, self._unshare, self._script = settings, unshare, script
+        self._settings, self._unshare, self._script, self._enter = settings, unshare, script, enter
         self.folder = Path(tempfile.mkdtemp(prefix="parity-sshd-"))
         self.folder.chmod(0o711)  # sshd reads the authorized key as the user who logs in
         self.ssh_config = self.folder / "ssh_config"
@@ -106,12 +114,18 @@ class OwnSshd:
             raise
 
     def _start(self) -> None:
-        values = {"port": self.port, "folder": self.folder, "host": self.host, "user": self.user}
+        values = {
+            "port": self.port,
+            "folder": self.folder,
+            "host": self.host,
+            "user": self.user,
+            "address": self.address,
+        }
         text = _SERVER.format(**values) + "".join(line + "\n" for line in self._settings)
         (self.folder / "sshd_config").write_text(text, encoding="utf-8")
         self.ssh_config.write_text(_CLIENT.format(**values), encoding="utf-8")
         self._know(self._host_key)
-        server = [self._sshd, "-D", "-E", str(self._log), "-f", str(self.folder / "sshd_config")]
+        server = [*self._enter, self._sshd, "-D", "-E", str(self._log), "-f", str(self.folder / "sshd_config")]
         what: dict[str, Any] = {"unshare": list(self._unshare), "script": self._script, "server": server}
         (self.folder / "what.json").write_text(json.dumps(what), encoding="utf-8")
         self._process = subprocess.Popen(
@@ -122,7 +136,7 @@ class OwnSshd:
         self.wait()
 
     def _know(self, key: str) -> None:
-        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}", encoding="utf-8")
+        (self.folder / "known_hosts").write_text(f"[{self.address}]:{self.port} {key}", encoding="utf-8")
 
     def change_host_key(self, trusted: bool = False) -> None:
         """Another host key from the next start on; `trusted`: the client's known_hosts learns it."""
@@ -137,7 +151,7 @@ class OwnSshd:
         deadline = time.monotonic() + limit
         assert self._process is not None
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 2) as s:
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 2) as s:
                 s.settimeout(2)
                 if s.recv(4) == b"SSH-":
                     return
