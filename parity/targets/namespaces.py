@@ -121,8 +121,8 @@ def _inside(what: dict[str, Any]) -> None:
             ["sh", "-eu", "-c", what["script"]], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise SystemExit(f"its namespaces can't be made: {last}")
+            told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+            raise SystemExit(f"its namespaces can't be made: {told}")
     try:
         _serve(what["server"])
     finally:

@@ -76,8 +76,8 @@ def _free_port() -> int:
 class OwnSshd:
     """A running server. `host` is its name in `ssh_config`; `settings` are lines of sshd_config beside the common ones.
 
-    `unshare` and `script`: see parity.targets.namespaces. `enter` stands before its command, as in `ip netns exec name`,
-    where `address` can be reached. ConfigError where the server can't be had here.
+    `unshare` and `script`: see parity.targets.namespaces. `enter` stands before its command, as `ip netns exec name`
+    does, where `address` can be reached. ConfigError where the server can't be had here.
     """
 
     def __init__(
@@ -114,13 +114,8 @@ class OwnSshd:
             raise
 
     def _start(self) -> None:
-        values = {
-            "port": self.port,
-            "folder": self.folder,
-            "host": self.host,
-            "user": self.user,
-            "address": self.address,
-        }
+        self._log.unlink(missing_ok=True)
+        values = {k: getattr(self, k) for k in ("address", "port", "folder", "host", "user")}
         text = _SERVER.format(**values) + "".join(line + "\n" for line in self._settings)
         (self.folder / "sshd_config").write_text(text, encoding="utf-8")
         self.ssh_config.write_text(_CLIENT.format(**values), encoding="utf-8")
@@ -156,8 +151,8 @@ class OwnSshd:
                 if s.recv(4) == b"SSH-":
                     return
             if self._process.poll() is not None:
-                told = self._process.communicate()[1].strip().splitlines()[-1:]
-                logged = self._log.read_text(errors="replace").strip().splitlines()[-1:] if self._log.is_file() else []
+                told = self._process.communicate()[1].strip().splitlines()[:1]
+                logged = self._log.read_text(errors="replace").strip().splitlines()[:1] if self._log.is_file() else []
                 raise ConfigError(f"no sshd of its own can be started: {'; '.join(logged + told) or 'it says nothing'}")
             if time.monotonic() > deadline:
                 raise TargetError(f"the sshd of {self.host} doesn't answer within {limit:g} s", "try again")
