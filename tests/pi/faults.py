@@ -1,14 +1,13 @@
-"""What goes wrong on the way to a device, staged: a line that is cut, falls silent or is slow; a session that is killed.
+"""What goes wrong on the way to a device, staged: a line that is cut, silent or slow; a session that is killed.
 
-`Line` stands between client and server, needs no rights, and counts what goes through it. `Cable` is a link of the kernel's
-own in a network namespace, and needs root.
+`Line` stands between client and server, needs no rights, and counts what goes through it. `Cable` is a link of the
+kernel's own in a network namespace, and needs root.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
 import struct

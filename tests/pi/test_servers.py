@@ -75,14 +75,15 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 @root
 def test_namespaces_that_cannot_be_made_are_told() -> None:
-    with pytest.raises(ConfigError, match="can't be made: .*/nowhere"):
+    with pytest.raises(ConfigError, match=r"can't be made: .*/nowhere"):
         OwnSshd("plain", "root", (), ("mount", "pid"), "mount --bind /nowhere /mnt")
 
 
 def test_the_emulated_pi_is_a_64_bit_arm_with_the_pinned_wheels(emulated_pi: EmulatedPi) -> None:
     code = (
         "import platform, os, numpy, importlib.metadata as m; v = m.version; "
-        "print(platform.machine(), numpy.__version__, v('onnxruntime'), v('ai-edge-litert'), os.environ['PARITY_EMULATED'])"
+        "print(platform.machine(), numpy.__version__, v('onnxruntime'), v('ai-edge-litert')); "
+        "print(os.environ['PARITY_EMULATED'])"
     )
     done = ssh(
         emulated_pi.ssh_config,
@@ -91,11 +92,14 @@ def test_the_emulated_pi_is_a_64_bit_arm_with_the_pinned_wheels(emulated_pi: Emu
     )
     pins = dict(w.split("==") for w in KINDS["emulated-pi"].wheels)
     versions = f"{pins['numpy']} {pins['onnxruntime']} {pins['ai-edge-litert']}"
-    assert done.stdout == f"pi\n{os.cpu_count()}\naarch64 {versions} qemu-aarch64:cortex-a72\n", done.stderr
+    assert done.stdout == f"pi\n{os.cpu_count()}\naarch64 {versions}\nqemu-aarch64:cortex-a72\n", done.stderr
 
 
 def test_the_other_one_is_a_32_bit_arm_with_debians_numpy(emulated_pi32: EmulatedPi) -> None:
-    code = "import platform, sys, numpy; import tflite_runtime.interpreter; print(platform.machine(), sys.maxsize, numpy.__version__)"
+    code = (
+        "import platform, sys, numpy, tflite_runtime.interpreter; "
+        "print(platform.machine(), sys.maxsize, numpy.__version__)"
+    )
     done = ssh(emulated_pi32.ssh_config, emulated_pi32.host, f'{emulated_pi32.python} -c "{code}"')
     assert done.stdout == f"armv7l {2**31 - 1} 1.24.2\n", done.stderr
 
