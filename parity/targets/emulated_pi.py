@@ -288,5 +288,9 @@ class EmulatedPi:
 
 
 if __name__ == "__main__":
-    for each in KINDS:
-        print(build(each, print))
+    try:
+        for each in KINDS:
+            print(build(each, print))
+    except (ConfigError, TargetError) as error:
+        print(f"parity: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
