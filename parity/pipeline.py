@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import dumped, errors, plan, policy, provenance, sources, system
+from parity import dumped, errors, measured, plan, policy, provenance, sources, system
 from parity import frontend as fe
 from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
@@ -20,8 +19,9 @@ from parity.expected import Expected
 from parity.judge import Judge
 from parity.kept import Keep, Keeping
 from parity.labels import LabelTally
+from parity.measured import Times
 from parity.plan import Plan, Selection
-from parity.protocols import Artifact, Failure, Job, JobResult, Outputs, Tap, Target
+from parity.protocols import Artifact, Failure, Job, JobResult, Tap, Target
 from parity.records import Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
@@ -114,7 +114,7 @@ def run(
         summary.gaps = _gaps(rules, runnable, found)
         if dump is not None:
             summary.gaps["unmet"] = []  # of plugins, not of what a device computed
-        summary.timings = times.rows() + measured.of_plugins(targets)
+        summary.timings = list(times.rows()) + measured.of_plugins(targets)
         summary.environment = measured.environments(targets, planned.versions)
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
@@ -200,7 +200,7 @@ def _run_system(
     progress(s.name, 0, source.total)
     judges, coming, pending = [], [], []
     for p, chunks in zip(of, itertools.tee(source.chunks, len(of)), strict=True):
-        target = stream or dump or p.target
+        target = stream or p.target
         # On another machine the judge's own runtime is one like any other.
         own = source.own_judge if dump is not None or p.target is p.target.trusted else None
         judges.append(Judge(s, rules, target.name, source.labels, source.root, own, p.arithmetic))

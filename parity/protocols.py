@@ -275,8 +275,18 @@ class Target(Protocol):
     """A place where jobs run: worker processes here, another Python, an SSH host."""
 
     name: str
-    timings: list[dict[str, Any]]
-    """Seconds to load plugins and to open models, as they come."""
+    threads: int
+    """With how many a runtime computes, where its spec doesn't say."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether features are computed clip by clip, so that the time of each is known."""
+        ...
+
+    @property
+    def timings(self) -> list[dict[str, Any]]:
+        """Seconds to load plugins and to open models, as they come."""
+        ...
 
     @property
     def trusted(self) -> Target:
@@ -289,6 +299,18 @@ class Target(Protocol):
 
     def needs(self, kind: Literal["backend", "runtime"], name: str, lacks: str) -> ConfigError:
         """What a plugin lacks there, as an error that says what to type."""
+        ...
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        """What the machine says of itself; `now`: not what it said at first."""
+        ...
+
+    def link(self) -> dict[str, Any]:
+        """How it is reached, and bytes sent and received; empty for this machine."""
+        ...
+
+    def memory(self) -> list[dict[str, Any]]:
+        """The most memory that each plugin's process has had."""
         ...
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:

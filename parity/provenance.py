@@ -27,7 +27,10 @@ Identity = dict[str, Any]
 
 def cpu() -> dict[str, Any]:
     """Model, architecture, number of cores and a hash of the feature flags of this machine's CPU."""
-    found = machine.cpu()
+    return _cpu(machine.cpu())
+
+
+def _cpu(found: Mapping[str, Any]) -> dict[str, Any]:
     return {k: found[k] for k in ("model", "architecture", "features_sha256", "cores")}
 
 
@@ -47,14 +50,19 @@ def commit(folder: Path) -> dict[str, Any]:
     return {} if head is None else {"commit": head, "dirty": bool(git("status", "--porcelain"))}
 
 
-def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> dict[str, Any]:
-    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` is its identity's."""
+def environment(
+    plugins: Mapping[str, Mapping[str, str]], threads: int = 1, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` is its identity's.
+
+    `facts` are another machine's (see `parity.targets.machine`); without them it is this one.
+    """
     found = {
-        "cpu": cpu(),
-        "os": platform.system(),
-        "python": sys.version.split()[0],
+        "cpu": cpu() if facts is None else _cpu(facts["cpu"]),
+        "os": platform.system() if facts is None else facts["system"],
+        "python": sys.version.split()[0] if facts is None else facts["python"],
         "parity": parity.__version__,
-        "numpy": np.__version__,
+        "numpy": np.__version__ if facts is None else facts["numpy"],
         "threads": threads,
         "plugins": {spec: dict(sorted(v.items())) for spec, v in sorted(plugins.items())},
     }

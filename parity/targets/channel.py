@@ -231,10 +231,10 @@ class Channel:
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        if deadline is not None:
-            if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self._fail("no word from it")
-                raise LostError(self._why())
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([process.stdout], [], [], wait)[0]:
+            self._fail("no word from it")
+            raise LostError(self._why())
         try:
             data = os.read(process.stdout.fileno(), n)
         except (OSError, ValueError):

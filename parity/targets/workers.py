@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
@@ -59,7 +59,7 @@ class Place(Protocol):
     apart: bool
     """Clips one by one, as they come on a device, so that the time of each is known; else in batches."""
 
-    def worker(self, kind: registry.Kind, spec: str) -> Held:
+    def worker(self, kind: str, spec: str) -> Held:
         """A new process for a plugin, which isn't loaded yet."""
         ...
 
@@ -75,8 +75,8 @@ class Place(Protocol):
         """What to type, so that a plugin can be used there."""
         ...
 
-    def facts(self) -> dict[str, Any]:
-        """What the machine says of itself: see `parity.targets.machine`."""
+    def facts(self, now: bool) -> dict[str, Any]:
+        """What the machine says of itself: see `parity.targets.machine`; `now`, or as it was at first."""
         ...
 
     def link(self) -> dict[str, Any]:
@@ -163,6 +163,28 @@ class WorkersTarget:
 
     def _took(self, stage: str, plugin: str, seconds: float, **more: str) -> None:
         self.timings.append({"stage": stage, "plugin": plugin, "target": self.name, **more, "seconds": seconds})
+
+    @property
+    def apart(self) -> bool:
+        """Whether features are computed clip by clip."""
+        return self.place.apart
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        """What the machine says of itself: see `parity.targets.machine`."""
+        return self.place.facts(now)
+
+    def link(self) -> dict[str, Any]:
+        """How it is reached, and bytes sent and received."""
+        return self.place.link()
+
+    def memory(self) -> list[dict[str, Any]]:
+        """The most memory that each plugin's process has had."""
+        found = []
+        for (_, spec), worker in sorted(self._workers.items()):
+            with contextlib.suppress(WorkerDiedError, errors.ParityError):
+                if worker.alive and (peak := worker.request({"do": "memory"})["peak_bytes"]) is not None:
+                    found.append({"stage": "memory", "plugin": spec, "target": self.name, "peak_bytes": peak})
+        return found
 
     def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
         """Every plugin by name, with what it lacks there: '' where it can be used."""
