@@ -46,6 +46,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """How much more than that, in bounds, it must be at least to be told."""
     latency_factor: Factor | None = None
     """How many times the accepted time of a frame a plugin may take; None: no limit."""
+    latency: dict[str, Factor] = {}
+    """The same of single targets, by their names, in the place of `latency_factor`."""
     size_factor: Factor | None = None
     """How many times its accepted size a model file may have; None: no limit."""
     accuracy_margin: Share = 0.0

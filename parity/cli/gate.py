@@ -94,16 +94,17 @@ FEW = 8
 def _told(p: Any) -> list[str]:
     """A proposal in words."""
     from parity import acceptance
+    from parity.localize import on
     from parity.report.wording import one_line
 
-    taps = f"{len(p.new.rows)} taps"
+    taps, who = f"{len(p.new.rows)} taps", f"{p.new.system}{on(p.standing.target)}"
     if p.fresh:
         differs = f" ({', '.join(p.standing.differs)})" if p.standing.differs else ""
-        return [one_line(f"{p.new.system}: the first baseline of this environment{differs}: {taps}")]
+        return [one_line(f"{who}: the first baseline of this environment{differs}: {taps}")]
     lines = []
     for head, of in acceptance.changes(p):
         lines.append(f"  {head}")
         lines += [f"    {line}" for line in of[:FEW]]
         lines += [f"    and {len(of) - FEW} more"] if len(of) > FEW else []
     same = "nothing differs from what was accepted" if not lines else "differs from what was accepted"
-    return [one_line(line) for line in (f"{p.new.system}: {same}, {taps}", *lines)]
+    return [one_line(line) for line in (f"{who}: {same}, {taps}", *lines)]
