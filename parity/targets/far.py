@@ -248,4 +248,3 @@ def main() -> None:
         far.end()
         sys.stderr.flush()
         os._exit(0)  # threads that wait for dead workers, or for a reader that has gone
-
