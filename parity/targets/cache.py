@@ -25,12 +25,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 
 
-def folder() -> Path:
-    """The cache of the user who runs this: `$XDG_CACHE_HOME/parity`, or `~/.cache/parity`."""
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "parity"
-
-
 class Cache:
     """Content of `root`; two processes may use it at once."""
 

@@ -34,7 +34,7 @@ from parity import registry
 from parity.errors import ParityError
 from parity.protocols import Array
 from parity.targets import machine, wire
-from parity.targets.cache import Cache, folder
+from parity.targets.cache import Cache
 from parity.targets.worker import PluginRaisedError, Worker, WorkerDiedError
 
 MAGIC = b"\0parity-far-1\n"
@@ -229,11 +229,11 @@ def main() -> None:
     os.dup2(2, 1)  # what anything prints
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     silence = float(sys.argv[1]) if len(sys.argv) > 1 else SILENCE
-    cache = Cache(folder())
+    cache = Cache(machine.cache_folder())
     cache.tidy()
     far = Far(out, cache)
     out.write(MAGIC)
-    root = str(folder() / "content")
+    root = str(machine.cache_folder() / "content")
     far.send({"hello": machine.facts() | {"numpy": np.__version__}, "content": root, "held": cache.held()})
     read = _reader(source, silence)
     begun = time.monotonic()

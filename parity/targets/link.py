@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,10 @@ class Link(Protocol):
     @property
     def alive(self) -> bool:
         """Whether commands get there now; asks."""
+        ...
+
+    def how_to_install(self, distributions: Sequence[str], plugin: str) -> str:
+        """What to type, so that a plugin's distributions are there."""
         ...
 
     def close(self) -> None:
@@ -148,6 +152,9 @@ class PythonLink:
     @property
     def alive(self) -> bool:
         return True
+
+    def how_to_install(self, distributions: Sequence[str], plugin: str) -> str:
+        return f"{shlex.quote(self.python)} -m pip install {' '.join(distributions)}"
 
     def close(self) -> None:
         for process in self._started:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import selectors
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from parity.errors import ConfigError, ParityError, TargetError
 from parity.targets.link import Done, close_pipes, end, finish, shell
 
 _READY = b"\0parity-connected\n"
-_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_\[][A-Za-z0-9_.:%\[\]-]*")
 CONNECT = 30.0
 """Seconds in which a connection must stand, asking for a passphrase apart."""
 ANSWER = 10.0
@@ -38,9 +38,7 @@ class SshLink:
     """A connection to `host` (`[user@]host`, or an alias of the user's ssh config)."""
 
     def __init__(self, name: str, host: str, port: int | None = None, config: Path | None = None) -> None:
-        """`config` takes the place of the user's own (`ssh -F`). ConfigError for what can't be a host."""
-        if not _HOST.fullmatch(host):
-            raise ConfigError(f"{name}: {host!r} is no [user@]host", "write ssh://pi@raspberrypi")
+        """`config` takes the place of the user's own (`ssh -F`)."""
         self.name, self._host, self._port = name, host, port
         self._ssh = ["ssh", *(["-F", str(config)] if config is not None else []),
                      *(["-p", str(port)] if port is not None else [])]  # fmt: skip
@@ -133,6 +131,10 @@ class SshLink:
             master.stdin.write(b".")
             return _until(master, b".", ANSWER)
         return False
+
+    def how_to_install(self, distributions: Sequence[str], plugin: str) -> str:
+        more = "" if plugin == "numpy" else f" --with {plugin}"
+        return f"parity target setup {shlex.quote(self.name)}{more}"
 
     def _drop(self) -> None:
         master, self._master = self._master, None

@@ -120,12 +120,12 @@ class WorkersTarget:
         # Workers first: a thread that waits for an answer is freed by its worker's end. They hold nothing worth saving.
         for worker in list(self._workers.values()):
             worker.kill()
+        self.place.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._flow.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers.values():
             worker.close()
         self._workers.clear()
-        self.place.close()
 
     @contextlib.contextmanager
     def _worker(self, kind: str, spec: str) -> Iterator[Held]:
