@@ -187,7 +187,9 @@ def _system(asked: Asked) -> list[Check]:
 
 def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
     minimum = "{}.{}".format(*places.MINIMUM)
-    another = f"[targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    another = f"name another: [targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    if not asked.python and asked.shell.get("python") == "none":
+        return [Check("Python", f"{python or 'python3'} is there, but doesn't run", "wrong", f"mend it, or {another}")]
     if not asked.python:
         if python is not None:
             return [Check("Python", f"none at {python}", "missing", "mend `python` in parity.toml, or take it away")]
@@ -195,11 +197,9 @@ def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
         return [Check("Python", "none: no python3 on its path", "missing", apt)]
     if numbers(asked.python) < places.MINIMUM:
         text = f"{asked.python}; {minimum} or newer is needed"
-        return [
-            Check("Python", text, "wrong", f"a system that has {minimum} (Bookworm and newer), or name one: {another}")
-        ]
+        return [Check("Python", text, "wrong", f"a system that has {minimum} (Bookworm and newer), or {another}")]
     if asked.machine is None:
-        return [Check("Python", f"{asked.python}, but it can't say what is there", "wrong", f"name another: {another}")]
+        return [Check("Python", f"{asked.python}, but it can't say what is there", "wrong", another)]
     return [Check("Python", f"{asked.machine.python} ({asked.machine.executable or 'python3'})", "ok")]
 
 
