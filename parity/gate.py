@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +164,9 @@ def _history(run: Run, reports: Path) -> list[dict[str, Any]]:
 
 
 def gate(
-    selection: Selection, target: Target, reports: Path, limits: settings.Gate, command: str, progress: Progress
-) -> tuple[Run, Path]:
+    selection: Selection, on: Target | Sequence[Target], reports: Path, limits: settings.Gate, command: str,
+    progress: Progress,
+) -> tuple[Run, Path]:  # fmt: skip
     """Run what is selected, hold it to the accepted baselines, and add it to the history; the run and its folder."""
     history.check(reports)
     for of in () if selection.audio is not None else systems.find(selection.systems):
@@ -179,6 +180,6 @@ def gate(
     def held(folder: Path, run: Run) -> None:
         hold(run, folder, limits, reports, everything)
 
-    done, folder = pipeline.run(selection, target, reports, command, progress, hold=held)
+    done, folder = pipeline.run(selection, on, reports, command, progress, hold=held)
     history.append(reports, points(done))
     return done, folder

@@ -24,6 +24,7 @@ import msgspec
 from parity import system
 from parity.errors import ConfigError
 from parity.targets import address
+from parity.targets.named import Address
 
 FILE = "parity.toml"
 
@@ -118,6 +119,18 @@ def load(root: Path | None = None) -> Settings:
     for name, target in found_settings.targets.items():
         _check_target(f"{path}: {prefix}targets.{name}", name, target)
     return found_settings
+
+
+def addresses(root: Path | None = None) -> dict[str, Address]:
+    """Where the targets of a project are, by name; paths that this machine's ssh reads begin at the project's root."""
+    root = system.root() if root is None else root
+    return {
+        name: Address(
+            ssh=t.ssh, python=t.python, threads=t.threads,
+            ssh_config=None if t.ssh_config is None else root / Path(t.ssh_config).expanduser(),
+        )
+        for name, t in load(root).targets.items()
+    }  # fmt: skip
 
 
 def _check_target(place: str, name: str, target: TargetSettings) -> None:

@@ -289,16 +289,16 @@ class WorkersTarget:
         """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip, of a backend or the golden's."""
 
         def work(worker: Held) -> list[ClipOutput]:
-            if artifact.key not in worker.opened:
+            there = self.place.artifact(artifact)
+            if there.key not in worker.opened:
                 threads = registry.threads(spec) or self.threads
-                there = self.place.artifact(artifact)
                 reply = worker.request({"do": "open", "artifact": dataclasses.asdict(there), "threads": threads})
-                worker.opened.add(artifact.key)
+                worker.opened.add(there.key)
                 self._took("open", spec, reply["seconds"], system=job.system, precision=artifact.precision)
             out: list[ClipOutput] = []
             request: dict[str, Any] = {
                 "do": "run",
-                "model": artifact.key,
+                "model": there.key,
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }
