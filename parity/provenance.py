@@ -69,6 +69,8 @@ def environment(
         "threads": threads,
         "plugins": {spec: dict(sorted(v.items())) for spec, v in sorted(plugins.items())},
     }
+    if facts is not None and facts["cpu"].get("emulated"):
+        found["emulated"] = True
     found["fingerprint"] = fingerprint(identity(found))
     return found
 

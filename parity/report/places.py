@@ -92,7 +92,8 @@ def about(run: Run, target: str) -> str:
     cpu = _table(e.get("cpu"))
     told = [e.get("address"), cpu.get("board"), cpu.get("model"), cpu.get("architecture")]
     words = list(dict.fromkeys(str(w) for w in told if w and w != target))
-    return ", ".join(words + ["emulated"] * emulated(run, target))
+    played = emulated(run, target) and not any("emulated" in w for w in words)
+    return ", ".join(words + ["emulated"] * played)
 
 
 def emulated(run: Run, target: str) -> bool:
@@ -111,7 +112,8 @@ def _facts(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from (("CPU", cpu.get("model", "")), ("architecture", cpu.get("architecture", "")))
     yield from (("CPU features", cpu.get("features_sha256", "")), ("cores", cpu.get("cores", "")))
     yield "emulated", "yes" if environment.get("emulated") or cpu.get("emulated") else "no"
-    for word, key in (("OS", "os"), ("Python", "python"), ("NumPy", "numpy"), ("threads", "threads")):
+    yield "OS", environment.get("release") or environment.get("os", "")
+    for word, key in (("Python", "python"), ("NumPy", "numpy"), ("threads", "threads")):
         yield word, environment.get(key, "")
     for plugin, versions in _table(environment.get("plugins")).items():
         for library, version in _table(versions).items():

@@ -104,7 +104,7 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     screen = _Screen(console)
     word, why = judgement(run)
     style = {"PASS": "bold green", "FAIL": "bold red"}.get(word, "bold yellow")
-    line = screen.text(f"{word}: {why}; {', '.join(counts(run))}.")
+    line = screen.text(one_line(f"{word}: {why}; {', '.join(counts(run))}."))
     line.stylize(style, 0, len(word))
     console.print(line)
     for words in run.changed:
