@@ -310,7 +310,7 @@ def asking(target: Target) -> Ask:
 
 
 def machine_of(target: Target) -> str:
-    """A target's architecture as its programs have it, '' where it doesn't tell: 32-bit ones on a 64-bit kernel, armv8l."""
+    """A target's architecture as programs there have it (32-bit ones on a 64-bit kernel: armv8l), or ''."""
     facts = target.facts()
     machine = str(facts.get("machine") or "")
     return "armv8l" if machine == "aarch64" and facts.get("bits") == 32 else machine
