@@ -4,7 +4,7 @@ RUN := .venv
 DEV := .venv-dev
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: programs run test unit lint bench proof mutants build-models clean
+.PHONY: programs pi run test unit lint bench proof mutants build-models clean
 
 run: $(RUN)/.ready
 	$(RUN)/bin/parity run --backend librosa --runtime onnxrt
@@ -49,10 +49,16 @@ $(DEV)/.ready: pyproject.toml constraints.txt
 	$(DEV)/bin/pip install $(PIP_FLAGS) -e '.[dev]'
 	touch $@
 
-# What tests run beside Python: a C compiler, and Octave in MATLAB's place, for dumps; Chromium for the pages.
+# What tests run beside Python: a C compiler, and Octave in MATLAB's place, for dumps; Chromium for the pages; OpenSSH,
+# QEMU and what makes a root file system, for devices.
 programs:
-	command -v gcc && command -v octave-cli && command -v chromium || { apt-get update && \
-	  apt-get install -y --no-install-recommends gcc libc6-dev octave chromium fonts-dejavu-core; }
+	(for p in gcc octave-cli chromium ssh sshd qemu-aarch64-static mmdebstrap ip tc; do command -v $$p || exit; done) || { \
+	  apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev octave chromium fonts-dejavu-core \
+	  openssh-client openssh-server qemu-user-static mmdebstrap iproute2; }
+
+# The stand-ins for a Raspberry Pi, in the user's cache: 600 MB, half a minute. As root.
+pi: $(DEV)/.ready
+	$(DEV)/bin/python -m parity.targets.emulated_pi
 
 clean:
 	rm -rf $(RUN) $(DEV) mutants mutants.log build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

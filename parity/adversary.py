@@ -116,7 +116,7 @@ def contest(task: Task, target: LocalTarget) -> Contest:
     """What judges a task's clips."""
     p, other = planned(task, target)
     rules = sources.rules_for(Selection(golden=Path(task.golden) if task.golden else None), p.system)
-    return Contest(p, target, rules, other)
+    return Contest(p, target, rules.on(plan.machine_of(target)), other)
 
 
 def _pair(of: str, backend: str, runtime: str, precision: str, target: LocalTarget) -> Plan:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -245,17 +245,11 @@ def taken(run: Run, folder: Path) -> Iterator[tuple[str, Baseline]]:
         about = run.systems.get(system, {})
         used = {registry.parse(spec)[0] for r in rows for spec in (r.backend, r.runtime) if spec}
         yield target, Baseline(
-            system=system, environment=provenance.identity(environment_of(run, target), used, target),
+            system=system, environment=provenance.identity(records.environment_of(run, target), used, target),
             clips={name: list(clips) for clips, name in sorted(sets.items(), key=lambda item: item[1])},
             models=[Model(a["format"], a["precision"], a["file"], a["bytes"]) for a in about.get("artifacts", [])],
-            times=list(_times(run, system)), rows=sorted(rows, key=lambda r: r.key),
+            times=list(_times(run, system, target)), rows=sorted(rows, key=lambda r: r.key),
         )  # fmt: skip
-
-
-def environment_of(run: Run, target: str) -> Mapping[str, Any]:
-    """Where the rows of a target were computed."""
-    found: Mapping[str, Any] = run.environment.get("targets", {}).get(target, run.environment)
-    return found
 
 
 def key_of(s: TapSummary) -> Key:
@@ -282,9 +276,10 @@ def _named_sets(sets: Iterable[Sequence[str]]) -> dict[tuple[str, ...], str]:
     return names
 
 
-def _times(run: Run, system: str) -> Iterator[Time]:
-    for t in run.timings:
-        if t.get("system") == system and t.get("frame_ms"):
+def _times(run: Run, system: str, target: str) -> Iterator[Time]:
+    """None of an emulated CPU: they are no device's."""
+    for t in () if records.environment_of(run, target).get("emulated") else run.timings:
+        if (t.get("system"), t.get("target") or records.LOCAL) == (system, target) and t.get("frame_ms"):
             yield Time(t["stage"], t["plugin"], t.get("precision", ""), float(f"{t['frame_ms']:.2g}"))
 
 

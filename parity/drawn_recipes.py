@@ -14,15 +14,21 @@ from parity import recipe
 T = TypeVar("T")
 
 _RATES: Final = (16000, 8000, 48000, 44100, 22050, 11025)
-_FEW: Final = 3
-"""How often the usual choice is drawn over each of the others."""
+_USUAL: Final = (3, 12)
+"""How often the usual choice is drawn over all others: recipes are odd in many ways, or in one or two."""
 
 
-def _one(draw: st.DrawFn, usual: T, *others: T | st.SearchStrategy[T]) -> T:
-    """The usual value mostly, else one of the others or one drawn from them."""
-    index = draw(st.integers(0, len(others) * (1 + _FEW) - 1)) - len(others) * _FEW
-    chosen = usual if index < 0 else others[index]
-    return draw(chosen) if isinstance(chosen, st.SearchStrategy) else chosen
+class _Choice:
+    """Draws the settings of one recipe."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw, self._usual = draw, draw(st.sampled_from(_USUAL))
+
+    def one(self, usual: T, *others: T | st.SearchStrategy[T]) -> T:
+        """The usual value mostly, else one of the others or one drawn from them."""
+        index = self.draw(st.integers(0, len(others) * (1 + self._usual) - 1)) - len(others) * self._usual
+        chosen = usual if index < 0 else others[index]
+        return self.draw(chosen) if isinstance(chosen, st.SearchStrategy) else chosen
 
 
 def _tenths(least: float, most: float) -> st.SearchStrategy[float]:
@@ -35,141 +41,137 @@ def frontends(draw: st.DrawFn) -> fe.Frontend:
 
     Sizes are such that a second of sound takes milliseconds: frames of up to 2,048 samples, 96 bands.
     """
-    rate, form = _one(draw, *_RATES), _one(draw, "spectrum", "micro", "raw")
+    choose = _Choice(draw)
+    rate, form = choose.one(*_RATES), choose.one("spectrum", "micro", "raw")
     given = fe.Input(
         rate=rate,
-        scale=_one(draw, "unit", "int16"),
-        peak_normalize=_one(draw, False, True),
-        pre_emphasis=_one(draw, 0.0, 0.97, st.integers(-100, 100).map(lambda n: n / 100)),
+        scale=choose.one("unit", "int16"),
+        peak_normalize=choose.one(False, True),
+        pre_emphasis=choose.one(0.0, 0.97, st.integers(-100, 100).map(lambda n: n / 100)),
     )
     if form == "micro":
-        return draw(_micro(rate))
+        return _micro(choose, rate)
     if form == "raw" and draw(st.booleans()):
-        return fe.Frontend(input=draw(_fitted(given, 1)))
-    frame = draw(_frame())
-    given = draw(_fitted(given, max(1, frame.length - (2 * (frame.length // 2) if frame.center else 0))))
+        return fe.Frontend(input=_fitted(choose, given, 1))
+    frame = _frame(choose)
+    given = _fitted(choose, given, max(1, frame.length - (2 * (frame.length // 2) if frame.center else 0)))
     if form == "raw":
         return fe.Frontend(input=given, frame=frame)
     n = frame.length
-    fft = _one(draw, max(512, 1 << (n - 1).bit_length()), n, n + 1, st.integers(n, 2 * n + 64))
+    fft = choose.one(max(512, 1 << (n - 1).bit_length()), n, n + 1, st.integers(n, 2 * n + 64))
     spectrum = fe.Spectrum(
         n_fft=max(2, fft),
-        exponent=_one(draw, 2, 1),
-        scaling=_one(draw, "none", "1/n_fft"),
-        nyquist=_one(draw, True, False),
+        exponent=choose.one(2, 1),
+        scaling=choose.one("none", "1/n_fft"),
+        nyquist=choose.one(True, False),
     )
     window = fe.Window(
-        name=_one(draw, "hann", "hamming", "rectangular"),
-        periodic=_one(draw, True, False),
-        length=_one(draw, None, n, st.integers(1, n)),
-        position=_one(draw, "center", "left"),
+        name=choose.one("hann", "hamming", "rectangular"),
+        periodic=choose.one(True, False),
+        length=choose.one(None, n, st.integers(1, n)),
+        position=choose.one("center", "left"),
     )
     made = fe.Frontend(input=given, frame=frame, window=window, spectrum=spectrum)
-    made = replace(made, filterbank=_bank(draw, rate, made.bins))
-    made = replace(made, compress=_compression(draw))
-    if made.compress is not None and _one(draw, False, True):
+    made = replace(made, filterbank=_bank(choose, rate, made.bins))
+    made = replace(made, compress=_compression(choose))
+    if made.compress is not None and choose.one(False, True):
         made = replace(
             made,
             cepstrum=fe.Cepstrum(
                 count=draw(st.integers(1, min(made.bands, 40))),
-                norm=_one(draw, "ortho", "none", "ortho-c0-sqrt2"),
-                lifter=_one(draw, 0.0, 22.0, _tenths(0.1, 40.0)),
+                norm=choose.one("ortho", "none", "ortho-c0-sqrt2"),
+                lifter=choose.one(0.0, 22.0, _tenths(0.1, 40.0)),
             ),
         )
-    if _one(draw, False, True):
-        made = replace(made, normalize=_normalization(draw, made.bands))
-    return replace(made, quantize=_quantization(draw)) if _one(draw, False, True) else made
+    if choose.one(False, True):
+        made = replace(made, normalize=_normalization(choose, made.bands))
+    return replace(made, quantize=_quantization(choose)) if choose.one(False, True) else made
 
 
-@st.composite
-def _fitted(draw: st.DrawFn, given: fe.Input, least: int) -> fe.Input:
-    length = _one(draw, None, max(least, given.rate), st.integers(least, 2 * given.rate))
-    return given if length is None else replace(given, length=length, fit=_one(draw, "pad-or-cut", "refuse"))
+def _fitted(choose: _Choice, given: fe.Input, least: int) -> fe.Input:
+    length = choose.one(None, max(least, given.rate), st.integers(least, 2 * given.rate))
+    return given if length is None else replace(given, length=length, fit=choose.one("pad-or-cut", "refuse"))
 
 
-@st.composite
-def _frame(draw: st.DrawFn) -> fe.Frame:
-    length = _one(draw, 512, 400, 480, 401, 2048, st.integers(16, 2048))
+def _frame(choose: _Choice) -> fe.Frame:
+    length = choose.one(512, 400, 480, 401, 2048, st.integers(16, 2048))
     least = max(1, length // 8)
     return fe.Frame(
         length=length,
-        hop=_one(draw, max(least, 160), length, st.integers(least, 2 * length)),
-        center=_one(draw, False, True),
-        pad_mode=_one(draw, "zero", "reflect", "edge"),
-        last=_one(draw, "drop", "pad"),
+        hop=choose.one(max(least, 160), length, st.integers(least, 2 * length)),
+        center=choose.one(False, True),
+        pad_mode=choose.one("zero", "reflect", "edge"),
+        last=choose.one("drop", "pad"),
     )
 
 
-def _bank(draw: st.DrawFn, rate: int, bins: int) -> fe.Mel | fe.Pool | None:
-    kind = _one(draw, "mel", "none", "pool")
+def _bank(choose: _Choice, rate: int, bins: int) -> fe.Mel | fe.Pool | None:
+    kind = choose.one("mel", "none", "pool")
     if kind != "mel":
-        return None if kind == "none" else fe.Pool(size=_one(draw, 6, st.integers(1, bins)))
+        return None if kind == "none" else fe.Pool(size=choose.one(6, st.integers(1, bins)))
     half = rate // 2
-    fmin = _one(draw, 0, 125, st.integers(0, half - 1))
+    fmin = choose.one(0, 125, st.integers(0, half - 1))
     return fe.Mel(
-        bands=_one(draw, 40, st.integers(1, 96)),
+        bands=choose.one(40, st.integers(1, 96)),
         fmin=float(fmin),
-        fmax=_one(draw, rate / 2, st.integers(fmin + 1, half).map(float)),
-        scale=_one(draw, "htk", "slaney", "1127ln"),
-        norm=_one(draw, "none", "slaney"),
-        triangles=_one(draw, "hz", "mel", "bins"),
+        fmax=choose.one(rate / 2, st.integers(fmin + 1, half).map(float)),
+        scale=choose.one("htk", "slaney", "1127ln"),
+        norm=choose.one("none", "slaney"),
+        triangles=choose.one("hz", "mel", "bins"),
     )
 
 
-def _compression(draw: st.DrawFn) -> fe.Log | fe.Decibel | None:
-    kind = _one(draw, "log", "db", "none")
+def _compression(choose: _Choice) -> fe.Log | fe.Decibel | None:
+    kind = choose.one("log", "db", "none")
     small = st.sampled_from((1.0, 1e-3, 1e-6, 1e-10, 1e-12))
     if kind == "log":
-        return fe.Log(base=_one(draw, "e", "10"), offset=_one(draw, 1e-6, 0.0, small), floor=_one(draw, 0.0, small))
+        return fe.Log(base=choose.one("e", "10"), offset=choose.one(1e-6, 0.0, small), floor=choose.one(0.0, small))
     if kind == "none":
         return None
     return fe.Decibel(
-        ref=_one(draw, 1.0, "max", _tenths(0.1, 100.0)),
-        amin=_one(draw, 1e-10, small),
-        top_db=_one(draw, 80.0, None, _tenths(0.0, 120.0)),
+        ref=choose.one(1.0, "max", _tenths(0.1, 100.0)),
+        amin=choose.one(1e-10, small),
+        top_db=choose.one(80.0, None, _tenths(0.0, 120.0)),
     )
 
 
-def _normalization(draw: st.DrawFn, bands: int) -> fe.Normalize:
-    count = _one(draw, 1, bands)
-    mean = draw(st.lists(_tenths(-20.0, 20.0), min_size=count, max_size=count))
-    spread = draw(st.lists(_tenths(0.1, 20.0), min_size=count, max_size=count))
+def _normalization(choose: _Choice, bands: int) -> fe.Normalize:
+    count = choose.one(1, bands)
+    mean = choose.draw(st.lists(_tenths(-20.0, 20.0), min_size=count, max_size=count))
+    spread = choose.draw(st.lists(_tenths(0.1, 20.0), min_size=count, max_size=count))
     return fe.Normalize(mean=tuple(mean), spread=tuple(spread))
 
 
-def _quantization(draw: st.DrawFn) -> fe.Quantize:
-    kind: Any = _one(draw, "int8", "uint8")
+def _quantization(choose: _Choice) -> fe.Quantize:
+    kind: Any = choose.one("int8", "uint8")
     return fe.Quantize(
         dtype=kind,
-        scale=_one(
-            draw, 0.5, 0.1, st.integers(1, 999).map(lambda n: n / 256), st.integers(1, 999).map(lambda n: n / 7)
-        ),
-        zero_point=_one(draw, 0, st.integers(0, 255) if kind == "uint8" else st.integers(-128, 127)),
-        rounding=_one(draw, "half-even", "half-away", "floor"),
+        scale=choose.one(0.5, 0.1, *(st.integers(1, 999).map(of.__rtruediv__) for of in (256.0, 7.0))),
+        zero_point=choose.one(0, st.integers(0, 255) if kind == "uint8" else st.integers(-128, 127)),
+        rounding=choose.one("half-even", "half-away", "floor"),
     )
 
 
-@st.composite
-def _micro(draw: st.DrawFn, rate: int) -> fe.Frontend:
-    length = _one(draw, 30 * rate // 1000, st.integers(16, 2048))
+def _micro(choose: _Choice, rate: int) -> fe.Frontend:
+    length = choose.one(30 * rate // 1000, st.integers(16, 2048))
     made = fe.Micro(
         length=length,
-        hop=_one(draw, max(1, rate // 50), max(1, rate // 100), st.integers(max(1, length // 8), 2 * length)),
-        bands=_one(draw, 40, st.integers(1, 64)),
-        fmin=float(_one(draw, 125, st.integers(0, 1000))),
-        fmax=float(_one(draw, min(7500, rate // 2 - 1), st.integers(1500, rate // 2 - 1))),
-        smoothing_bits=_one(draw, 10, st.integers(8, 16)),
-        even_smoothing=_one(draw, 0.025, _tenths(0.0, 1.0)),
-        odd_smoothing=_one(draw, 0.06, _tenths(0.0, 1.0)),
-        min_signal_remaining=_one(draw, 0.05, _tenths(0.0, 1.0)),
-        pcan=_one(draw, True, False),
-        pcan_strength=_one(draw, 0.95, _tenths(0.0, 2.0)),
-        pcan_offset=_one(draw, 80.0, st.integers(1, 2**15).map(float)),
-        gain_bits=_one(draw, 21, st.integers(20, 31)),
-        log=_one(draw, True, False),
-        log_shift=_one(draw, 6, st.integers(0, 12)),
+        hop=choose.one(max(1, rate // 50), max(1, rate // 100), st.integers(max(1, length // 8), 2 * length)),
+        bands=choose.one(40, st.integers(1, 64)),
+        fmin=float(choose.one(125, st.integers(0, 1000))),
+        fmax=float(choose.one(min(7500, rate // 2 - 1), st.integers(1500, rate // 2 - 1))),
+        smoothing_bits=choose.one(10, st.integers(8, 16)),
+        even_smoothing=choose.one(0.025, _tenths(0.0, 1.0)),
+        odd_smoothing=choose.one(0.06, _tenths(0.0, 1.0)),
+        min_signal_remaining=choose.one(0.05, _tenths(0.0, 1.0)),
+        pcan=choose.one(True, False),
+        pcan_strength=choose.one(0.95, _tenths(0.0, 2.0)),
+        pcan_offset=choose.one(80.0, st.integers(1, 2**15).map(float)),
+        gain_bits=choose.one(21, st.integers(20, 31)),
+        log=choose.one(True, False),
+        log_shift=choose.one(6, st.integers(0, 12)),
     )
-    given = draw(_fitted(fe.Input(rate=rate, scale="int16"), length))
-    frontend = fe.Frontend(input=given, micro=made, quantize=_quantization(draw) if _one(draw, False, True) else None)
+    given = _fitted(choose, fe.Input(rate=rate, scale="int16"), length)
+    frontend = fe.Frontend(input=given, micro=made, quantize=_quantization(choose) if choose.one(False, True) else None)
     assume(recipe.inconsistent(frontend) is None)  # PCAN's gain has 16 bits
     return frontend

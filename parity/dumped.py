@@ -20,7 +20,7 @@ from parity.dumps.dump import Dump, Expected, of_stage
 from parity.errors import ConfigError, NothingCompared
 from parity.expected import Expected as Right
 from parity.expected import features_of
-from parity.plan import Plan, Selection
+from parity.plan import Plan, Planned, Selection
 from parity.protocols import Array, Artifact, ClipOutput, Description, Job, JobResult, Outputs, Raw, Tap, Target
 from parity.records import Skipped, Verdict
 from parity.sources import Source
@@ -61,9 +61,9 @@ class DumpTarget:
 
     # ---- what it is in a run ----
 
-    def plan(self) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
+    def planned(self) -> Planned:
         """The dump as a plan, what can't be compared, and its digest in place of versions."""
-        p, skipped = Plan(self._system), list[Skipped]()
+        p, skipped = Plan(self._system, on=self), list[Skipped]()
         if self._features or self._own:
             p.backends[NAME] = self._features
         if self._whole is not None and self._artifact is not None:
@@ -71,7 +71,7 @@ class DumpTarget:
             if not self._own and self._whole.sha256:
                 plan.add_kernels(p, self._inner, skipped)
             p.models = [(self._runtime, self._artifact)]
-        return [p], skipped, {NAME: {"sha256": self._dump.sha256}}
+        return Planned([p], skipped, {self.trusted.name: {NAME: {"sha256": self._dump.sha256}}})
 
     def source(self, p: Plan, selection: Selection, skipped: list[Skipped]) -> Source:
         """The clips that the dump has, with what is right for them; what isn't on both sides is told.
@@ -164,6 +164,31 @@ class DumpTarget:
 
     # ---- a target ----
 
+    threads, apart = 1, False
+
+    @property
+    def timings(self) -> list[dict[str, Any]]:
+        return self._inner.timings
+
+    @property
+    def trusted(self) -> Target:
+        return self._inner
+
+    def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
+        return self._inner.plugins(kind)
+
+    def needs(self, kind: registry.Kind, name: str, lacks: str) -> ConfigError:
+        return self._inner.needs(kind, name, lacks)
+
+    def memory(self) -> list[dict[str, Any]]:
+        return self._inner.memory()
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        return self._inner.facts(now)
+
+    def link(self) -> dict[str, Any]:
+        return {}
+
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         self._inner.load(plugins)
 
@@ -181,9 +206,10 @@ class DumpTarget:
     def _result(self, job: Job) -> JobResult:
         features: dict[str, Outputs] = {}
         activations: dict[tuple[str, str, str], Outputs] = {}
+        kernels: Mapping[tuple[str, str], Outputs] = {}
         if job.kernels:
             (beside,) = self._inner.run([dataclasses.replace(job, backends=(), models=())])
-            activations |= beside.activations
+            kernels = beside.kernels
         if self._features:
             features[NAME] = [self._output(c.name, c.sha256, self._features, self._stage) for c in job.clips]
         if self._artifact is not None:
@@ -192,7 +218,7 @@ class DumpTarget:
             if self._own and MODEL_INPUT not in self._model:
                 given = [_fed(o, job.frontend.output) for o in given]
             activations[NAME if self._own else "", self._runtime, self._artifact.precision] = given
-        return JobResult(job=job, features=features, activations=activations)
+        return JobResult(job=job, features=features, activations=activations, kernels=kernels)
 
     def _output(self, clip: str, sha256: str, taps: frozenset[Tap], what: Callable[[Tap], Expected]) -> ClipOutput:
         key = self._dump.key(clip, sha256)

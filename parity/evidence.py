@@ -25,9 +25,9 @@ FIRST = 2
 FILES, BYTES = 120, 100_000_000
 """At most so much is kept of a run: files, and bytes on the disk."""
 
-WHO = ("system", "backend", "runtime", "precision", "path")
-Group = tuple[str, str, str, str, str]
-"""A candidate: system, backend, runtime, precision, path."""
+WHO = ("system", "backend", "runtime", "precision", "target", "path")
+Group = tuple[str, str, str, str, str, str]
+"""A candidate: system, backend, runtime, precision, target, path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,20 +46,22 @@ class Evidence:
     backend: str = ""
     runtime: str = ""
     precision: str = ""
+    target: str = "local"
     path: str = "features"
     """features, isolated, cumulative, or deployment (held to the kernels that say what the file computes)."""
 
     @property
     def group(self) -> Group:
         """Whose it is."""
-        return self.system, self.backend, self.runtime, self.precision, self.path
+        return self.system, self.backend, self.runtime, self.precision, self.target, self.path
 
 
 def write(path: Path, of: Evidence, badness: float = 0.0) -> int:
     """Write a file of evidence; returns its size in bytes. `badness` orders a candidate's clips, the worst first."""
     about = {
-        "system": of.system, "backend": of.backend, "runtime": of.runtime, "precision": of.precision, "path": of.path,
-        "clip": of.clip.name, "rate": of.clip.rate, "sha256": of.clip.sha256, "badness": min(badness, 1e300),
+        "system": of.system, "backend": of.backend, "runtime": of.runtime, "precision": of.precision,
+        "target": of.target, "path": of.path, "clip": of.clip.name, "rate": of.clip.rate, "sha256": of.clip.sha256,
+        "badness": min(badness, 1e300),
     }  # fmt: skip
     arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), "samples": of.clip.samples}
     arrays |= {f"features|{tap}": a for tap, a in of.features.items()}
@@ -83,10 +85,16 @@ def _unreadable(path: Path, why: Exception) -> ConfigError:
     return ConfigError(f"{path} is no evidence that parity kept: {why!r}", "make the run again")
 
 
+def _who(about: Mapping[str, Any]) -> dict[str, str]:
+    """Whose a file is; those of before there were targets say none."""
+    about = {"target": "local", **about}
+    return {k: str(about[k]) for k in WHO}
+
+
 def _order(path: Path) -> tuple[Group, float, str]:
     try:
         about = json.loads(str(_arrays(path, "about")["about"]))
-        group = tuple(str(about[k]) for k in WHO)
+        group = tuple(_who(about).values())
         return group, -float(about["badness"]), str(about["clip"])  # type: ignore[return-value]
     except (ValueError, KeyError, TypeError) as e:
         raise _unreadable(path, e) from None
@@ -102,7 +110,7 @@ def _one(path: Path) -> Evidence:
         for name, array in arrays.items():
             kind, _, tap = name.partition("|")
             kinds[kind][tap] = array
-        who = {k: str(about[k]) for k in WHO}
+        who = _who(about)
         return Evidence(clip=clip, fed=fed, features=kinds["features"], model=kinds["model"], **who)
     except (ValueError, KeyError, TypeError) as e:
         raise _unreadable(path, e) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from parity import registry
 from parity.golden import GoldenSet
@@ -18,6 +19,8 @@ from parity.system import System, how_to_build
 
 if TYPE_CHECKING:
     from parity.cost import Cost
+    from parity.readiness import Report
+    from parity.settings import TargetSettings
     from parity.weights.check import Checked
 
 _KINDS: tuple[Literal["backend", "runtime"], ...] = ("backend", "runtime")
@@ -154,6 +157,62 @@ def show_weights(checked: Sequence[tuple[System, Sequence[Checked]]], verbose: b
     console.print(table, markup=False)
     for words in below:
         console.print(words, markup=False, soft_wrap=True)
+
+
+def show_targets(named: Mapping[str, TargetSettings], form: str) -> None:
+    """Targets by name: where, by which Python, with how many threads."""
+    rows = [{"name": name, "where": t.ssh or "this machine", "python": t.python or "its own, or parity's there",
+             "threads": t.threads} for name, t in named.items()]  # fmt: skip
+    rows += [
+        {"name": "local", "where": "this machine", "python": "parity's own", "threads": None},
+        {
+            "name": "emulated-pi",
+            "where": "this machine",
+            "python": "Debian's for ARM, emulated by QEMU",
+            "threads": None,
+        },
+        {"name": "emulated-pi32", "where": "this machine", "python": "the same, of 32 bits", "threads": None},
+    ]
+    if form == "json":
+        _print_json(rows)
+        return
+    table = Table("target", "where", "python", "threads", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text("" if v is None else str(v)) for v in row.values()))
+    console = _console()
+    console.print(table)
+    console.print("also: ssh://[user@]host[:port], python:/path/to/python", markup=False)
+
+
+def show_readiness(report: Report, form: str) -> None:
+    """What a target has and lacks, a line each, and what to type."""
+    if form == "json":
+        _print_json(report)
+        return
+    console = _console()
+    words = {"ok": "ok", "note": "note", "missing": "MISSING", "wrong": "WRONG", "absent": "–"}
+    styles = {"ok": "green", "note": "yellow", "missing": "bold red", "wrong": "bold red", "absent": "dim"}
+    table = Table("", "what", "found", box=None, pad_edge=False, show_header=False)
+    told: set[str] = set()
+    for c in report.checks:
+        table.add_row(Text(words[c.state], styles[c.state]), c.what, Text(c.found, overflow="fold"))
+        if c.to_do and c.to_do not in told:
+            table.add_row("", "", Text(f"-> {c.to_do}", overflow="fold"))
+            told.add(c.to_do)
+    console.print(Text(f"{report.target} ({report.address})"))
+    console.print(table)
+    if report.ready:
+        console.print(Text(f"ready: parity run --target {report.target} --backend numpy"))
+    else:
+        console.print("not ready: mend what is MISSING or WRONG", markup=False)
+
+
+def _print_json(value: object) -> None:
+    import sys
+
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=1).decode() + "\n")
 
 
 def show_golden(goldens: GoldenSet) -> None:

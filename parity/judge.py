@@ -93,7 +93,7 @@ class Judge:
         for (backend, runtime, precision), outputs in sorted(result.activations.items()):
             if (artifact := artifacts.get((runtime, precision))) is not None:
                 yield from self._network(backend, runtime, artifact, outputs, expected)
-        alone = {(a.key, spec): result.activations.get(("", spec, a.precision)) for spec, a in result.job.kernels}
+        alone = {(a.key, spec): result.kernels.get((spec, a.precision)) for spec, a in result.job.kernels}
         for runtime, artifact in sorted(result.job.models, key=lambda m: (m[0], m[1].precision)):
             kernels = alone.get((artifact.key, artifact.kernels or ""))
             if artifact.kernels != runtime and kernels is not None:

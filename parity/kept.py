@@ -32,7 +32,7 @@ decided its first flipped label, so that every pair's failure can be looked at."
 
 def _who(j: Judged) -> tuple[str, ...]:
     v = j.verdict
-    return v.backend, v.runtime, v.precision, v.path, v.clip
+    return v.system, v.backend, v.runtime, v.precision, v.target, v.path, v.clip
 
 
 def _stored(j: Judged) -> dict[str, Array]:
@@ -60,7 +60,7 @@ class Keeping:
         for who, of in groupby(judged, _who):
             clip = list(of)
             failing = [j.verdict for j in clip if j.verdict.outcome in ("fail", "missing")]
-            backend, *_, path, name = who
+            _, backend, *_, path, name = who
             if self._keep != "none":
                 follows = path == "cumulative" and (backend, name) in wrong
                 first = self._first(who[:-1], failing, follows) | self._flip(who[:-1], failing)
@@ -104,7 +104,7 @@ class Keeping:
     def _evidence(self, failing: Sequence[Verdict], result: JobResult, i: int) -> None:
         v = max(failing, key=severity)
         ratio = severity(v)[1]
-        group = (v.system, v.backend, v.runtime, v.precision, v.path)
+        group = (v.system, v.backend, v.runtime, v.precision, v.target, v.path)
         features = v.path == "features"
         outputs = result.features[v.backend] if features else result.activations[v.backend, v.runtime, v.precision]
         if isinstance(outputs, Failure):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from parity import lookup
 from parity.lookup import Lookup
-from parity.records import Run, TapSummary, Verdict, severity
+from parity.records import LOCAL, Run, TapSummary, Verdict, severity
 from parity.taps import is_feature
 
 FAILED = lookup.FAILED
@@ -60,6 +60,8 @@ class Pair:
     precision: str
     target: str
     rows: tuple[Row, ...]
+    several: bool = False
+    """Whether the run went to more than one target, so that each is named."""
 
     @property
     def worst(self) -> Row:
@@ -74,20 +76,32 @@ class Pair:
     @property
     def name(self) -> str:
         """The pair in words, without its system."""
-        return title("", self.backend, self.runtime, self.precision, self.target)
+        return title("", self.backend, self.runtime, self.precision, self.target, self.several)
 
 
-def title(system: str, backend: str, runtime: str, precision: str, target: str = "") -> str:
-    """A pair in words: `commands-cnn · librosa → onnxrt float32`."""
+def title(
+    system: str, backend: str, runtime: str, precision: str, target: str = "", several: bool = False
+) -> str:  # fmt: skip
+    """A pair in words: `commands-cnn · librosa → onnxrt float32 on pi`; this machine is named beside others only."""
     fed = backend or "golden features"
     name = f"{fed} → {runtime} {precision}".rstrip() if runtime else fed
-    on = f" on {target}" if target not in ("", "local") else ""
-    return (f"{system} · " if system else "") + name + on
+    return (f"{system} · " if system else "") + name + on(target, several)
 
 
-def title_of(verdict: Verdict) -> str:
-    """The pair that a verdict belongs to, in words."""
-    return title(verdict.system, verdict.backend, verdict.runtime, verdict.precision, verdict.target)
+def on(target: str, several: bool = False) -> str:
+    """` on pi`; nothing of this machine, unless there are `several` targets."""
+    return f" on {target}" if target and (several or target != LOCAL) else ""
+
+
+def several(run: Run) -> bool:
+    """Whether a run went to more than one target."""
+    return len(run.environment.get("targets", ())) > 1 or lookup.of(run).several
+
+
+def title_of(verdict: Verdict, run: Run | None = None) -> str:
+    """The pair that a verdict belongs to, in words, as it is called in its run."""
+    v = verdict
+    return title(v.system, v.backend, v.runtime, v.precision, v.target, run is not None and several(run))
 
 
 def flow(run: Run, system: str) -> list[str]:
@@ -96,12 +110,12 @@ def flow(run: Run, system: str) -> list[str]:
 
 
 def pairs(run: Run) -> list[Pair]:
-    """Everything that has a verdict, sorted by system, backend, runtime and precision.
+    """Everything that has a verdict, sorted by system, backend, runtime, precision and target.
 
     A network that was fed only with the golden's features is a pair with the backend ''; else its isolated numbers
     stand beside each backend's cumulative ones.
     """
-    steps = lookup.of(run).steps
+    steps, named = lookup.of(run).steps, several(run)
     own: dict[tuple[str, str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     isolated: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
     deployment: dict[tuple[str, str, str, str], dict[str, TapSummary]] = defaultdict(dict)
@@ -120,7 +134,7 @@ def pairs(run: Run) -> list[Pair]:
         held = deployment.get((system, runtime, precision, target), {})
         taps = sorted(mine.keys() | alone.keys() | held.keys(), key=lambda tap: steps[system, tap])
         rows = tuple(Row(tap, mine.get(tap), alone.get(tap), held.get(tap)) for tap in taps)
-        found.append(Pair(system, backend, runtime, precision, target, rows))
+        found.append(Pair(system, backend, runtime, precision, target, rows, named))
     return found
 
 

@@ -23,6 +23,8 @@ class Lookup:
         """The worst verdict of each tap that fails, in the order of the summaries."""
         self.alone: set[tuple[str, str, str, str, str]] = set()
         """System, runtime, precision, target and tap of what passes on the golden's features."""
+        self.several = len({s.target for s in run.summaries}) > 1
+        """Whether they are of more than one target."""
         seen: dict[str, dict[str, None]] = {}
         for s in run.summaries:
             if s.system not in seen:

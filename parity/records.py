@@ -98,6 +98,8 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     backend: str = ""
     runtime: str = ""
     precision: str = ""
+    target: str = ""
+    """Where it wasn't compared; '' for every target."""
     reason: str
     asked: bool = False
     """It was asked for by name."""
@@ -141,6 +143,7 @@ class Run(msgspec.Struct, kw_only=True):
     source: str = "golden"
     """golden, or oracle (clips that had no golden)."""
     environment: dict[str, Any] = {}
+    """This machine's; and under `targets`, by name, that of each place where something was computed."""
     commit: dict[str, Any] = {}
     systems: dict[str, dict[str, Any]] = {}
     """Name -> labels, frontend, frontend_digest, taps in flow order, clips, artifacts, anchor, backends' arithmetic."""
@@ -149,7 +152,7 @@ class Run(msgspec.Struct, kw_only=True):
     gaps: dict[str, list[str]] = {}
     """declared, met, unmet."""
     timings: list[dict[str, Any]] = []
-    """stage, plugin, system, of networks precision, clips, seconds."""
+    """stage, plugin, target, seconds; and by stage what `report.shapes` lists."""
     labels: dict[str, Any] = {}
     """With --labels-from: accuracy and confusion by pair, clips whose label differs between pairs."""
     examples: list[dict[str, Any]] = []
@@ -160,17 +163,33 @@ class Run(msgspec.Struct, kw_only=True):
     streaming: dict[str, list[dict[str, Any]]] = {}
     """With --streaming: `detections`, and by pair and size of chunks the mean `times` a frame."""
     evidence: list[dict[str, Any]] = []
-    """What `evidence/` holds: file, candidate (system, backend, runtime, precision, path) and clip."""
+    """What `evidence/` holds: file, candidate (system, backend, runtime, precision, target, path) and clip."""
     keep: str = "failing"
     """Whose arrays are in `arrays/`: failing, all or none."""
     asked: dict[str, list[str]] = {}
-    """What was named: systems, backends, runtimes, precisions; empty lists stand for all."""
+    """What was named: systems, backends, runtimes, precisions, targets; empty lists stand for all."""
     gate: dict[str, Any] = {}
     """What `parity gate` says beside the verdicts (see `parity.gate`): verdict, findings, baselines, history, limits.
     Empty for a plain run."""
     recheck: dict[str, Any] = {}
     """Where the arrays of another run were judged again: `of`, and how many verdicts were `judged`, `stand` as they
     were, or are `open`."""
+
+
+LOCAL = "local"
+"""The name of the target that is this machine."""
+
+
+def targets(run: Run) -> list[str]:
+    """The targets that a run went to, in the order in which they were named."""
+    named = run.environment.get("targets", {})
+    return list(dict.fromkeys([*named, *(s.target for s in run.summaries)])) or [LOCAL]
+
+
+def environment_of(run: Run, target: str) -> Mapping[str, Any]:
+    """Where the rows of a target were computed."""
+    found: Mapping[str, Any] = run.environment.get("targets", {}).get(target, run.environment)
+    return found
 
 
 VARYING = ("name", "started", "seconds", "timings", "environment", "commit")

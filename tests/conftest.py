@@ -41,7 +41,7 @@ def data_folder() -> Path:
 
 def program(name: str, package: str) -> str:
     """A program's path; a skip, or a failure under PARITY_REQUIRE_DATA=1, where it isn't installed."""
-    if (found := shutil.which(name)) is not None:
+    if (found := shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")) is not None:
         return found
     reason = f"no {name} here: apt-get install -y --no-install-recommends {package}"
     if os.environ.get("PARITY_REQUIRE_DATA") == "1":

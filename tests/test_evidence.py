@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "evidence").mkdir()
     evidence.write(tmp_path / "evidence" / "a.npz", network)
     (back,) = evidence.read(tmp_path)
-    assert back.group == network.group == ("kws", "", "onnxrt:opt=off", "int8", "isolated")
+    assert back.group == network.group == ("kws", "", "onnxrt:opt=off", "int8", "local", "isolated")
     assert (back.clip.name, back.clip.rate, back.clip.sha256) == ("odd/näme.wav", 16000, "ab")
     np.testing.assert_array_equal(back.clip.samples, SAMPLES)
     assert back.features == {}
@@ -51,8 +53,8 @@ def test_the_worst_clip_comes_first_and_two_more_are_kept(tmp_path: Path) -> Non
     assert [row["clip"] for row in index] == ["f", "b", "a"]
     assert all((tmp_path / row["file"]).is_file() for row in index)
     assert index[0] | {"file": ""} == {
-        "file": "", "system": "kws", "backend": "numpy", "runtime": "", "precision": "", "path": "features",
-        "clip": "f",
+        "file": "", "system": "kws", "backend": "numpy", "runtime": "", "precision": "", "target": "local",
+        "path": "features", "clip": "f",
     }  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def test_no_more_is_kept_than_there_is_room_for(tmp_path: Path, monkeypatch: pyt
     for i in range(9):
         keeper.add(made(f"{i}", f"backend{i // 2}"), float(i))
     assert len(list((tmp_path / "evidence").iterdir())) == len(keeper.index()) == 3
-    assert not keeper.wanted(("kws", "new", "", "", "features"), 1, 9.0)
+    assert not keeper.wanted(("kws", "new", "", "", "local", "features"), 1, 9.0)
 
 
 def test_bytes_are_counted_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,3 +105,27 @@ def test_what_is_no_evidence_is_refused(tmp_path: Path) -> None:
     np.savez(folder / "a.npz", about=np.array([object()]))
     with pytest.raises(ConfigError, match="no evidence"):
         list(evidence.read(tmp_path))
+
+
+def test_a_target_is_a_candidate_of_its_own(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    for name in "abcde":
+        for target in ("pi", "local"):
+            keeper.add(dataclasses.replace(made(name), target=target), 5.0)
+    assert [(e.target, e.clip.name) for e in evidence.read(tmp_path)] == [
+        ("local", "a"), ("local", "b"), ("pi", "a"), ("pi", "b"),
+    ]  # fmt: skip
+    assert {row["target"] for row in keeper.index()} == {"local", "pi"}
+
+
+def test_evidence_of_before_there_were_targets_is_of_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "evidence").mkdir()
+    path = tmp_path / "evidence" / "a.npz"
+    evidence.write(path, made("a"))
+    with np.load(path) as found:
+        arrays = {k: found[k] for k in found.files}
+    about = json.loads(str(arrays.pop("about")))
+    del about["target"]
+    np.savez(path, about=np.array(json.dumps(about)), **arrays)
+    (back,) = evidence.read(tmp_path)
+    assert back.target == "local"

@@ -21,14 +21,14 @@ TAPS = {
 TAPS["isolated"] = TAPS["cumulative"]
 
 
-def judged(path: str, clip: str, *failing: str, backend: str = "numpy") -> list[Judged]:
+def judged(path: str, clip: str, *failing: str, backend: str = "numpy", target: str = "local") -> list[Judged]:
     """A clip's taps, some of which fail."""
     runtime = "" if path == "features" else "onnxrt"
     array = np.zeros((2, 2))
     return [
         Judged(
             Verdict(system="s", backend=backend, runtime=runtime, precision="float32" if runtime else "",
-                    target="local", path=path, tap=tap, clip=clip, ratio=2.0,
+                    target=target, path=path, tap=tap, clip=clip, ratio=2.0,
                     outcome="fail" if tap in failing else "pass"),
             None if tap == "decision/label" else {"golden": array, "lo": array, "hi": array, "candidate": array},
         )
@@ -93,3 +93,21 @@ def test_what_decided_each_pairs_first_flipped_label_is_kept_whatever_came_befor
 def test_up_to_the_most_all_that_fails_is_kept(tmp_path: Path) -> None:
     found = names(tmp_path, judged("features", "a", "features/spectrum"), judged("features", "b", "features/windowed"))
     assert {f[2:] for f in found} == {("features/spectrum", "a"), ("features/windowed", "b")}
+
+
+def test_each_targets_first_failure_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 0)
+    record = Recorder(tmp_path, "kept")
+    keeping = Keeping(record, "failing", "model/logits")
+    keeping._evidence = lambda *_: None  # type: ignore[method-assign]
+    job: Any = Job(clips=[Clip(c, np.zeros(1, np.float32), 16000, "") for c in "ab"],
+                   **{k: None for k in Job.__dataclass_fields__ if k != "clips"})  # fmt: skip
+    for target in ("local", "pi"):
+        for clip in "ab":
+            list(keeping.job(judged("features", clip, "features/spectrum", target=target), JobResult(job=job)))
+    found = set()
+    for path in (tmp_path / ".kept.part" / "arrays").glob("*.npz"):
+        with np.load(path) as arrays:
+            found.add((str(arrays["what"]).split("|")[4], str(arrays["what"]).split("|")[-1]))
+    record.abandon()
+    assert found == {("local", "a"), ("pi", "a")}

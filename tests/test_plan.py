@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +25,30 @@ class Told:
     """A target whose plugins answer as told."""
 
     name = "told"
+    threads, apart = 1, False
+    timings: list[dict[str, Any]] = []  # noqa: RUF012
 
     def __init__(self, answers: dict[str, Answer]) -> None:
         self._answers = answers
+
+    @property
+    def trusted(self) -> Any:
+        return self
+
+    def plugins(self, kind: Any) -> Mapping[str, str]:
+        return registry.lacking(kind)
+
+    def needs(self, kind: Any, name: str, lacks: str) -> ConfigError:
+        raise NotImplementedError
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def link(self) -> dict[str, Any]:
+        return {}
+
+    def memory(self) -> list[dict[str, Any]]:
+        return []
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         pass
@@ -298,3 +320,19 @@ def test_the_trained_network_judges_where_none_is_named(tmp_path: Path) -> None:
     nobody = dataclasses.replace(one.system, reference=None)
     spec, artifact = plan.reference(dataclasses.replace(one, system=nobody), asked(reads("torch")))
     assert (spec, artifact.format) == ("torch:dtype=float64", "torch")
+
+
+@pytest.mark.parametrize(
+    ("facts", "machine"),
+    [
+        ({"machine": "x86_64", "bits": 64}, "x86_64"),
+        ({"machine": "aarch64", "bits": 64}, "aarch64"),
+        ({"machine": "aarch64", "bits": 32}, "armv8l"),  # a 32-bit Raspberry Pi OS on its 64-bit kernel
+        ({"machine": "armv7l", "bits": 32}, "armv7l"),
+        ({}, ""),
+        ({"machine": None}, ""),
+    ],
+)
+def test_the_architecture_is_what_the_programs_there_have(facts: dict[str, object], machine: str) -> None:
+    target: Any = SimpleNamespace(facts=lambda: facts)
+    assert plan.machine_of(target) == machine

@@ -11,7 +11,20 @@ from typing import NoReturn
 import click
 
 # Each registers its commands.
-from parity.cli import about, calibrate, compare, explain, gate, golden, models, recheck, report, run, search  # noqa: F401
+from parity.cli import (  # noqa: F401
+    about,
+    calibrate,
+    compare,
+    explain,
+    gate,
+    golden,
+    models,
+    recheck,
+    report,
+    run,
+    search,
+    target,
+)
 from parity.cli.group import cli
 from parity.errors import BUG, CONFIG, INTERRUPTED, MISMATCH, ParityError
 from parity.report import github

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 @click.option("--system", "systems", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--backend", "backends", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--runtime", "runtimes", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
+@click.option("--target", "targets", multiple=True, metavar="NAME", help="Repeatable; default: all that failed.")
 @click.option("--clip", "clips", multiple=True, metavar="NAME", help="From these clips only. Repeatable.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What is printed.")
 @click.option("--verbose", "-v", is_flag=True, help="All settings that can't be told apart, not the first few.")
 def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], runtimes: tuple[str, ...],
-            clips: tuple[str, ...], form: str, verbose: bool) -> None:  # fmt: skip
+            targets: tuple[str, ...], clips: tuple[str, ...], form: str, verbose: bool) -> None:  # fmt: skip
     """Name the setting, or the two, that explain why a run's features or activations differ.
 
     RUN is a folder under reports/. Of each backend that failed the arrays that the run kept are held to the oracle with
@@ -43,7 +44,7 @@ def explain(folder: Path, systems: tuple[str, ...], backends: tuple[str, ...], r
 
     found = []
     warn = partial(click.echo, err=True)
-    for explanation in runs.explained(folder, systems, backends, clips, runtimes, warn, progress.shown):
+    for explanation in runs.explained(folder, systems, backends, clips, runtimes, warn, progress.shown, targets):
         found.append(explanation)
         if form == "text":
             for line in wording.lines(explanation, 1000 if verbose else wording.ALSO):
@@ -66,8 +67,9 @@ def _tell(folder: Path, found: Sequence[Explanation]) -> None:
 
     told = [
         causes.Told(
-            system=e.system, backend=e.backend, runtime=e.runtime, precision=e.precision, path=e.path, clips=e.clips,
-            complete=e.complete, lines=tuple(line.removeprefix("  ") for line in wording.lines(e)[1:]),
+            system=e.system, backend=e.backend, runtime=e.runtime, precision=e.precision, target=e.target,
+            path=e.path, clips=e.clips, complete=e.complete,
+            lines=tuple(line.removeprefix("  ") for line in wording.lines(e)[1:]),
         )
         for e in found
     ]  # fmt: skip

@@ -69,6 +69,7 @@ class Explanation:
     """Recipes that were computed."""
     runtime: str = ""
     precision: str = ""
+    target: str = "local"
     path: str = "features"
     interrupted: bool = False
     """The search was ended before its end: the last finding is the closest so far."""

@@ -66,7 +66,7 @@ def explain(
     return Explanation(
         system=first.system, backend=first.backend, clips=tuple(c.name for c in found), taps=taps,
         findings=tuple(findings), complete=complete, note=note, tried=search.tried, runtime=first.runtime,
-        precision=first.precision, path=first.path, interrupted=interrupted,
+        precision=first.precision, target=first.target, path=first.path, interrupted=interrupted,
     )  # fmt: skip
 
 

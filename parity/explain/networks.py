@@ -68,7 +68,7 @@ def explain(
 
     def said(note: str) -> Explanation:
         return Explanation(system.name, first.backend, names, (), note=note, runtime=first.runtime,
-                           precision=first.precision, path=first.path)  # fmt: skip
+                           precision=first.precision, target=first.target, path=first.path)  # fmt: skip
 
     if not of:
         return said("the activations of no clip were kept with what the network was fed")
@@ -92,7 +92,7 @@ def explain(
         notes.append(search.file.words)
     return Explanation(
         system.name, first.backend, names, tuple(search.start.taps), tuple(findings), search.complete,
-        "; ".join(notes), search.tried, first.runtime, first.precision, first.path, interrupted,
+        "; ".join(notes), search.tried, first.runtime, first.precision, first.target, first.path, interrupted,
     )  # fmt: skip
 
 

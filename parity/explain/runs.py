@@ -29,6 +29,7 @@ def _unseen() -> AbstractContextManager[Progress]:
 def explained(
     folder: Path, systems: Sequence[str] = (), backends: Sequence[str] = (), clips: Sequence[str] = (),
     runtimes: Sequence[str] = (), warn: Callable[[str], None] = lambda _: None, shown: Shown = _unseen,
+    targets: Sequence[str] = (),
 ) -> Iterator[Explanation]:  # fmt: skip
     """One explanation a failing candidate, in the order of the evidence; no names mean all.
 
@@ -39,34 +40,37 @@ def explained(
     NothingCompared where nothing of it was kept.
     """
 
-    def wanted(system: str, backend: str, runtime: str, clip: str) -> bool:
-        return all(
-            not names or name in names
-            for name, names in ((system, systems), (backend, backends), (runtime, runtimes), (clip, clips))
-        )
+    def wanted(system: str, backend: str, runtime: str, target: str, clip: str) -> bool:
+        named = ((system, systems), (backend, backends), (runtime, runtimes), (target, targets), (clip, clips))
+        return all(not names or name in names for name, names in named)
 
     run = records.read_run(folder)
     for name in systems:
         if name not in run.systems:
             raise ConfigError(f"{folder} has no system {name!r}", f"it has {', '.join(sorted(run.systems)) or 'none'}")
+    places = records.targets(run)
+    for name in targets:
+        if name not in places:
+            raise ConfigError(f"{folder} has no target {name!r}", f"it has {', '.join(places)}")
     kept = list(evidence.read(folder))
-    alone = {(e.system, e.runtime, e.precision) for e in kept if e.path == "isolated"}
+    alone = {(e.system, e.runtime, e.precision, e.target) for e in kept if e.path == "isolated"}
     kept = [
         e for e in kept
-        if e.path in ("features", "isolated") or (e.system, e.runtime, e.precision) not in alone
+        if e.path in ("features", "isolated") or (e.system, e.runtime, e.precision, e.target) not in alone
     ]  # fmt: skip
-    asked = [e for e in kept if wanted(e.system, e.backend, e.runtime, e.clip.name)]
-    if lost := [r for r in run.evidence if not (folder / r["file"]).is_file()
-                and wanted(r["system"], r["backend"], r["runtime"], r["clip"])]:  # fmt: skip
+    asked = [e for e in kept if wanted(e.system, e.backend, e.runtime, e.target, e.clip.name)]
+    listed = [{"target": records.LOCAL, **r} for r in run.evidence]
+    if lost := [r for r in listed if not (folder / r["file"]).is_file()
+                and wanted(*(r[k] for k in ("system", "backend", "runtime", "target", "clip")))]:  # fmt: skip
         files = f"{', '.join(r['file'] for r in lost[:3])}{f' and {len(lost) - 3} more' if len(lost) > 3 else ''}"
         if not asked:
             raise ConfigError(f"{folder} is not whole: it lacks {files}", "copy all of it, or make the run again")
-        whose = "; ".join(dict.fromkeys(title(r["system"], r["backend"], r["runtime"], r["precision"]) for r in lost))
+        whose = "; ".join(dict.fromkeys(title(*(r[k] for k in evidence.WHO[:-1])) for r in lost))
         warn(f"{folder} lacks {files}, which run.json lists ({whose}): explained from what is left")
     if not kept:
         raise NothingCompared(*_nothing(run, folder))
     if not asked:
-        there = sorted({f"{title(e.system, e.backend, e.runtime, e.precision)} · {e.clip.name}" for e in kept})
+        there = sorted({f"{title(*e.group[:-1])} · {e.clip.name}" for e in kept})
         raise NothingCompared("nothing was kept of what was asked for", f"there is {'; '.join(there)}")
     return _each(run, asked, shown)
 

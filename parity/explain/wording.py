@@ -11,7 +11,7 @@ ALSO = 6
 
 def lines(e: Explanation, most: int = ALSO) -> list[str]:
     """What explains one candidate: its name, then its findings in flow order."""
-    found = [f"{title(e.system, e.backend, e.runtime, e.precision)} (clips: {', '.join(e.clips[:4])}"
+    found = [f"{title(e.system, e.backend, e.runtime, e.precision, e.target)} (clips: {', '.join(e.clips[:4])}"
              + (f" and {len(e.clips) - 4} more)" if len(e.clips) > 4 else ")")]  # fmt: skip
     for f in e.findings:
         found += [f"  {line}" for line in _finding(f, most, " so far" if e.interrupted else "")]

@@ -22,6 +22,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     runtime: str = ""
     precision: str = ""
+    target: str = "local"
     path: str = "features"
     clips: tuple[str, ...] = ()
     complete: bool = False
@@ -32,12 +33,12 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def group(self) -> tuple[str, ...]:
         """Whose it is."""
-        return self.system, self.backend, self.runtime, self.precision, self.path
+        return self.system, self.backend, self.runtime, self.precision, self.target, self.path
 
     @property
     def name(self) -> str:
         """Whose it is, in words."""
-        return title(self.system, self.backend, self.runtime, self.precision)
+        return title(self.system, self.backend, self.runtime, self.precision, self.target)
 
 
 def read(folder: Path) -> list[Told]:
@@ -68,5 +69,5 @@ def of(found: Sequence[Told], v: Verdict) -> Told | None:
 
     A network that is wrong on the golden's features is explained there, not once more on each backend's.
     """
-    exact = (v.system, v.backend, v.runtime, v.precision, v.path)
+    exact = (v.system, v.backend, v.runtime, v.precision, v.target, v.path)
     return next((t for t in found if t.group == exact), None)

@@ -22,7 +22,7 @@ def write(folder: Path, run: Run, out: Path | None = None) -> None:
     suites: dict[str, TestSuite] = {}
     bare = unanchored(run)
     for summary in _ordered(run):
-        name = clean(title_of(summary.worst))
+        name = clean(title_of(summary.worst, run))
         if name not in suites:
             suites[name] = TestSuite(name)
             if summary.system in bare:
@@ -83,9 +83,9 @@ def _out(s: TapSummary) -> list[str]:
 
 def _skipped(run: Run) -> list[TestCase]:
     cases = []
-    for s in sorted(run.skipped, key=lambda s: (s.system, s.backend, s.runtime, s.precision, s.reason)):
+    for s in sorted(run.skipped, key=lambda s: (s.system, s.backend, s.runtime, s.precision, s.target, s.reason)):
         name = " ".join(filter(None, (s.backend, s.runtime, s.precision))) or "system"
-        case = TestCase(clean(name), clean(s.system))
+        case = TestCase(clean(name), clean(".".join(filter(None, (s.system, s.target)))))
         case.result = [Skipped(clean(s.reason), "asked for" if s.asked else "not asked for by name")]
         cases.append(case)
     return cases

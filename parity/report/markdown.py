@@ -10,12 +10,23 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parity.localize import FAILED, first_failures, follows_from, number, pairs, place, title_of
-from parity.records import Run
-from parity.report import causes, compared
+from parity.localize import FAILED, first_failures, follows_from, number, pairs, place, several, title_of
+from parity.records import LOCAL, Run, targets
+from parity.report import causes, compared, places
 from parity.report.causes import Told
 from parity.report.compared import Change, Changes
-from parity.report.wording import counts, judgement, made, near_ties, not_compared, one_line, shorten
+from parity.report.rows import rows as rows_of
+from parity.report.wording import (
+    WORDS,
+    accuracy_of,
+    counts,
+    judgement,
+    made,
+    near_ties,
+    not_compared,
+    one_line,
+    shorten,
+)
 
 LIMIT = 60_000
 """Bytes that a comment (65,536 characters) has room for; a job's summary takes 16 times that."""
@@ -42,7 +53,7 @@ def render(run: Run, limit: int = LIMIT, told: Sequence[Told] = ()) -> str:
     ]  # fmt: skip
     blocks = [
         "\n".join(head),
-        *filter(None, (_failures(run, told), _gate(run), _pairs(run), _neutral(run), _provenance(run))),
+        *filter(None, (_failures(run, told), _gate(run), _targets(run), _pairs(run), _neutral(run), _provenance(run))),
     ]
     return _cut(blocks, limit)
 
@@ -138,7 +149,8 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
     rows, following = [], []
     for v in first_failures(run):
         if (source := follows_from(run, v)) is not None:
-            following.append(f"- {text(title_of(v))}: follows from {code(source.tap)} of {text(title_of(source))}")
+            of = text(title_of(source, run))
+            following.append(f"- {text(title_of(v, run))}: follows from {code(source.tap)} of {of}")
             continue
         numbers = "–" if v.error is None else f"{number(v.error)} / {number(v.bound)}" + _times(v.ratio)
         where = ", ".join([shorten(v.clip, 40), *place(v)])
@@ -147,7 +159,7 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
         why = "; ".join(
             filter(None, (found, made(run, v), v.message if v.outcome != "fail" or v.error is None else ""))
         )
-        rows.append([text(title_of(v)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
+        rows.append([text(title_of(v, run)), f"{code(v.tap)} {'' if v.outcome == 'fail' else v.outcome}".strip(),
                      numbers, text(where), text(why or v.message)])  # fmt: skip
     lines = [*_table(["what", "first at", "error / bound", "where", "why"], rows), ""] if rows else []
     lines += [f"- known gap that matched no failure: {text(gap)}" for gap in run.gaps.get("unmet", [])]
@@ -155,6 +167,34 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
     if following:
         lines.append("\n" + _folded(f"Following from these: {len(following)}", following[:ROWS]))
     return "\n".join([*lines, ""]) if lines else ""
+
+
+def _targets(run: Run) -> str:
+    """A column a target, where there are several: what fails on one alone, every pair, and in what they differ."""
+    if not several(run):
+        return ""
+    names, lines = targets(run), places.lines(rows_of(run, pairs(run)))
+    told = [f"**{text(words)}.**" for words in places.alone(run, lines)]
+    told += [f"- {code(name)}: {text(places.about(run, name))}" for name in names]
+    table = [
+        [text(f"{line.system} · {line.name}"), *(_cell(line.cells.get(t)) for t in names)]
+        for line in sorted(lines, key=lambda line: (not line.apart, line.system, line.name))
+    ]
+    blocks = ["\n".join(["", *told, ""]), _folded(f"Every pair on every target: {len(table)}",
+                                                  _table(["what", *map(code, names)], table))]  # fmt: skip
+    differing, _ = places.differing(run)
+    if differing:
+        facts = [[text(what), *map(text, values)] for what, values in differing]
+        blocks.append(_folded(f"In what the targets differ: {len(facts)}", _table(["", *map(code, names)], facts)))
+    return "\n".join(blocks)
+
+
+def _cell(cell: places.Cell | None) -> str:
+    if cell is None or not cell.compared:
+        return "–" if cell is None else cell.outcome
+    first = f" {code(cell.first)}" if cell.first else ""
+    ratio = "" if cell.ratio is None else f" {number(cell.ratio)}"
+    return WORDS.get(cell.outcome, cell.outcome) + ratio + first
 
 
 def _times(ratio: float | None) -> str:
@@ -182,7 +222,7 @@ def _neutral(run: Run) -> str:
     if ties := near_ties(run):
         blocks.append(_folded(f"Near ties: {len(ties)}", [f"- {text(line)}" for line in ties]))
     if measured := run.labels.get("pairs"):
-        rows = [[text(p["pair"]), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
+        rows = [[text(accuracy_of(p, run)), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
         blocks.append(_folded(f"Accuracy: {len(rows)} pairs", _table(["pair", "clips", "accuracy"], rows)))
     return "\n".join(blocks)
 
@@ -198,4 +238,7 @@ def _provenance(run: Run) -> str:
     for key in ("fingerprint", "python"):
         if key in run.environment:
             rows.append([key, code(run.environment[key])])
+    if targets(run) != [LOCAL] and not several(run):
+        (target,) = targets(run)
+        rows.append(["target", code(f"{target}: {places.about(run, target)}")])
     return _folded(f"Run {text(run.name)}", _table(["", ""], rows))

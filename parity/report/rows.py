@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity.localize import FAILED, NOT_COMPARED, Pair, badness, number
-from parity.records import Run, TapSummary
+from parity.records import LOCAL, Run, TapSummary
 from parity.taps import LABEL
 
-_DROPPED = {"--system", "--backend", "--runtime", "--precision", "--report", "--jobs", "--limit", "--format", "--keep"}
+_DROPPED = {
+    "--system", "--backend", "--runtime", "--precision", "--target", "--report", "--jobs", "--limit", "--format",
+    "--keep",
+}  # fmt: skip
 _FLAGS = {"--verbose", "-v", "--require-baseline"}
 
 
@@ -112,6 +115,6 @@ def command(run: Run, pair: Pair) -> str:
         elif word not in _FLAGS:
             kept.append(word)
     chosen = [("--system", system), ("--backend", pair.backend), ("--runtime", pair.runtime)]
-    chosen += [("--precision", pair.precision)]
+    chosen += [("--precision", pair.precision), ("--target", pair.target if pair.target != LOCAL else "")]
     asked = [word for option, value in chosen if value for word in (option, value)]
     return shlex.join(["parity", "run", *asked, *kept])

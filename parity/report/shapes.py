@@ -19,9 +19,7 @@ class Cpu(TypedDict):
     cores: int
 
 
-class Environment(TypedDict):
-    """Machine and versions; `fingerprint` is of what of them may change a number."""
-
+class _Where(TypedDict):
     cpu: Cpu
     os: str
     python: str
@@ -30,6 +28,37 @@ class Environment(TypedDict):
     threads: int
     plugins: dict[str, dict[str, str]]
     fingerprint: str
+
+
+class Link(TypedDict):
+    """What went to a target and came back, in bytes; `arrays` of it are the arrays themselves."""
+
+    sent: int
+    received: int
+    arrays: int
+    connections: int
+    reconnects: int
+
+
+class Target(_Where, total=False):
+    """Where a target computed; `emulated`: its CPU is another machine's program, whose times are nobody's.
+
+    `temperature_c` is before and after the run, in degrees Celsius.
+    """
+
+    address: str
+    release: str
+    emulated: bool
+    governor: str | None
+    temperature_c: list[float | None] | None
+    memory_bytes: int | None
+    link: Link
+
+
+class Environment(_Where, total=False):
+    """Machine and versions; `fingerprint` is of what of them may change a number. `targets`: each one's, by name."""
+
+    targets: dict[str, Target]
 
 
 class Commit(TypedDict, total=False):
@@ -81,15 +110,28 @@ class System(TypedDict, total=False):
 
 
 class Timing(TypedDict, total=False):
-    """Seconds that a stage took in a plugin; `frame_ms` is the time of a frame."""
+    """Seconds that a stage took in a plugin on a target.
+
+    stage: `load` a plugin, `open` a model, `features`, `model`, `judge`; or `memory`, which has `peak_bytes` instead.
+    Of `features` and `model`: `clip_ms` is the median and the 95th percentile, `frame_ms` the least of a frame, `rtf`
+    the median share of a clip's own length; the first `warm_up` clips are left out.
+    """
 
     stage: str
     plugin: str
     system: str
     precision: str
+    target: str
     clips: int
     seconds: float
+    clip_ms: list[float]
     frame_ms: float
+    frame_median_ms: float
+    frame_p95_ms: float
+    rtf: float
+    warm_up: int
+    threads: int
+    peak_bytes: int
 
 
 class Kept(TypedDict):
@@ -100,6 +142,7 @@ class Kept(TypedDict):
     backend: str
     runtime: str
     precision: str
+    target: str
     path: str
     clip: str
 
@@ -108,6 +151,7 @@ class Accuracy(TypedDict):
     """Accuracy of a pair (0 to 1), and how often each truth was given which label."""
 
     pair: str
+    target: str
     clips: int
     accuracy: float
     confusion: dict[str, dict[str, int]]

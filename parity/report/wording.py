@@ -13,14 +13,16 @@ from parity.localize import (
     flow,
     follows_from,
     number,
+    on,
     pairs,
     passes_alone,
     place,
+    several,
     since,
     title,
 )
 from parity.localize import title_of as name_of
-from parity.records import Run, TapSummary, Verdict
+from parity.records import Run, TapSummary, Verdict, targets
 from parity.taps import LABEL, is_feature
 
 WORDS = {"fail": "FAIL", "missing": "MISSING", "error": "ERROR", "gap": "known gap"}
@@ -63,7 +65,7 @@ def judgement(run: Run) -> tuple[str, str]:
     if failing:
         fed = sum(_only_features(run, p) for p in failing)
         only = f" ({fed} only because of features)" if fed else ""
-        why.append(f"{_sides(failing)} {'fails' if len(failing) == 1 else 'fail'}{only}")
+        why.append(f"{_where(failing)} {'fails' if len(failing) == 1 else 'fail'}{only}")
     if beaten := sum(bool(e.get("failed")) for e in run.examples):
         why.append(f"{count(beaten, 'pair')} out of bounds on generated examples")
     if unmet := len(run.gaps.get("unmet", ())):
@@ -119,16 +121,16 @@ def found_by_gate(run: Run) -> list[tuple[str, list[str]]]:
     same: dict[str, list[str]] = {}
     for f in findings(run):
         if f["kind"] == "baseline":  # often the same of every system
-            same.setdefault(f["text"], []).append(_finding_of(f))
+            same.setdefault(f["text"], []).append(finding_of(f, several(run)))
         elif f["kind"] != "drift":
-            lines.setdefault(f["kind"], []).append(f"{_finding_of(f)}: {f['text']}")
+            lines.setdefault(f["kind"], []).append(f"{finding_of(f, several(run))}: {f['text']}")
         else:
             key = tuple(f[k] for k in ("system", "backend", "runtime", "precision", "target", "path"))
             drift.setdefault(key, []).append(f)
     for of in drift.values():
         first = min(of, key=lambda f: steps.get((f["system"], f["tap"]), -1))
         more = f" (and {count(len(of) - 1, 'tap')} after it)" if len(of) > 1 else ""
-        lines.setdefault("drift", []).append(f"{_finding_of(first)}: {first['text']}{more}")
+        lines.setdefault("drift", []).append(f"{finding_of(first, several(run))}: {first['text']}{more}")
     for text, systems in same.items():
         some = ", ".join(systems[:4]) + (f" and {len(systems) - 4} more" if len(systems) > 4 else "")
         lines.setdefault("baseline", []).append(f"{some}: {text}")
@@ -139,8 +141,9 @@ def acceptable(run: Run) -> bool:
     """Whether what the gate found is all that there is: then a run may be accepted instead of mended."""
     failed = any(n for s in run.summaries for o, n in s.counts.items() if o in FAILED)
     complete = not run.gaps.get("unmet") and not any(s.asked for s in run.skipped)
-    # A system that is gone has no target any more: no run accepts that.
-    found = any(f["kind"] != "coverage" or f["target"] for f in findings(run))
+    # A system that is gone, from a target or altogether: no run accepts that.
+    there = {(s.system, s.target) for s in run.summaries}
+    found = any(f["kind"] != "coverage" or (f["system"], f["target"]) in there for f in findings(run))
     return bool(run.gate.get("baselines")) and found and not failed and complete
 
 
@@ -152,13 +155,15 @@ HEADINGS = {
 """What the findings of each kind stand under."""
 
 
-def _finding_of(f: Mapping[str, Any]) -> str:
-    """What a finding is of, in words."""
-    who = title("", f["backend"], f["runtime"], f["precision"], f["target"]) if f["backend"] or f["runtime"] else ""
+def finding_of(f: Mapping[str, Any], among_several: bool = False) -> str:
+    """What a finding is of, in words; its target too, where it isn't this machine or there are several."""
+    who = title("", f["backend"], f["runtime"], f["precision"]) if f["backend"] or f["runtime"] else ""
     if f["kind"] == "latency" and f["runtime"]:
         who = f"{f['runtime']} {f['precision']}"
+    place = on(f["target"], among_several)
+    system, who = (f["system"], f"{who}{place}") if who else (f"{f['system']}{place}", "")
     path = f["path"] if f["path"] not in ("", "features") else ""
-    return " · ".join(filter(None, (f["system"], who, path, f["tap"])))
+    return " · ".join(filter(None, (system, who, path, f["tap"])))
 
 
 def _only_features(run: Run, pair: Pair) -> bool:
@@ -180,8 +185,17 @@ def _sides(found: Sequence[Pair]) -> str:
     return " and ".join(words) or count(0, "pair")
 
 
+def _where(found: Sequence[Pair]) -> str:
+    """The same, with the targets that they are on where those are told apart: `2 pairs on pi and 1 pair on local`."""
+    by_target: dict[str, list[Pair]] = {}
+    for p in found:
+        by_target.setdefault(p.target, []).append(p)
+    of = [f"{_sides(same)}{on(target, same[0].several)}" for target, same in by_target.items()]
+    return "; ".join(of) if len(of) > 2 else " and ".join(of)
+
+
 def counts(run: Run) -> list[str]:
-    """The numbers of a run: systems, pairs, clips, skipped, known gaps, near ties."""
+    """The numbers of a run: systems, targets, pairs, clips, skipped, known gaps, near ties."""
     sizes = []
     for name in dict.fromkeys([*run.systems, *(s.system for s in run.summaries)]):
         clips = run.systems.get(name, {}).get("clips")
@@ -189,8 +203,9 @@ def counts(run: Run) -> list[str]:
         sizes.append(clips if isinstance(clips, int) else len(clips) if clips is not None else most)
     low, high = min(sizes, default=0), max(sizes, default=0)
     each = " each" if len(sizes) > 1 else ""
+    places = [f"{len(targets(run))} targets"] if several(run) else []
     words = [
-        count(len(sizes), "system"), f"{_sides(compared(run))} compared",
+        count(len(sizes), "system"), *places, f"{_sides(compared(run))} compared",
         (count(high, "clip") if low == high else f"{low} to {high} clips") + each,
         f"{sum(len(names) for _, names in not_compared(run))} skipped or unsupported",
         count(len(run.gaps.get("met", ())), "known gap"),
@@ -210,7 +225,7 @@ def near_ties(run: Run) -> list[str]:
     first: dict[tuple[str, str], str] = {}
     for s in run.summaries:
         if s.near_ties:
-            who = f"{s.system} · {s.runtime} {s.precision}" + (f" on {s.target}" if s.target != "local" else "")
+            who = f"{s.system} · {s.runtime} {s.precision}{on(s.target, several(run))}"
             found.setdefault((who, s.path), {})[s.backend] = s.near_ties
             first.setdefault((who, s.path), s.tie)
     lines = []
@@ -258,7 +273,7 @@ def not_compared(run: Run) -> list[tuple[str, list[str]]]:
     reasons: dict[str, list[str]] = {}
     for s in run.skipped:
         what = title("", s.backend, s.runtime, s.precision) if s.backend else f"{s.runtime} {s.precision}".strip()
-        name = " · ".join(filter(None, (s.system, what)))
+        name = " · ".join(filter(None, (s.system, what))) + on(s.target, several(run))
         reasons.setdefault(s.reason, []).append(name + (" (asked for)" if s.asked else ""))
     for p in pairs(run):
         if all(row.outcome in NOT_COMPARED for row in p.rows):
@@ -324,7 +339,7 @@ def failure(run: Run, verdict: Verdict) -> tuple[str, str]:
     """A first failure as a line that says where, and one that says what; the second may be empty."""
     v, cause = verdict, follows_from(run, verdict)
     held = " against the reference kernels" if v.path == "deployment" else ""
-    head = f"{name_of(v)}{held}: first at {v.tap}"
+    head = f"{name_of(v, run)}{held}: first at {v.tap}"
     if cause is not None:
         if cause.path == "isolated":
             return f"{head}; on the golden's features {cause.tap} fails too", ""
@@ -387,16 +402,22 @@ def published(anchor: Mapping[str, Any]) -> str:
     return f"{len(told['reproduced'])} published vectors reproduced ({told['source']}) at {taps}{without}"
 
 
-def same_confusion(of: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, dict[str, int]]]]:
+def accuracy_of(row: Mapping[str, Any], run: Run) -> str:
+    """The pair that an accuracy is of, and the target where targets are told apart."""
+    return f"{row['pair']}{on(row.get('target', ''), several(run))}"
+
+
+def same_confusion(run: Run) -> list[tuple[str, dict[str, dict[str, int]]]]:
     """Confusion matrices, each once, with the pairs that share it."""
     found: list[tuple[list[str], dict[str, dict[str, int]]]] = []
+    of = run.labels.get("pairs", [])
     for p in of:
         for names, confusion in found:
             if confusion == p["confusion"]:
-                names.append(p["pair"])
+                names.append(accuracy_of(p, run))
                 break
         else:
-            found.append(([p["pair"]], p["confusion"]))
+            found.append(([accuracy_of(p, run)], p["confusion"]))
     every = len(found) == 1 and len(of) > 1
     return [("every pair" if every else ", ".join(names), confusion) for names, confusion in found]
 

@@ -213,6 +213,14 @@ class Agent:
         self._sessions[model.key] = model, session
         yield {"seconds": time.perf_counter() - start}
 
+    def _memory(self) -> Iterator[dict[str, Any]]:
+        """The most memory that this process has had at a time, in bytes; None where the system doesn't say."""
+        found = None
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            found = 1024 * int(status.partition("VmHWM:")[2].split()[0])
+        yield {"peak_bytes": found}
+
     def _close(self) -> Iterator[dict[str, Any]]:
         self._sessions.clear()
         self._opened.close()
@@ -298,9 +306,16 @@ def _die_with_parent() -> None:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+def _die_first() -> None:
+    """Where memory runs out the kernel takes this process: not the one that tells of it, nor a device's service."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
+
+
 def main() -> None:
     """Answer requests until stdin ends."""
     _die_with_parent()
+    _die_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # Frameworks print: what they say goes to stderr, the pipe is ours alone.
     pipe_in, pipe_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

@@ -53,8 +53,11 @@ def encode(message: Any) -> list[bytes | memoryview]:
     return [len(text).to_bytes(8, "little"), text, *(a.reshape(-1).view(np.uint8).data for a in arrays)]
 
 
-def decode(read: Callable[[int], bytes | bytearray]) -> Any:
-    """The next message from `read(n)`, which returns exactly n bytes. WireError for anything else."""
+def decode(read: Callable[[int], bytes | bytearray], most: int = MAX_ARRAYS) -> Any:
+    """The next message from `read(n)`, which returns exactly n bytes. WireError for anything else.
+
+    Its arrays together are at most `most` bytes.
+    """
     size = int.from_bytes(read(8), "little")
     if size > MAX_JSON:
         raise WireError(f"a message of {size} bytes")
@@ -70,8 +73,8 @@ def decode(read: Callable[[int], bytes | bytearray]) -> Any:
             raise WireError(f"an array of dtype {str(dtype)[:40]!r} and shape {str(shape)[:80]}")
         n = math.prod(shape) * np.dtype(dtype).itemsize
         total += n
-        if total > MAX_ARRAYS:
-            raise WireError(f"arrays of over {MAX_ARRAYS} bytes")
+        if total > most:
+            raise WireError(f"arrays of over {most} bytes")
         arrays.append(np.frombuffer(_writable(read(n)), dtype=dtype).reshape(shape))
 
     def whole_again(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,29 @@ def test_where_the_page_cant_be_written_the_cause_is_said_all_the_same(
     assert result.exit_code == 0
     assert "window symmetric" in result.stdout
     assert "doesn't say it: No space left on device" in result.stderr
+
+
+def test_each_target_is_explained_by_what_it_computed(tmp_path: Path) -> None:
+    """The same backend is right here, and wrong in one place there and in another elsewhere."""
+    _run(tmp_path)
+    run = msgspec.structs.replace(records.read_run(tmp_path), environment={"targets": {"pi": {}, "old": {}}})
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(run))
+    (tmp_path / evidence.FOLDER).mkdir()
+    for target, changed in (("pi", {"periodic": False}), ("old", {"norm": "none"})):
+        for i, e in enumerate(given("commands-cnn", **changed)):
+            there = dataclasses.replace(e, target=target)
+            evidence.write(tmp_path / evidence.FOLDER / f"{target}{i:04d}.npz", there)
+    result = _explain(tmp_path)
+    assert result.exit_code == 0, result.output
+    old, pi = result.output.split("commands-cnn · handmade on pi")
+    assert "handmade on old" in old
+    assert "window symmetric" not in old
+    assert "window symmetric, not periodic: 100 %" in pi
+    assert [t.target for t in causes.read(tmp_path)] == ["old", "pi"]
+    assert "on old" not in _explain(tmp_path, "--target", "pi").output
+    wrong = _explain(tmp_path, "--target", "pie")
+    assert isinstance(wrong.exception, ConfigError)
+    assert "it has pi, old" in str(wrong.exception.hint)
 
 
 def test_json_has_the_keys(tmp_path: Path) -> None:

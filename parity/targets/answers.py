@@ -1,0 +1,150 @@
+"""What a far side may answer. Nothing from there is believed: its form is looked at before its content is used.
+
+Text loses its control characters, for it goes to terminals and pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from parity.protocols import Arithmetic
+from parity.targets.wire import WireError
+
+_LONGEST = 4000
+"""Characters of a text that are kept."""
+
+
+def plain(value: Any) -> Any:
+    """A message with every text in it printable, and not too long."""
+    if isinstance(value, str):
+        return value if value.isprintable() and len(value) <= _LONGEST else _printable(value)
+    if isinstance(value, dict):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text[:_LONGEST])
+
+
+def reply(request: Mapping[str, Any], answer: Any) -> dict[str, Any]:
+    """The answer of a worker to `request`; WireError where it hasn't the form that such an answer has."""
+    try:
+        _FORMS[request["do"]](request, answer)
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        raise WireError(f"no answer to {request['do']!r}: {str(e)[:200]}") from None
+    return dict(answer)
+
+
+def texts(value: Any) -> dict[str, str]:
+    """A table of texts. WireError for anything else."""
+    if not (isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())):
+        raise WireError("no table of texts")
+    return value
+
+
+def machine(value: Any) -> dict[str, Any]:
+    """What a machine says of itself (see `parity.targets.machine`). WireError where what is used of it isn't that."""
+    try:
+        cpu = value["cpu"]
+        for text in (value["python"], value["system"], value["numpy"], cpu["model"], cpu["architecture"],
+                     cpu["features_sha256"]):  # fmt: skip
+            _is(text, str)
+        _is(cpu["cores"], int)
+        for key in ("temperature_c", "memory_bytes", "clock"):
+            _is(value.get(key), (int, float, type(None)))
+        for key in ("governor", "release"):
+            _is(value.get(key), (str, type(None)))
+    except (KeyError, TypeError) as e:
+        raise WireError(f"no facts of a machine: {str(e)[:200]}") from None
+    return dict(value)
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{type(value).__name__} where {kind} belongs")
+
+
+def _seconds(value: Any) -> None:
+    _is(value, (int, float))
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value} seconds")
+
+
+def _arrays(value: Any, asked: Any) -> None:
+    _is(value, dict)
+    for tap, array in value.items():
+        if tap not in asked:
+            raise ValueError(f"{tap!r} was not asked for")
+        _is(array, np.ndarray)
+
+
+def _load(_request: Mapping[str, Any], answer: Any) -> None:
+    texts(answer["versions"])
+
+
+def _describe(request: Mapping[str, Any], answer: Any) -> None:
+    if len(answer["answers"]) != len(request["questions"]):
+        raise ValueError("another number of answers than of questions")
+    for told in answer["answers"]:
+        if "unsupported" in told:
+            _is(told["unsupported"], str)
+            continue
+        _is(told["taps"], list)
+        for tap in told["taps"]:
+            _is(tap, str)
+        if told.get("arithmetic", "float32") not in get_args(Arithmetic):
+            raise ValueError("an arithmetic that there isn't")
+
+
+def _features(request: Mapping[str, Any], answer: Any) -> None:
+    _is(answer["clips"], list)
+    for clip in answer["clips"]:
+        _arrays(clip["taps"], request["taps"])
+        _seconds(clip["seconds"])
+
+
+def _opened(_request: Mapping[str, Any], answer: Any) -> None:
+    _seconds(answer["seconds"])
+
+
+def _run(request: Mapping[str, Any], answer: Any) -> None:
+    if "unsupported" in answer:
+        _is(answer["unsupported"], str)
+        return
+    asked = frozenset().union(*request["taps"])
+    _arrays(answer["taps"], asked)
+    _seconds(answer["seconds"])
+    _is(answer["raw"], dict)
+    for tap, raw in answer["raw"].items():
+        if tap not in answer["taps"] or raw.keys() != {"integers", "scale", "zero_point"}:
+            raise ValueError(f"integers of {tap!r}")
+        _is(raw["integers"], np.ndarray)
+        _is(raw["scale"], float)
+        _is(raw["zero_point"], int)
+        if raw["integers"].shape != answer["taps"][tap].shape or not np.issubdtype(raw["integers"].dtype, np.integer):
+            raise ValueError(f"the integers of {tap!r} don't fit it")
+    if "state" in answer:
+        _is(answer["state"], dict)
+        for array in answer["state"].values():
+            _is(array, np.ndarray)
+
+
+def _memory(_request: Mapping[str, Any], answer: Any) -> None:
+    _is(answer["peak_bytes"], (int, type(None)))
+
+
+def _closed(_request: Mapping[str, Any], answer: Any) -> None:
+    _is(answer, dict)
+
+
+_FORMS: dict[str, Callable[[Mapping[str, Any], Any], None]] = {
+    "load": _load, "describe": _describe, "features": _features, "open": _opened, "run": _run, "stream": _run,
+    "memory": _memory, "close": _closed,
+}  # fmt: skip
