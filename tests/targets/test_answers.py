@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -64,23 +65,23 @@ def test_what_a_worker_answers_is_taken(request_: dict[str, Any], answer: dict[s
 
 @pytest.mark.parametrize(("request_", "answer"), BAD)
 def test_what_has_another_form_is_refused(request_: dict[str, Any], answer: Any) -> None:
-    with pytest.raises(WireError, match="no answer to|no table of texts"):
+    with pytest.raises(WireError, match=r"no answer to|no table of texts"):
         answers.reply(request_, answer)
 
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just(X),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["taps", "raw", "seconds", "clips", "answers", "versions", "state"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["taps", "raw", "seconds", "clips", "answers", "versions", "state"]), inner)
+    ),
 )
 
 
 @given(st.sampled_from([r for r, _ in GOOD]), ANY)
 def test_whatever_comes_is_an_answer_or_refused(request_: dict[str, Any], answer: Any) -> None:
-    try:
+    with contextlib.suppress(WireError):
         answers.reply(copy.deepcopy(request_), answer)
-    except WireError:
-        pass
 
 
 def test_texts_lose_what_terminals_obey() -> None:

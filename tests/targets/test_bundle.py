@@ -23,7 +23,9 @@ def test_the_same_sources_give_the_same_bytes() -> None:
 
 def test_it_holds_what_runs_there_and_nothing_of_this_side() -> None:
     names = zipfile.ZipFile(io.BytesIO(bundle().data)).namelist()
-    assert {"__main__.py", "parity/targets/far.py", "parity/backends/numpy_.py", "parity/runtimes/onnxrt.py"} <= set(names)
+    assert {"__main__.py", "parity/targets/far.py", "parity/backends/numpy_.py", "parity/runtimes/onnxrt.py"} <= set(
+        names
+    )
     assert not [n for n in names if n.startswith(("parity/cli", "parity/report", "parity/pipeline", "parity/bounds"))]
 
 
