@@ -29,6 +29,8 @@ from parity.targets.ssh import SshLink
 
 KEPT = ("agent", "content", "wheels", "downloads")
 """The folders in parity's cache folder that are parity's to take away."""
+_PIP = ("--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:",
+        "--no-cache-dir")  # fmt: skip
 _BASE_BYTES = 30_000_000
 """What a virtual environment takes beside the large libraries."""
 
@@ -139,25 +141,24 @@ def setup(
         "modules": {d: wheels.MODULES[d] for d in wanted.distributions},
         "digest": wanted.digest,
     }  # fmt: skip
-    with Installer(link, base, say, _context(name, machine, platform, offline)) as work:
-        if (made := work.look(plan)) is not None:
-            return made
-        pip = _pip(platform)
-        files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
-        described_files = {path: described(path) for path in files}
-        unpacked = _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(d, 0) for d in wanted.distributions)
-        missing = work.missing(there, list(described_files.values()))
-        sending = [path for path, (_, sha256, _) in described_files.items() if sha256 in missing]
-        total = sum(path.stat().st_size for path in sending) + unpacked + _BASE_BYTES
-        if machine.disk_free_bytes is not None and machine.disk_free_bytes < total:
-            raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
-        work.send(there, sending)
-        at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in described_files.items()}
-        arguments = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--no-compile",
-                     "--only-binary=:all:", "--no-cache-dir"]  # fmt: skip
-        arguments += ["--no-index", *(at[p] for p in files[1:])] if offline else [
-            "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
-        return work.make(plan | {"pip": at[pip], "arguments": arguments, "free": unpacked + _BASE_BYTES})
+    work = Installer(link, base, say, _context(name, machine, platform, offline))
+    if (made := work.look(plan)) is not None:
+        return made
+    pip = _pip(platform)
+    files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
+    known = {path: described(path) for path in files}
+    unpacked = _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(d, 0) for d in wanted.distributions)
+    missing = work.missing(there, list(known.values()))
+    sending = [path for path, (_, sha256, _) in known.items() if sha256 in missing]
+    total = sum(path.stat().st_size for path in sending) + unpacked + _BASE_BYTES
+    if machine.disk_free_bytes is not None and machine.disk_free_bytes < total:
+        raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
+    work.send(there, sending)
+    at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in known.items()}
+    source = ["--no-index", *(at[path] for path in files[1:])] if offline else [
+        "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
+    more = {"pip": at[pip], "arguments": [*_PIP, *source], "free": unpacked + _BASE_BYTES}
+    return work.make(plan | more)
 
 
 def _pip(platform: wheels.Platform) -> Path:

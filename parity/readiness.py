@@ -187,7 +187,8 @@ def _system(asked: Asked) -> list[Check]:
 
 def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
     minimum = "{}.{}".format(*places.MINIMUM)
-    another = f"name another: [targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    other = f"parity target setup {shlex.quote(name)} --python PYTHON"
+    another = f"name another: [targets.NAME] python = ... in parity.toml, or: {other}"
     if not asked.python and asked.shell.get("python") == "none":
         return [Check("Python", f"{python or 'python3'} is there, but doesn't run", "wrong", f"mend it, or {another}")]
     if not asked.python:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ def fetch(wanted: Iterable[str], platform: Platform, say: Callable[[str], None] 
 def _held(place: Path, pin: str) -> Path | None:
     name, _, version = pin.partition("==")
     for path in sorted(place.glob("*.whl")):
-        if plain(path.name.split("-")[0]) == plain(name) and path.name.split("-")[1] == version:
+        given = path.name.split("-")
+        if plain(given[0]) == plain(name) and given[1] == version and zipfile.is_zipfile(path):
             return path
     return None
 

@@ -212,18 +212,17 @@ def main(what: str) -> NoReturn:
         else:
             threading.Thread(target=_watch, daemon=True).start()
             make(request)
-        code = 0
+        os._exit(0)  # a thread may be waiting for stdin
     except Wrong as e:
-        say(error=e.kind, text=e.text)
-        code = 1
+        kind, text = e.kind, e.text
     except OSError as e:
         full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        say(error="full" if full else "denied", text="" if full else str(e))
-        code = 1
+        kind, text = ("full", "") if full else ("denied", str(e))
     for path in _WORK:
         shutil.rmtree(str(path), ignore_errors=True)
-    sys.stdout.flush()
-    os._exit(code)  # a thread may be waiting for stdin
+    with contextlib.suppress(OSError):  # nobody may be there any more
+        say(error=kind, text=text)
+    os._exit(1)
 
 
 if __name__ == "__main__":
