@@ -248,7 +248,7 @@ def taken(run: Run, folder: Path) -> Iterator[tuple[str, Baseline]]:
             system=system, environment=provenance.identity(records.environment_of(run, target), used, target),
             clips={name: list(clips) for clips, name in sorted(sets.items(), key=lambda item: item[1])},
             models=[Model(a["format"], a["precision"], a["file"], a["bytes"]) for a in about.get("artifacts", [])],
-            times=list(_times(run, system)), rows=sorted(rows, key=lambda r: r.key),
+            times=list(_times(run, system, target)), rows=sorted(rows, key=lambda r: r.key),
         )  # fmt: skip
 
 
@@ -276,9 +276,10 @@ def _named_sets(sets: Iterable[Sequence[str]]) -> dict[tuple[str, ...], str]:
     return names
 
 
-def _times(run: Run, system: str) -> Iterator[Time]:
-    for t in run.timings:
-        if t.get("system") == system and t.get("frame_ms"):
+def _times(run: Run, system: str, target: str) -> Iterator[Time]:
+    """None of an emulated CPU: they are no device's."""
+    for t in () if records.environment_of(run, target).get("emulated") else run.timings:
+        if (t.get("system"), t.get("target") or records.LOCAL) == (system, target) and t.get("frame_ms"):
             yield Time(t["stage"], t["plugin"], t.get("precision", ""), float(f"{t['frame_ms']:.2g}"))
 
 

@@ -20,7 +20,7 @@ from parity.dumps.dump import Dump, Expected, of_stage
 from parity.errors import ConfigError, NothingCompared
 from parity.expected import Expected as Right
 from parity.expected import features_of
-from parity.plan import Plan, Selection
+from parity.plan import Plan, Planned, Selection
 from parity.protocols import Array, Artifact, ClipOutput, Description, Job, JobResult, Outputs, Raw, Tap, Target
 from parity.records import Skipped, Verdict
 from parity.sources import Source
@@ -61,9 +61,9 @@ class DumpTarget:
 
     # ---- what it is in a run ----
 
-    def plan(self) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
+    def planned(self) -> Planned:
         """The dump as a plan, what can't be compared, and its digest in place of versions."""
-        p, skipped = Plan(self._system), list[Skipped]()
+        p, skipped = Plan(self._system, on=self), list[Skipped]()
         if self._features or self._own:
             p.backends[NAME] = self._features
         if self._whole is not None and self._artifact is not None:
@@ -71,7 +71,7 @@ class DumpTarget:
             if not self._own and self._whole.sha256:
                 plan.add_kernels(p, self._inner, skipped)
             p.models = [(self._runtime, self._artifact)]
-        return [p], skipped, {NAME: {"sha256": self._dump.sha256}}
+        return Planned([p], skipped, {self.trusted.name: {NAME: {"sha256": self._dump.sha256}}})
 
     def source(self, p: Plan, selection: Selection, skipped: list[Skipped]) -> Source:
         """The clips that the dump has, with what is right for them; what isn't on both sides is told.
@@ -163,6 +163,31 @@ class DumpTarget:
             skipped.append(Skipped(system=self._system.name, backend=NAME, reason=reason))
 
     # ---- a target ----
+
+    threads, apart = 1, False
+
+    @property
+    def timings(self) -> list[dict[str, Any]]:
+        return self._inner.timings
+
+    @property
+    def trusted(self) -> Target:
+        return self._inner
+
+    def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
+        return self._inner.plugins(kind)
+
+    def needs(self, kind: registry.Kind, name: str, lacks: str) -> ConfigError:
+        return self._inner.needs(kind, name, lacks)
+
+    def memory(self) -> list[dict[str, Any]]:
+        return self._inner.memory()
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        return self._inner.facts(now)
+
+    def link(self) -> dict[str, Any]:
+        return {}
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         self._inner.load(plugins)

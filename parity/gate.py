@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from parity.plan import Selection
 from parity.protocols import Target
 from parity.records import Run, TapSummary
 from parity.sources import Progress, golden_root
-from parity.standing import Finding, Standing, asked_of, findings_of, less_accurate, standing
+from parity.standing import Finding, Standing, asked_of, findings_of, less_accurate, standing, target_of
 
 
 def grains(run: Run) -> dict[tuple[str, Key], float]:
@@ -46,10 +46,12 @@ def _reasons(run: Run, system: str) -> Callable[[Row], str]:
 
     def why(row: Row) -> str:
         for s in run.skipped:
+            if s.target not in ("", row.target):
+                continue
             who = s.backend == row.backend if s.backend else s.runtime == row.runtime
             if s.system in (system, "*") and (s.backend or s.runtime) and who and s.precision in ("", row.precision):
                 return s.reason
-        for kind, spec in (("backend", row.backend), ("runtime", row.runtime)):
+        for kind, spec in (("backend", row.backend), ("runtime", row.runtime)) if row.target == records.LOCAL else ():
             known = registry.plugins(kind).get(registry.parse(spec)[0])  # type: ignore[arg-type]
             if spec and known is not None and known.missing:
                 return f"{spec} isn't installed ({known.install})"
@@ -84,6 +86,7 @@ def hold(run: Run, folder: Path, limits: settings.Gate, reports: Path, everythin
         for s in stands:
             own = {key: step for (system, key), step in grain.items() if system == s.now.system}
             found += findings_of(s, asked, limits, own, _reasons(run, s.now.system))
+        found += _lost_targets(run, goldens_of(run))
         found += _lost_systems(run, everything)
     found.sort(key=lambda f: f.order)
     codes = [run.exit_code]
@@ -99,6 +102,21 @@ def hold(run: Run, folder: Path, limits: settings.Gate, reports: Path, everythin
     }
 
 
+def _lost_targets(run: Run, goldens: Mapping[str, Path]) -> Iterator[Finding]:
+    """A system that was compared on a target when accepted, and now is on others only."""
+    asked, there = asked_of(run), {(s.system, s.target) for s in run.summaries}
+    for name, root in goldens.items():
+        accepted = baseline.read_all(root, name)
+        for target in records.targets(run):
+            rows = [r for b in accepted if target_of(b) == target for r in b.rows if asked.covers(r)]
+            if rows and (name, target) not in there:
+                taps = len({r.key for r in rows})
+                reason = next(filter(None, map(_reasons(run, name), rows)), "")
+                text = f"was compared when accepted ({taps} tap{'s' if taps != 1 else ''}), isn't now"
+                text += f": {reason}" if reason else ""
+                yield Finding(kind="coverage", system=name, target=target, text=text, was=float(taps), now=0.0)
+
+
 def _lost_systems(run: Run, everything: Path | None) -> Iterator[Finding]:
     if everything is None:
         return
@@ -106,7 +124,8 @@ def _lost_systems(run: Run, everything: Path | None) -> Iterator[Finding]:
     for name in baseline.systems(everything):
         if name in run.systems:
             continue
-        rows = (r for b in baseline.read_all(everything, name) for r in b.rows)
+        there = records.targets(run)
+        rows = (r for b in baseline.read_all(everything, name) if target_of(b) in there for r in b.rows)
         # A system takes part with a pair: one of those that were accepted must have been asked for.
         if any(r.backend and r.runtime and asked.covers(r) for r in rows):
             reason = next((s.reason for s in run.skipped if s.system == name), "")
@@ -145,8 +164,9 @@ def _history(run: Run, reports: Path) -> list[dict[str, Any]]:
 
 
 def gate(
-    selection: Selection, target: Target, reports: Path, limits: settings.Gate, command: str, progress: Progress
-) -> tuple[Run, Path]:
+    selection: Selection, on: Target | Sequence[Target], reports: Path, limits: settings.Gate, command: str,
+    progress: Progress,
+) -> tuple[Run, Path]:  # fmt: skip
     """Run what is selected, hold it to the accepted baselines, and add it to the history; the run and its folder."""
     history.check(reports)
     for of in () if selection.audio is not None else systems.find(selection.systems):
@@ -160,6 +180,6 @@ def gate(
     def held(folder: Path, run: Run) -> None:
         hold(run, folder, limits, reports, everything)
 
-    done, folder = pipeline.run(selection, target, reports, command, progress, hold=held)
+    done, folder = pipeline.run(selection, on, reports, command, progress, hold=held)
     history.append(reports, points(done))
     return done, folder

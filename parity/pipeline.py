@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import itertools
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from parity import dumped, errors, plan, policy, provenance, sources, system
+from parity import dumped, errors, measured, plan, policy, provenance, sources, system
 from parity import frontend as fe
 from parity.dumped import DumpTarget
 from parity.errors import NothingCompared
@@ -20,8 +19,9 @@ from parity.expected import Expected
 from parity.judge import Judge
 from parity.kept import Keep, Keeping
 from parity.labels import LabelTally
+from parity.measured import Times
 from parity.plan import Plan, Selection
-from parity.protocols import Artifact, Failure, Job, JobResult, Outputs, Tap, Target
+from parity.protocols import Artifact, Failure, Job, JobResult, Tap, Target
 from parity.records import Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
@@ -33,39 +33,6 @@ def _jobs(p: Plan, chunks: Iterable[list[Expected]], pending: list[list[Expected
     for part in chunks:
         pending.append(part)
         yield sources.job_of(p, part)
-
-
-class _Times:
-    """Seconds by stage and plugin, added up; and the least that a frame took."""
-
-    def __init__(self) -> None:
-        self._sums: dict[tuple[str, str, str, str], list[float]] = defaultdict(lambda: [0, 0.0])
-        self._frame: dict[tuple[str, str, str, str], float] = {}
-
-    def add(self, stage: str, plugin: str, of: str, clips: int, seconds: float, precision: str = "") -> None:
-        entry = self._sums[stage, plugin, of, precision]
-        entry[0] += clips
-        entry[1] += seconds
-
-    def outputs(
-        self, stage: str, plugin: str, of: str, outputs: Outputs, part: Sequence[Expected], precision: str = ""
-    ) -> None:
-        if isinstance(outputs, Failure):
-            return
-        self.add(stage, plugin, of, len(outputs), sum(o.seconds for o in outputs), precision)
-        # Raw audio has no frames: a clip of it counts as one. The least is what a busy machine disturbs least.
-        frames = [len(e.reference) if e.reference.ndim > 1 else 1 for e in part]
-        took = [1e3 * o.seconds / n for o, n in zip(outputs, frames, strict=False) if not o.unsupported]
-        key = (stage, plugin, of, precision)
-        self._frame[key] = min([*took, self._frame.get(key, math.inf)])
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"stage": s, "plugin": p, "system": of, "clips": int(n), "seconds": round(t, 6)}
-            | ({"precision": precision} if precision else {})
-            | ({"frame_ms": least} if math.isfinite(least := self._frame.get((s, p, of, precision), math.inf)) else {})
-            for (s, p, of, precision), (n, t) in sorted(self._sums.items())
-        ]
 
 
 def _silent(_system: str, _done: int, _total: int) -> None:
@@ -81,11 +48,11 @@ def _unheard(_detection: Detection) -> None:
 
 
 def run(
-    selection: Selection, target: Target, reports: Path, command: str = "", progress: Progress = _silent,
+    selection: Selection, on: Target | Sequence[Target], reports: Path, command: str = "", progress: Progress = _silent,
     heard: Callable[[Detection], None] = _unheard, dump: DumpTarget | None = None,
     hold: Callable[[Path, Run], None] | None = None,
 ) -> tuple[Run, Path]:  # fmt: skip
-    """Compare everything selected; returns the run and its folder under `reports`.
+    """Compare everything selected on one target or on several; returns the run and its folder under `reports`.
 
     `heard` is told what a stream detects, as it is detected. A `dump` stands in the place of the plugins selected.
     `hold` is given the unfinished folder and the run before it is written, and may change its verdict.
@@ -93,54 +60,62 @@ def run(
     Raises a ParityError for what must be mended first; nothing is written then.
     """
     begun, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    plans, skipped, versions = plan.make(selection, target) if dump is None else dump.plan()
+    targets = list(on) if isinstance(on, Sequence) else [on]
+    here = targets[0].trusted
+    planned = plan.everywhere(selection, targets) if dump is None else dump.planned()
+    plans, skipped = planned.plans, planned.skipped
     runnable = [p for p in plans if p.pairs or dump is not None]
     if not runnable:
         raise _nothing(selection, plans, skipped)
     runnable = sources.recorded(selection, runnable, skipped)
-    rules = {p.system.name: sources.rules_for(selection, p.system) for p in runnable}
-    found = {p.system.name: sources.source(p, selection, target) if dump is None
-             else dump.source(p, selection, skipped) for p in runnable}  # fmt: skip
+    systems = {p.system.name: [q for q in runnable if q.system.name == p.system.name] for p in runnable}
+    rules = {name: sources.rules_for(selection, of[0].system) for name, of in systems.items()}
+    found = {name: sources.source(of, selection, here) if dump is None
+             else dump.source(of[0], selection, skipped) for name, of in systems.items()}  # fmt: skip
     summary = Run(
         name="", started=started, command=command, skipped=skipped,
         source="oracle" if selection.audio is not None else "golden",
-        environment=provenance.environment(versions, getattr(target, "threads", 1)),
         commit=provenance.commit(system.root()),
-        changed=[f"{p.system.name}: {words}" for p in runnable for words in p.system.changed],
+        changed=[f"{name}: {words}" for name, of in systems.items() for words in of[0].system.changed],
         keep=selection.keep,
-        asked={k: list(getattr(selection, k)) for k in ("systems", "backends", "runtimes", "precisions")},
+        asked={k: list(getattr(selection, k)) for k in ("systems", "backends", "runtimes", "precisions")}
+        | {"targets": [t.name for t in targets]},
     )  # fmt: skip
-    for p in runnable:
-        skipped += [Skipped(system=p.system.name, reason=reason) for reason in found[p.system.name].unheld]
-    times, tally = _Times(), LabelTally()
+    for name, source in found.items():
+        skipped += [Skipped(system=name, reason=reason) for reason in source.unheld]
+    times, tally = Times(), LabelTally()
     record = Recorder(reports, new_name(reports))
     try:
         summary.name = record.final.name
-        for p in runnable:
-            source = found[p.system.name]
-            summary.systems[p.system.name] = _about(p, source)
+        for name, of in systems.items():
+            source = found[name]
+            summary.systems[name] = _about(of, source)
             if selection.streaming:
-                _stream_system(p, source, target, rules[p.system.name], record, times, progress, summary, heard,
+                _stream_system(of[0], source, rules[name], record, times, progress, summary, heard,
                                bool(selection.systems), selection.keep)  # fmt: skip
             else:
-                seen = _run_system(p, source, dump or target, rules[p.system.name], record, times, progress,
+                seen = _run_system(of, source, dump, rules[name], record, times, progress,
                                    tally if selection.labels_from_folders else None, selection.keep,
                                    amended=_as_it_is if dump is None else dump.amended)  # fmt: skip
-                skipped += dumped.left_over(p, seen) if dump is None else []
-                skipped += _unfit(p, record, selection)
+                skipped += dumped.left_over(of[0], seen) if dump is None else []
+                for p in of:
+                    skipped += _unfit(p, record, selection)
             if selection.examples:
                 from parity import search  # Hypothesis is an extra
 
-                summary.examples += search.search_plan(p, target, rules[p.system.name], selection, progress)
-                skipped += search.left_out(p, selection)
-            target.release()
+                for p in of:
+                    summary.examples += search.search_plan(p, p.target, rules[name], selection, progress)
+                    skipped += search.left_out(p, selection)
+            for target in {id(t): t for t in (*targets, here)}.values():
+                target.release()
         if selection.examples and all(e["outcome"] == "unsupported" for e in summary.examples):
             skipped.append(Skipped(system="*", reason="no network was compared on a generated example", asked=True))
         summary.labels = tally.summary() if selection.labels_from_folders else {}
         summary.gaps = _gaps(rules, runnable, found)
         if dump is not None:
             summary.gaps["unmet"] = []  # of plugins, not of what a device computed
-        summary.timings = times.rows() + list(getattr(target, "timings", []))
+        summary.timings = list(times.rows()) + measured.of_plugins(targets)
+        summary.environment = measured.environments(targets, planned.versions)
         summary.seconds = round(time.monotonic() - begun, 3)
         summary.summaries = record.summaries
         summary.exit_code = exit_code(summary)
@@ -169,15 +144,18 @@ def _nothing(selection: Selection, plans: Sequence[Plan], skipped: Sequence[Skip
     return NothingCompared(f"nothing to compare: {reasons}", hint)
 
 
-def _about(p: Plan, source: Source) -> dict[str, Any]:
-    s = p.system
+def _about(of: Sequence[Plan], source: Source) -> dict[str, Any]:
+    s = of[0].system
+    models = list(dict.fromkeys((spec, a.key) for p in of for spec, a in p.models))
+    kernels = list(dict.fromkeys((spec, a.key) for p in of for spec, a in p.kernels))
+    files = {a.key: a for p in of for _, a in (*p.models, *p.kernels)}
     return {
         "labels": list(s.labels),
         "frontend": fe.to_plain(s.frontend),
         "frontend_digest": s.frontend.digest,
         "taps": [*s.frontend.taps, MODEL_INPUT, *s.taps, *DECISION_TAPS],
         "clips": source.total,
-        "pairs": [list(pair) for pair in p.pairs],
+        "pairs": [list(pair) for pair in dict.fromkeys(pair for p in of for pair in p.pairs)],
         "artifacts": [
             {
                 "format": a.format,
@@ -190,12 +168,12 @@ def _about(p: Plan, source: Source) -> dict[str, Any]:
         ],
         "decision": {"rule": s.decision.rule, "source": s.decision.source},
         "anchor": source.anchor,
-        "arithmetic": dict(sorted(p.arithmetic.items())),
+        "arithmetic": dict(sorted(item for p in reversed(of) for item in p.arithmetic.items())),
         "folder": str(s.folder.resolve()),
         "golden": None if source.root is None else str(source.root.resolve()),
         "golden_labels": list(s.labels if source.labels is None else source.labels),
-        "models": [_runs(*model) | {"tensors": _tensors(model[1])} for model in p.models],
-        "kernels": [_runs(*model) for model in p.kernels],
+        "models": [_runs(spec, files[key]) | {"tensors": _tensors(files[key])} for spec, key in models],
+        "kernels": [_runs(spec, files[key]) for spec, key in kernels],
         "judge": None if source.own_judge is None else _runs(*source.own_judge),
     }
 
@@ -211,40 +189,45 @@ def _tensors(artifact: Artifact) -> dict[str, str]:
 
 
 def _run_system(
-    p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
+    of: Sequence[Plan], source: Source, dump: DumpTarget | None, rules: policy.Policy, record: Recorder, times: Times,
     progress: Progress, tally: LabelTally | None, keep: Keep = "failing", left_out: frozenset[Tap] = frozenset(),
-    amended: Callable[[Verdict], Verdict] = _as_it_is,
+    amended: Callable[[Verdict], Verdict] = _as_it_is, stream: Stream | None = None,
 ) -> list[tuple[str, str]]:  # fmt: skip
-    """Judge a system's clips as their results come; returns their names and sha256."""
-    judge = Judge(p.system, rules, target.name, source.labels, source.root, source.own_judge, p.arithmetic)
-    keeping = Keeping(record, keep, p.system.decision.source)
-    pending: list[list[Expected]] = []
+    """Judge a system's clips as their results come, of each target in turn; returns their names and sha256."""
+    s = of[0].system
+    keeping = Keeping(record, keep, s.decision.source)
     clips: list[tuple[str, str]] = []
-    progress(p.system.name, 0, source.total)
-    for result in target.run(_jobs(p, source.chunks, pending)):
-        part = pending.pop(0)
-        start = time.perf_counter()
-        found = (
-            replace(judged, verdict=amended(judged.verdict))
-            for judged in judge.judge(result, part, p.backends)
-            if judged.verdict.tap not in left_out
-        )
-        for verdict in keeping.job(found, result):
-            record.add(verdict)
-        times.add("judge", "", p.system.name, len(part), time.perf_counter() - start)
-        for spec, outputs in result.features.items():
-            times.outputs("features", spec, p.system.name, outputs, part)
-        for (_, spec, precision), outputs in result.activations.items():
-            times.outputs("model", spec, p.system.name, outputs, part, precision)
-        if tally is not None:
-            _tally(tally, p, result)
+    progress(s.name, 0, source.total)
+    judges, coming, pending = [], [], []
+    for p, chunks in zip(of, itertools.tee(source.chunks, len(of)), strict=True):
+        target = stream or p.target
+        # On another machine the judge's own runtime is one like any other.
+        own = source.own_judge if dump is not None or p.target is p.target.trusted else None
+        judges.append(Judge(s, rules, target.name, source.labels, source.root, own, p.arithmetic))
+        pending.append(list[list[Expected]]())
+        coming.append(target.run(_jobs(p, chunks, pending[-1])))
+    for results in zip(*coming, strict=True):
+        for p, judge, waiting, result in zip(of, judges, pending, results, strict=True):
+            part = waiting.pop(0)
+            start = time.perf_counter()
+            found = (
+                replace(judged, verdict=amended(judged.verdict))
+                for judged in judge.judge(result, part, p.backends)
+                if judged.verdict.tap not in left_out
+            )
+            for verdict in keeping.job(found, result):
+                record.add(verdict)
+            times.judged(s.name, len(part), time.perf_counter() - start)
+            times.add(p, result, part, stream is None)
+            if tally is not None:
+                _tally(tally, p, result)
         clips += [(e.clip.name, e.clip.sha256) for e in part]
-        progress(p.system.name, len(clips), source.total)
+        progress(s.name, len(clips), source.total)
     return clips
 
 
 def _stream_system(
-    p: Plan, source: Source, target: Target, rules: policy.Policy, record: Recorder, times: _Times,
+    p: Plan, source: Source, rules: policy.Policy, record: Recorder, times: Times,
     progress: Progress, summary: Run, heard: Callable[[Detection], None], asked: bool, keep: Keep,
 ) -> None:  # fmt: skip
     """The same in chunks: every clip once a size, judged by the whole clip's goldens."""
@@ -254,13 +237,14 @@ def _stream_system(
         detections.append({"system": p.system.name, **dataclasses.asdict(d), "pair": " ".join(d.pair)})
         heard(d)
 
-    stream = Stream(target, p, hear)
+    stream = Stream(p.target, p, hear)
     assert p.system.streaming is not None
     source.chunks = stream.each_size(source.chunks)
     source.total *= len(p.system.streaming.chunks)
     p.backends = {backend: taps - {AUDIO} for backend, taps in p.backends.items()}
     # Chunks share samples, so that theirs don't make the clip's: it is their frames that are compared.
-    _run_system(p, source, stream, rules, record, times, progress, None, keep, frozenset({AUDIO}), stream.amended)
+    _run_system([p], source, None, rules, record, times, progress, None, keep, frozenset({AUDIO}), stream.amended,
+                stream)  # fmt: skip
     summary.streaming.setdefault("times", []).extend(stream.rows())
     summary.skipped += stream.unproved(asked)
 
@@ -270,7 +254,8 @@ def _unfit(p: Plan, record: Recorder, selection: Selection) -> Iterator[Skipped]
     for spec, artifact in p.models:
         counts: dict[str, int] = {}
         for s in record.summaries:
-            if (s.system, s.runtime, s.precision, s.path) == (p.system.name, spec, artifact.precision, "isolated"):
+            what = (s.system, s.target, s.runtime, s.precision, s.path)
+            if what == (p.system.name, p.target.name, spec, artifact.precision, "isolated"):
                 counts = s.counts if s.tap == MODEL_INPUT else counts
         if unfit := counts.get("unsupported", 0):
             every = sum(counts.values())
@@ -291,7 +276,8 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
                 continue  # it gave no answer, right or wrong
             values = output.taps.get(p.system.decision.source)
             logits = None if values is None else p.system.decision.logits(values)
-            tally.add(p.system.name, f"{backend} {runtime} {precision}", clip.name, logits, p.system.labels)
+            pair = f"{backend} {runtime} {precision}"
+            tally.add(p.system.name, pair, clip.name, logits, p.system.labels, p.target.name)
 
 
 def _compared(p: Plan) -> Iterator[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class Selection:
 
 @dataclass
 class Plan:
-    """One system's part of a run."""
+    """One system's part of a run, on one target."""
 
     system: System
     backends: dict[str, frozenset[Tap]] = field(default_factory=dict)
@@ -50,6 +51,14 @@ class Plan:
     """Runtimes that say what a file of `models` computes, where system.toml names one."""
     arithmetic: dict[str, Arithmetic] = field(default_factory=dict)
     """Backend -> the class of arithmetic whose bounds it is held to; float32 where it isn't said."""
+    on: Target | None = None
+    """Where it runs; None for a plan that nothing runs of."""
+
+    @property
+    def target(self) -> Target:
+        """Where it runs."""
+        assert self.on is not None
+        return self.on
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
@@ -57,14 +66,23 @@ class Plan:
         return [(b, r, a.precision) for b in self.backends for r, a in self.models]
 
 
-def _specs(kind: registry.Kind, asked: Sequence[str]) -> list[str]:
-    """The plugins asked for, or all that are installed, without those that take part only when they are named."""
-    if asked:
-        for spec in asked:
-            if registry.find(kind, spec).internal:
-                raise ConfigError(f"{spec!r} derives bounds and isn't compared", "see `parity list` for what is")
-        return list(dict.fromkeys(asked))
-    return [name for name, p in registry.plugins(kind).items() if not (p.missing or p.by_name)]
+def _specs(kind: registry.Kind, asked: Sequence[str], target: Target) -> list[str]:
+    """The plugins asked for, or all that are installed there, without those that take part only when they are named."""
+    lacking = target.plugins(kind)
+    if not asked:
+        known = registry.plugins(kind)
+        return [name for name, lacks in lacking.items() if not lacks and not (name in known and known[name].by_name)]
+    here = target is target.trusted
+    for spec in asked:
+        name = registry.parse(spec)[0]
+        if name in lacking and not here:
+            if lacks := lacking[name]:
+                raise target.needs(kind, name, lacks)
+            if name == "recorded":
+                raise ConfigError(f"a dump is read here, not on {target.name}", f"take --target {target.name} away")
+        elif (registry.find if here else registry.named)(kind, spec).internal:
+            raise ConfigError(f"{spec!r} derives bounds and isn't compared", "see `parity list` for what is")
+    return list(dict.fromkeys(asked))
 
 
 def _each_once(systems: Sequence[System]) -> list[System]:
@@ -79,13 +97,47 @@ def _each_once(systems: Sequence[System]) -> list[System]:
     return list(by_name.values())
 
 
+@dataclass
+class Planned:
+    """What a run compares, on each of its targets."""
+
+    plans: list[Plan]
+    skipped: list[Skipped]
+    versions: dict[str, dict[str, Mapping[str, str]]]
+    """Target -> plugin -> library -> version, as found there."""
+
+
+def everywhere(selection: Selection, targets: Sequence[Target]) -> Planned:
+    """The plans of every target, made side by side; those of a system are one after another, in the targets' order."""
+    pool = ThreadPoolExecutor(len(targets), thread_name_prefix="parity-plan")
+    try:
+        made = list(pool.map(lambda target: make(selection, target), targets))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who waits for a plugin is freed by the end of its target
+    planned = Planned([], [], {})
+    for target, (plans, skipped, versions) in zip(targets, made, strict=True):
+        planned.plans += plans
+        planned.versions[target.name] = versions
+        if not any(p.pairs for p in plans) and len(targets) > 1:
+            skipped.append(Skipped(system="*", reason=f"nothing is compared on {target.name}", asked=True))
+        # One that nothing but the target sets apart would be listed once for each.
+        same = target is target.trusted and len(targets) == 1
+        planned.skipped += [s if same else msgspec.structs.replace(s, target=target.name) for s in skipped]
+    order = {name: i for i, name in enumerate(dict.fromkeys(p.system.name for p in planned.plans))}
+    planned.plans.sort(key=lambda p: order[p.system.name])
+    return planned
+
+
 def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
     """Plans, what is skipped, and the versions of every plugin, as its target tells."""
     systems = _each_once(system.find(selection.systems))
-    backends, runtimes = _specs("backend", selection.backends), _specs("runtime", selection.runtimes)
+    backends = _specs("backend", selection.backends, target)
+    runtimes = _specs("runtime", selection.runtimes, target)
     for kind, specs in (("backend", backends), ("runtime", runtimes)):
         if not specs:
-            raise ConfigError(f"no {kind} is installed", "see `parity list` for what to install")
+            there = "" if target is target.trusted else f" on {target.name}"
+            hint = f"see `parity target check {target.name}`" if there else "see `parity list` for what to install"
+            raise ConfigError(f"no {kind} is installed{there}", hint)
     target.load([("backend", s) for s in backends] + [("runtime", s) for s in runtimes])
     skipped: list[Skipped] = []
     if selection.streaming:
@@ -93,7 +145,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
         reason, asked = "no [streaming] in its system.toml", bool(selection.systems)
         skipped += [Skipped(system=s.name, reason=reason, asked=asked) for s in none]
         systems = [s for s in systems if s.streaming is not None]
-    plans = [Plan(s) for s in systems]
+    plans = [Plan(s, on=target) for s in systems]
     versions: dict[str, Mapping[str, str]] = {}
     by_name = bool(selection.systems)
     for spec in backends:
@@ -140,7 +192,7 @@ def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped
                 skipped.append(Skipped(system=plan.system.name, runtime=spec, reason=reason, asked=asked))
     for plan in plans:
         _refuse_unread(plan.system, runtimes)
-        add_kernels(plan, target, skipped)
+        add_kernels(plan, target.trusted, skipped)
     # Of a system that was named every file is asked for, unless runtimes were named: then theirs are.
     every = by_name and not selection.runtimes
     for plan in plans:

@@ -275,12 +275,42 @@ class Target(Protocol):
     """A place where jobs run: worker processes here, another Python, an SSH host."""
 
     name: str
-    timings: list[dict[str, Any]]
-    """Seconds to load plugins and to open models, as they come."""
+    threads: int
+    """With how many a runtime computes, where its spec doesn't say."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether features are computed clip by clip, so that the time of each is known."""
+        ...
+
+    @property
+    def timings(self) -> list[dict[str, Any]]:
+        """Seconds to load plugins and to open models, as they come."""
+        ...
 
     @property
     def trusted(self) -> Target:
         """The target on this machine whose answers this one's are held to; itself, where it is that."""
+        ...
+
+    def plugins(self, kind: Literal["backend", "runtime"]) -> Mapping[str, str]:
+        """Every plugin by name, with what it lacks there: '' where it can be used."""
+        ...
+
+    def needs(self, kind: Literal["backend", "runtime"], name: str, lacks: str) -> ConfigError:
+        """What a plugin lacks there, as an error that says what to type."""
+        ...
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        """What the machine says of itself; `now`: not what it said at first."""
+        ...
+
+    def link(self) -> dict[str, Any]:
+        """How it is reached, and bytes sent and received; empty for this machine."""
+        ...
+
+    def memory(self) -> list[dict[str, Any]]:
+        """The most memory that each plugin's process has had."""
         ...
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:

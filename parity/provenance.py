@@ -1,7 +1,8 @@
 """Where a number came from: machine, versions, commit.
 
-An *identity* is what of it may change a number: the machine, Python, NumPy, and the libraries of the plugins that took
-part. Threads and the number of cores aren't in it, nor is parity itself, whose changes are what a gate is there to see.
+An *identity* is what of it may change a number: the machine, Python, NumPy, and of the plugins that took part the
+libraries and what they compute with (ONNX Runtime's execution provider). Threads and the number of cores aren't in it,
+nor is parity itself, whose changes are what a gate is there to see.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ import parity
 from parity import registry
 from parity.targets import machine
 
+PROVIDER = "execution provider"
+"""What ONNX Runtime computes with, among the versions that its plugin tells."""
 Identity = dict[str, Any]
 """`machine`, `python`, `numpy`, and `plugins` (name -> library -> version)."""
 
 
 def cpu() -> dict[str, Any]:
     """Model, architecture, number of cores and a hash of the feature flags of this machine's CPU."""
-    found = machine.cpu()
+    return _cpu(machine.cpu())
+
+
+def _cpu(found: Mapping[str, Any]) -> dict[str, Any]:
     return {k: found[k] for k in ("model", "architecture", "features_sha256", "cores")}
 
 
@@ -47,17 +53,24 @@ def commit(folder: Path) -> dict[str, Any]:
     return {} if head is None else {"commit": head, "dirty": bool(git("status", "--porcelain"))}
 
 
-def environment(plugins: Mapping[str, Mapping[str, str]], threads: int = 1) -> dict[str, Any]:
-    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` is its identity's."""
+def environment(
+    plugins: Mapping[str, Mapping[str, str]], threads: int = 1, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Machine, software and `plugins` (spec -> versions, as found where they run); `fingerprint` is its identity's.
+
+    `facts` are another machine's (see `parity.targets.machine`); without them it is this one.
+    """
     found = {
-        "cpu": cpu(),
-        "os": platform.system(),
-        "python": sys.version.split()[0],
+        "cpu": cpu() if facts is None else _cpu(facts["cpu"]),
+        "os": platform.system() if facts is None else facts["system"],
+        "python": sys.version.split()[0] if facts is None else facts["python"],
         "parity": parity.__version__,
-        "numpy": np.__version__,
+        "numpy": np.__version__ if facts is None else facts["numpy"],
         "threads": threads,
         "plugins": {spec: dict(sorted(v.items())) for spec, v in sorted(plugins.items())},
     }
+    if facts is not None and facts["cpu"].get("emulated"):
+        found["emulated"] = True
     found["fingerprint"] = fingerprint(identity(found))
     return found
 
@@ -80,6 +93,8 @@ def identity(environment: Mapping[str, Any], used: Collection[str] | None = None
         "machine": of | {"os": environment.get("os", "")},
         "python": environment["python"], "numpy": environment["numpy"], "plugins": plugins,
     }  # fmt: skip
+    if environment.get("emulated"):
+        found["machine"]["emulated"] = True  # such a CPU bears another one's name
     return found if target == "local" else found | {"target": target}
 
 
@@ -94,11 +109,16 @@ def differences(was: Identity, now: Identity) -> list[str]:
     A plugin that only one of them has says nothing about the rest.
     """
     words = {"model": "CPU", "architecture": "architecture", "features_sha256": "CPU features", "os": "OS"}
-    pairs = [(words[k], was["machine"].get(k), now["machine"].get(k)) for k in words]
+    pairs: list[tuple[str, Any, Any]] = [("target", was.get("target", "local"), now.get("target", "local"))]
+    pairs += [(words[k], was["machine"].get(k), now["machine"].get(k)) for k in words]
+    real = [("emulated" if of["machine"].get("emulated") else "real") for of in (was, now)]
+    pairs += [("CPU", real[0], real[1])]
     pairs += [("Python", was["python"], now["python"]), ("NumPy", was["numpy"], now["numpy"])]
     libraries: dict[str, tuple[str, str]] = {}
     for plugin in sorted(was["plugins"].keys() & now["plugins"].keys()):
         old, new = was["plugins"][plugin], now["plugins"][plugin]
         libraries |= {k: (old.get(k, "none"), new.get(k, "none")) for k in sorted(old.keys() | new.keys())}
+        if PROVIDER not in old:
+            libraries.pop(PROVIDER, None)  # accepted before it was recorded
     pairs += [(name, *versions) for name, versions in sorted(libraries.items())]
     return [f"{name} {a} -> {b}" for name, a, b in pairs if a != b]

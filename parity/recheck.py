@@ -29,7 +29,7 @@ from parity.judge import Judge, covers
 from parity.plan import Selection
 from parity.policy import Policy, Rule
 from parity.protocols import Array, Artifact, Clip, ClipOutput, Raw, Tap
-from parity.records import Recorder, Run, Skipped, Verdict
+from parity.records import LOCAL, Recorder, Run, Skipped, Verdict
 from parity.report import html, junit
 from parity.system import System
 from parity.taps import LABEL, MARGIN, MODEL_INPUT
@@ -78,8 +78,11 @@ class _Again:
         return found
 
     def judge(self, target: str) -> Judge:
-        """A judge under the new policy. Of stages by themselves nothing changes with it."""
-        own = self.about["judge"]
+        """A judge under the new policy. Of stages by themselves nothing changes with it.
+
+        What judged live ran here: on another machine its runtime is one like any other.
+        """
+        own = self.about["judge"] if target == LOCAL else None
         own_judge = None if own is None else (own["runtime"], self._file(own))
         return _Judge(self.system, self.new, target, self.about["golden_labels"], None, own_judge, alone=False)
 

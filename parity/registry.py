@@ -46,6 +46,11 @@ class Plugin:
         return [] if self.any_of and len(absent) < len(self.needs) else absent
 
     @property
+    def lacks(self) -> str:
+        """The distributions of `missing`, in words; '' where it can be used."""
+        return (" or " if self.any_of else ", ").join(d for m, d in self.needs if m in self.missing)
+
+    @property
     def install(self) -> str:
         """What to type to get it."""
         return f"pip install 'parity[{self.extra}]'" if self.extra else f"pip install {self.needs[0][1]}"
@@ -115,8 +120,7 @@ def plugins(kind: Kind) -> dict[str, Plugin]:
 
 def lacking(kind: Kind) -> dict[str, str]:
     """Every plugin of a kind by name with what it lacks on this machine: '' where it can be used."""
-    return {name: (" or " if p.any_of else ", ").join(
-                d for m, d in p.needs if m in p.missing) for name, p in plugins(kind).items()}  # fmt: skip
+    return {name: plugin.lacks for name, plugin in plugins(kind).items()}
 
 
 def installed(name: str) -> bool:
@@ -152,8 +156,8 @@ def threads(spec: str) -> int | None:
     return None if given is None else int(given)
 
 
-def find(kind: Kind, spec: str) -> Plugin:
-    """The plugin that a spec names, installed. ConfigError for an unknown name, MissingExtra for what it lacks."""
+def named(kind: Kind, spec: str) -> Plugin:
+    """The plugin that a spec names, installed or not. ConfigError for an unknown name."""
     name, _ = parse(spec)
     known = plugins(kind)
     known |= {p.name: p for p in _BUILTIN if p.internal and p.name == name}
@@ -165,12 +169,22 @@ def find(kind: Kind, spec: str) -> Plugin:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(f"unknown {kind} {name!r}", f"{hint}{kind}s: {', '.join(known)} (see `parity list`)")
-    plugin = known[name]
+    return known[name]
+
+
+def find(kind: Kind, spec: str) -> Plugin:
+    """The plugin that a spec names, installed. ConfigError for an unknown name, MissingExtra for what it lacks."""
+    plugin = named(kind, spec)
     if plugin.missing:
-        needs = (" or " if plugin.any_of else ", ").join(d for m, d in plugin.needs if m in plugin.missing)
-        verb = "are" if ", " in needs else "is"
-        raise MissingExtra(f"{kind} {name!r} needs {needs}, which {verb} not installed", plugin.install)
+        raise needs(plugin, plugin.lacks, plugin.install)
     return plugin
+
+
+def needs(plugin: Plugin, lacks: str, install: str, where: str = "") -> MissingExtra:
+    """What a plugin lacks, and what to type; `where`: on which machine, if it isn't this one."""
+    verb = "are" if ", " in lacks else "is"
+    what = f"{plugin.kind} {plugin.name!r} needs {lacks}"
+    return MissingExtra(f"{what}, which {verb} not installed{where and f' on {where}'}", install)
 
 
 def create(kind: Kind, spec: str) -> Any:

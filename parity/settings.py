@@ -24,6 +24,7 @@ import msgspec
 from parity import system
 from parity.errors import ConfigError
 from parity.targets import address
+from parity.targets.named import Address
 
 FILE = "parity.toml"
 
@@ -46,6 +47,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     """How much more than that, in bounds, it must be at least to be told."""
     latency_factor: Factor | None = None
     """How many times the accepted time of a frame a plugin may take; None: no limit."""
+    latency: dict[str, Factor] = {}
+    """The same of single targets, by their names, in the place of `latency_factor`."""
     size_factor: Factor | None = None
     """How many times its accepted size a model file may have; None: no limit."""
     accuracy_margin: Share = 0.0
@@ -116,6 +119,18 @@ def load(root: Path | None = None) -> Settings:
     for name, target in found_settings.targets.items():
         _check_target(f"{path}: {prefix}targets.{name}", name, target)
     return found_settings
+
+
+def addresses(root: Path | None = None) -> dict[str, Address]:
+    """Where the targets of a project are, by name; paths that this machine's ssh reads begin at the project's root."""
+    root = system.root() if root is None else root
+    return {
+        name: Address(
+            ssh=t.ssh, python=t.python, threads=t.threads,
+            ssh_config=None if t.ssh_config is None else root / Path(t.ssh_config).expanduser(),
+        )
+        for name, t in load(root).targets.items()
+    }  # fmt: skip
 
 
 def _check_target(place: str, name: str, target: TargetSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -198,8 +199,11 @@ def job_of(p: Plan, part: Sequence[Expected]) -> Job:
     )  # fmt: skip
 
 
-def source(p: Plan, selection: Selection, target: Target) -> Source:
-    """Where the clips of a system come from in a run."""
+def source(of: Sequence[Plan], selection: Selection, target: Target) -> Source:
+    """Where the clips of a system come from in a run; `of` are its plans, `target` is what says what is right."""
+    p = next((q for q in of if q.on is target), of[0])
+    if p is not of[0] or len(of) > 1:
+        p = dataclasses.replace(p, arithmetic={k: v for q in of for k, v in q.arithmetic.items()})
     if selection.audio is not None:
         paths = audio.find(selection.audio)
         clips = audio.folder_clips(selection.audio, p.system.frontend)
@@ -208,6 +212,6 @@ def source(p: Plan, selection: Selection, target: Target) -> Source:
         unheld = [f"{judge[0]}, which judges, maps no {t}" for t in p.system.taps if t not in judge[1].taps]
         live = judged_live(p, clips, target, selection.layers, judge)
         return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
-    regenerate = REGENERATED_TAPS.intersection(*[frozenset().union(*p.backends.values())])
+    regenerate = REGENERATED_TAPS & frozenset().union(*(taps for q in of for taps in q.backends.values()))
     rounded = "float64-rounded" in p.arithmetic.values()
     return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate, rounded)

@@ -16,7 +16,7 @@ import msgspec
 
 from parity import localize, provenance, registry, settings
 from parity.baseline import Baseline, Key, Row
-from parity.records import Run
+from parity.records import LOCAL, Run
 
 KINDS = ("drift", "flips", "accuracy", "coverage", "size", "latency", "baseline")
 """Kinds of findings, the gravest first."""
@@ -86,16 +86,20 @@ class Standing:
     target: str
     held: Sequence[Baseline]
     closest: Baseline | None
+    """Of the same target: what it compared is to be compared again."""
+    beside: Baseline | None
+    """The closest of any target, where there is none of this one: it says in what this environment differs."""
     differs: Sequence[str]
 
     @property
     def state(self) -> str:
         """held, new (baselines of other environments only), or none."""
-        return "held" if self.held else "none" if self.closest is None else "new"
+        return "held" if self.held else "none" if self.closest is None and self.beside is None else "new"
 
     def plain(self) -> dict[str, Any]:
         """As the records have it."""
-        last = self.closest.accepted[-1] if self.closest is not None and self.closest.accepted else None
+        closest = self.closest or self.beside
+        last = closest.accepted[-1] if closest is not None and closest.accepted else None
         return {
             "system": self.now.system, "target": self.target, "fingerprint": self.now.fingerprint, "state": self.state,
             "accepted": "" if last is None else last.when, "reason": "" if last is None else last.reason,
@@ -104,17 +108,27 @@ class Standing:
 
 
 def standing(now: Baseline, target: str, accepted: Sequence[Baseline]) -> Standing:
-    """The baselines that speak for an environment: same machine, Python and NumPy, and no common library differs."""
+    """The baselines that speak for an environment: same target, machine, Python and NumPy, and no common library
+    differs."""
 
     def apart(b: Baseline) -> tuple[int, int, str]:
         plugins = now.environment["plugins"].keys() ^ b.environment["plugins"].keys()
         return len(provenance.differences(b.environment, now.environment)), len(plugins), b.fingerprint
 
-    ordered = sorted((b for b in accepted if b.environment.get("target", "local") == target), key=apart)
-    held = [b for b in ordered if not provenance.differences(b.environment, now.environment)]
-    closest = ordered[0] if ordered else None
-    differs = [] if held or closest is None else provenance.differences(closest.environment, now.environment)
-    return Standing(now, target, held, closest, differs)
+    ordered = sorted(accepted, key=apart)
+    own = [b for b in ordered if target_of(b) == target]
+    held = [b for b in own if not provenance.differences(b.environment, now.environment)]
+    closest = own[0] if own else None
+    beside = ordered[0] if ordered and closest is None else None
+    of = closest or beside
+    differs = [] if held or of is None else provenance.differences(of.environment, now.environment)
+    return Standing(now, target, held, closest, beside, differs)
+
+
+def target_of(b: Baseline) -> str:
+    """The target that a baseline was accepted on."""
+    found: str = b.environment.get("target", LOCAL)
+    return found
 
 
 def findings_of(
@@ -268,7 +282,8 @@ def _larger(s: Standing, limits: settings.Gate) -> Iterator[Finding]:
 
 
 def _slower(s: Standing, limits: settings.Gate) -> Iterator[Finding]:
-    if limits.latency_factor is None or not s.held:
+    limit = limits.latency.get(s.target, limits.latency_factor)
+    if limit is None or not s.held or s.now.environment["machine"].get("emulated"):
         return
     accepted: dict[tuple[str, str, str], float] = {}
     for b in s.held:
@@ -277,7 +292,7 @@ def _slower(s: Standing, limits: settings.Gate) -> Iterator[Finding]:
             accepted[key] = max(t.milliseconds, accepted.get(key, 0.0))
     for t in s.now.times:
         was = accepted.get((t.stage, t.plugin, t.precision))
-        if was and t.milliseconds > limits.latency_factor * was:
+        if was and t.milliseconds > limit * was:
             plugin = "backend" if t.stage == "features" else "runtime"
             who = (("target", s.target), (plugin, t.plugin), ("precision", t.precision))
             shown = f"{localize.number(t.milliseconds)} ms, {localize.number(was)} ms when accepted"

@@ -38,6 +38,15 @@ def test_what_may_change_a_number_does(change: dict[str, Any]) -> None:
     assert fingerprint(**change) != fingerprint()
 
 
+def test_an_emulated_cpu_and_another_execution_provider_are_other_environments() -> None:
+    real, played = made(), made(emulated=True)
+    assert provenance.differences(*map(provenance.identity, (real, played))) == ["CPU real -> emulated"]
+    with_it = [made(plugins={"onnxrt": PLUGINS["onnxrt"] | {provenance.PROVIDER: p}}) for p in ("CPU", "ACL")]
+    assert provenance.differences(*map(provenance.identity, with_it)) == ["execution provider CPU -> ACL"]
+    # A baseline from before it was recorded still holds.
+    assert provenance.differences(*map(provenance.identity, (made(), with_it[0]))) == []
+
+
 def test_only_the_plugins_that_were_used_count() -> None:
     of = provenance.identity(made(), {"librosa"})
     assert of["plugins"] == {"librosa": {"librosa": "0.11.0"}}

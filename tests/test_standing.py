@@ -172,12 +172,58 @@ def test_the_closest_of_several_is_the_one_that_differs_least() -> None:
     assert standing.standing(made(), "local", [far, near]).plain()["reason"] == "near"
 
 
-def test_a_baseline_of_another_target_says_nothing() -> None:
-    pi = made(environment=other(target="pi"))
-    assert standing.standing(made(), "local", [pi]).state == "none"
-    assert standing.standing(pi, "pi", [made()]).state == "none"
-    assert standing.standing(pi, "pi", [made(), pi]).state == "held"
-    assert pi.fingerprint != made().fingerprint
+ARM = {"model": "Cortex-A72", "architecture": "aarch64", "features_sha256": "cd", "os": "Linux"}
+
+
+def on_pi(*rows: Row, **machine: Any) -> Baseline:
+    """The same on a Pi."""
+    rows = tuple(msgspec.structs.replace(r, target="pi") for r in rows or ROWS)
+    return made(*rows, environment=other(target="pi", machine=ARM | machine))
+
+
+def test_a_baseline_of_another_target_holds_nothing_and_says_what_differs() -> None:
+    s = standing.standing(on_pi(), "pi", [made()])
+    assert (s.state, s.held, s.closest) == ("new", [], None)
+    assert s.differs == [
+        "target local -> pi", "CPU A CPU -> Cortex-A72", "architecture x86_64 -> aarch64", "CPU features ab -> cd",
+    ]  # fmt: skip
+    # Drift, coverage, sizes and times are its own target's affair.
+    small = on_pi(msgspec.structs.replace(ROWS[0], ratio=0.9))
+    told = list(standing.findings_of(standing.standing(small, "pi", [made()]), Asked(), LIMITS, {}, lambda _: ""))
+    assert [f.kind for f in told] == ["baseline"]
+    assert "architecture x86_64 -> aarch64" in told[0].text
+    # Not even where the machine is the very same.
+    alike = made(environment=other(target="pi"))
+    assert standing.standing(alike, "pi", [made()]).state == "new"
+    assert standing.standing(alike, "pi", [made(), alike]).state == "held"
+    assert alike.fingerprint != made().fingerprint
+
+
+def test_a_name_that_leads_to_another_machine_is_not_held_to_the_first_ones_baseline() -> None:
+    s = standing.standing(on_pi(model="Cortex-A76"), "pi", [on_pi()])
+    assert (s.state, s.differs) == ("new", ["CPU Cortex-A72 -> Cortex-A76"])
+
+
+def test_an_emulated_cpu_isnt_the_one_whose_name_it_bears() -> None:
+    s = standing.standing(on_pi(emulated=True), "pi", [on_pi()])
+    assert (s.state, s.differs) == ("new", ["CPU real -> emulated"])
+    assert standing.standing(on_pi(), "pi", [on_pi(emulated=True)]).state == "new"
+
+
+def test_a_limit_of_time_may_be_a_targets_own_and_none_holds_an_emulated_cpu() -> None:
+    def slower(now: Baseline, was: Baseline, **limits: Any) -> list[str]:
+        stands = standing.standing(now, "pi", [was])
+        told = standing.findings_of(stands, Asked(), settings.Gate(**limits), {}, lambda _: "")
+        return [f.target for f in told if f.kind == "latency"]
+
+    slow = [Time("features", "librosa", "", 1.1)]
+    now = msgspec.structs.replace(on_pi(), times=slow)
+    assert slower(now, on_pi(), latency_factor=2.0) == ["pi"]
+    assert slower(now, on_pi(), latency_factor=2.0, latency={"pi": 3.0}) == []
+    assert slower(now, on_pi(), latency={"pi": 2.0}) == ["pi"]
+    assert slower(now, on_pi(), latency={"old": 2.0}) == []
+    played = [msgspec.structs.replace(on_pi(emulated=True), times=t) for t in (slow, on_pi().times)]
+    assert slower(*played, latency_factor=2.0) == []
 
 
 # ---- coverage ----

@@ -12,12 +12,13 @@ from parity.cli.group import (
     check_selection,
     cli,
     local_options,
-    local_target,
+    opened_targets,
     record_options,
     selected,
     selection_options,
     show_run,
     shown,
+    target_option,
     threads_option,
     typed,
 )
@@ -27,6 +28,7 @@ from parity.cli.group import (
 @selection_options
 @click.option("--require-baseline", is_flag=True,
               help="Exit code 2 where a system has no accepted baseline of this environment.")  # fmt: skip
+@target_option
 @record_options
 @local_options
 @threads_option
@@ -49,8 +51,8 @@ def gate(**options: Any) -> None:
     if options["require_baseline"]:
         limits = msgspec.structs.replace(limits, require_baseline=True)
     reports = options["report"] or system.root() / "reports"
-    with local_target(options["jobs"], options["limit"], options["threads"]) as target, progress.shown() as step:
-        done, folder = gating.gate(Selection(**selected(options)), target, reports, limits, typed(), step)
+    with opened_targets(options) as targets, progress.shown() as step:
+        done, folder = gating.gate(Selection(**selected(options)), targets, reports, limits, typed(), step)
     show_run(done, folder, options["form"], options["verbose"])
 
 
@@ -94,16 +96,17 @@ FEW = 8
 def _told(p: Any) -> list[str]:
     """A proposal in words."""
     from parity import acceptance
+    from parity.localize import on
     from parity.report.wording import one_line
 
-    taps = f"{len(p.new.rows)} taps"
+    taps, who = f"{len(p.new.rows)} taps", f"{p.new.system}{on(p.standing.target)}"
     if p.fresh:
         differs = f" ({', '.join(p.standing.differs)})" if p.standing.differs else ""
-        return [one_line(f"{p.new.system}: the first baseline of this environment{differs}: {taps}")]
+        return [one_line(f"{who}: the first baseline of this environment{differs}: {taps}")]
     lines = []
     for head, of in acceptance.changes(p):
         lines.append(f"  {head}")
         lines += [f"    {line}" for line in of[:FEW]]
         lines += [f"    and {len(of) - FEW} more"] if len(of) > FEW else []
     same = "nothing differs from what was accepted" if not lines else "differs from what was accepted"
-    return [one_line(line) for line in (f"{p.new.system}: {same}, {taps}", *lines)]
+    return [one_line(line) for line in (f"{who}: {same}, {taps}", *lines)]

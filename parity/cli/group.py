@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,7 @@ from click.shell_completion import CompletionItem
 from parity import __version__
 
 if TYPE_CHECKING:
+    from parity.protocols import Target
     from parity.records import Run
     from parity.targets.local import LocalTarget
 
@@ -143,6 +145,36 @@ def one_thread() -> None:
 def typed() -> str:
     """The command as it was typed."""
     return shlex.join(["parity", *sys.argv[1:]])
+
+
+def target_option(f: Any) -> Any:
+    """--target, repeatable."""
+    return click.option(
+        "--target", "targets", multiple=True, metavar="NAME", shell_complete=complete(target_names),
+        help="Where it runs: local, a name from parity.toml, ssh://user@host, python:/path/to/python, emulated-pi. "
+             "Repeatable: side by side. Default: local.",
+    )(f)  # fmt: skip
+
+
+def target_names() -> list[str]:
+    """The targets that have a name."""
+    from parity import settings
+    from parity.targets import emulated_pi, local
+
+    return [local.NAME, *settings.load().targets, *emulated_pi.KINDS]
+
+
+@contextlib.contextmanager
+def opened_targets(options: dict[str, Any]) -> Iterator[list[Target]]:
+    """The targets of --target, with --jobs, --limit and --threads; all ended afterwards."""
+    from parity import settings
+    from parity.targets import named
+
+    known = settings.addresses()
+    threads = options["threads"] if given("threads") else None
+    asked = named.Options(jobs=options["jobs"], limit=options["limit"], threads=threads)
+    with contextlib.ExitStack() as stack:
+        yield named.open_all(list(options["targets"]), known, asked, stack)
 
 
 def local_target(jobs: int | None, limit: float, threads: int = 1) -> LocalTarget:

@@ -11,11 +11,12 @@ from parity.cli.group import (
     cli,
     given,
     local_options,
-    local_target,
+    opened_targets,
     record_options,
     selected,
     selection_options,
     show_run,
+    target_option,
     threads_option,
     typed,
 )
@@ -27,6 +28,7 @@ from parity.cli.group import (
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the generated clips.")
 @click.option("--streaming", is_flag=True,
               help="A few frames at a time, held to the whole clip's; prints detections.")  # fmt: skip
+@target_option
 @record_options
 @local_options
 @threads_option
@@ -43,9 +45,9 @@ def run(**options: Any) -> None:
         **selected(options), examples=options["examples"], seed=options["seed"], streaming=options["streaming"]
     )
     reports = options["report"] or system.root() / "reports"
-    with local_target(options["jobs"], options["limit"], options["threads"]) as target, progress.shown() as step:
+    with opened_targets(options) as targets, progress.shown() as step:
         heard = streaming.hearing(Console(highlight=False)) if options["form"] == "table" else lambda _: None
-        done, folder = pipeline.run(selection, target, reports, typed(), step, heard)
+        done, folder = pipeline.run(selection, targets, reports, typed(), step, heard)
     show_run(done, folder, options["form"], options["verbose"])
 
 
@@ -54,6 +56,8 @@ def _combination(options: dict[str, Any]) -> None:
     check_selection(options)
     if options["streaming"] and (options["labels_from"] or options["examples"]):
         raise click.UsageError("--streaming compares frames with whole clips': take --labels-from and --examples away")
+    if options["streaming"] and len(options["targets"]) > 1:
+        raise click.UsageError("--streaming goes to one target at a time")
     for backend in options["backends"]:
         if backend.startswith("recorded:") and (options["examples"] or options["streaming"]):
             raise click.UsageError("a dump knows no drawn clips or chunks: take --examples and --streaming away")

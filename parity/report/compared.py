@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from parity import records
 from parity.errors import ConfigError
 from parity.localize import FAILED, NOT_COMPARED, number, title
 from parity.records import RANK, Run, TapSummary, read_run, read_verdicts
 from parity.report import html, inline, wording
 
+_PASSING = frozenset({"temperature_c", "link", "memory_bytes"})
+"""What of a target is another every time."""
 NOTED = 1.01
 """An error over bound that changed by less than this factor is counted, not listed."""
 
@@ -162,7 +165,12 @@ def _about(run: Run) -> dict[str, Any]:
         | {str(f.get("file")): str(f.get("sha256", ""))[:16] for f in about.get("artifacts", [])}
         for name, about in sorted(run.systems.items())
     }
-    return {"command": run.command, "commit": run.commit, **run.environment, "systems": systems}
+    own = {k: v for k, v in run.environment.items() if k != "targets"}
+    places = {
+        name: {k: v for k, v in records.environment_of(run, name).items() if k not in _PASSING}
+        for name in records.targets(run) if name != records.LOCAL
+    }  # fmt: skip
+    return {"command": run.command, "commit": run.commit, **own, "targets": places, "systems": systems}
 
 
 def clips_of(folder: Path) -> dict[str, frozenset[str]]:

@@ -92,8 +92,8 @@ def _append(path: Path, words: str) -> None:
 
 def marks(run: Run) -> list[str]:
     """An annotation a first failing tap and a finding of the gate that fails; the last of them counts the rest."""
-    from parity.localize import first_failures, follows_from, title_of
-    from parity.report.wording import clean, failure, judgement, made
+    from parity.localize import first_failures, follows_from, several, title_of
+    from parity.report.wording import clean, failure, finding_of, judgement, made
 
     found = []
     for v in first_failures(run):
@@ -102,7 +102,8 @@ def marks(run: Run) -> list[str]:
             found.append((clean("\n".join(lines)), f"parity: {title_of(v, run)}", _file(run, v.system)))
     for f in run.gate.get("findings", ()):
         if f["fails"]:
-            found.append((clean(f["text"]), f"parity gate: {f['kind']}", _file(run, f.get("system") or "")))
+            of = finding_of(f, several(run))
+            found.append((clean(f"{of}: {f['text']}"), f"parity gate: {f['kind']}", _file(run, f.get("system") or "")))
     found += [
         (clean(f"{gap}: known gap that matched no failure"), "parity: known gap", "")
         for gap in run.gaps.get("unmet", ())

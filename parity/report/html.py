@@ -14,12 +14,24 @@ import msgspec
 from markupsafe import Markup
 
 from parity.errors import ParityError
-from parity.localize import FAILED, NOT_COMPARED, Pair, badness, first_failures, follows_from, number, pairs, place
+from parity.localize import (
+    FAILED,
+    NOT_COMPARED,
+    Pair,
+    badness,
+    first_failures,
+    follows_from,
+    number,
+    on,
+    pairs,
+    place,
+    several,
+)
 from parity.localize import title_of as name_of
-from parity.records import Run, Verdict
-from parity.report import causes, figures, inline, tallies, wording
+from parity.records import LOCAL, Run, Verdict, targets
+from parity.report import causes, device, figures, inline, places, tallies, wording
 from parity.report.heatmap import heat, matrices
-from parity.report.rows import row_id, rows
+from parity.report.rows import Row, row_id, rows
 from parity.report.tallies import BOUND, EDGES, Spread, Tallies
 from parity.report.wording import WORDS, by_label, clean, columns_of, same_confusion
 
@@ -65,7 +77,8 @@ def render(run: Run, folder: Path | None = None) -> str:
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run)],
         accuracies=[(wording.accuracy_of(p, run), p) for p in run.labels.get("pairs", [])],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
-        failed=FAILED, neutral=NOT_COMPARED, costs=costs(run), gate=gate,
+        failed=FAILED, neutral=NOT_COMPARED, gate=gate,
+        on=functools.partial(on, several=several(run)), **_measured(run), **_places(run, lined),
         found_by_gate=[(h, lines, _fails(run, h)) for h, lines in wording.found_by_gate(run)],
         of_gate=[(f, _row_at(found, f)) for f in gate.get("findings", ())],
         acceptable=wording.acceptable(run), histories=histories,
@@ -80,7 +93,7 @@ def environment() -> Any:
     made = inline.environment(
         number=number, word=lambda o: WORDS.get(o, o), shade=lambda o: _SHADES.get(o, "none"), meter=meter,
         place=lambda v: ", ".join(place(v)), percent=lambda x: f"{100 * x:.3g} %", flat=flat, heat=heat, over=over,
-        outcome_of=wording.outcome_of, own=wording.own, size=size, spread=spread_words,
+        outcome_of=wording.outcome_of, own=wording.own, size=device.size, spread=spread_words,
         at=lambda values, i: values[i], unescaped=html.unescape,
     )  # fmt: skip
     made.finalize = _printable
@@ -183,25 +196,19 @@ def _choices(found: Sequence[Pair]) -> dict[str, list[str]]:
     return {k: v for k, v in values.items() if len(v) > 1}
 
 
-def costs(run: Run) -> list[dict[str, Any]]:
-    """A row a plugin, system and precision: milliseconds a clip and, at the fastest clip, a frame; of networks the file
-    and its size in bytes."""
-    found = []
-    for t in run.timings:
-        if t.get("stage") not in ("features", "model") or not t.get("clips"):
-            continue
-        about = run.systems.get(t.get("system", ""), {})
-        ran = [*about.get("models", []), *about.get("kernels", [])]
-        file = next((m["file"] for m in ran if t["stage"] == "model"
-                     and (m["runtime"], m["precision"]) == (t["plugin"], t.get("precision", ""))), "")  # fmt: skip
-        sizes = {a["file"]: a.get("bytes") for a in about.get("artifacts", [])}
-        found.append({
-            "system": t.get("system", ""), "what": "network" if t["stage"] == "model" else "features",
-            "plugin": t["plugin"], "precision": t.get("precision", ""), "target": t.get("target") or "local",
-            "clips": t["clips"], "ms": 1000.0 * t["seconds"] / t["clips"],
-            "frame": t.get("frame_ms"), "file": file, "bytes": sizes.get(file),
-        })  # fmt: skip
-    return sorted(found, key=lambda c: [c[k] for k in ("system", "what", "plugin", "precision", "target")])
+def _measured(run: Run) -> dict[str, Any]:
+    """What the places tell of themselves; `remote` where it isn't this machine alone that does."""
+    return {"costs": device.costs(run), "plugins": device.plugins(run), "states": device.places(run),
+            "remote": targets(run) != [LOCAL], "apart": several(run)}  # fmt: skip
+
+
+def _places(run: Run, lined: Sequence[Row]) -> dict[str, Any]:
+    """The targets side by side, where there are several; else nothing of them."""
+    if not several(run):
+        return {"targets": [], "lines": [], "alone": [], "differing": [], "same": []}
+    found, (differing, same) = places.lines(lined), places.differing(run)
+    named = [(t, places.about(run, t), places.emulated(run, t)) for t in targets(run)]
+    return {"targets": named, "lines": found, "alone": places.alone(run, found), "differing": differing, "same": same}
 
 
 def _fails(run: Run, heading: str) -> bool:
@@ -253,13 +260,6 @@ def spread_words(spread: Spread, of: str = "clip") -> str:
         words += f"; smallest {number(min(spread.ratios))}, median {number(spread.median)}, largest "
         words += number(max(spread.ratios))
     return words + (f"; {spread.unmeasured} failed without a number" if spread.unmeasured else "")
-
-
-def size(n: int | None) -> str:
-    """Bytes in words: `51.2 kB`."""
-    if n is None:
-        return "–"
-    return f"{n} B" if n < 1000 else f"{n / 1000:.1f} kB" if n < 1_000_000 else f"{n / 1e6:.2f} MB"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

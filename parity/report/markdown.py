@@ -10,12 +10,23 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parity.localize import FAILED, first_failures, follows_from, number, pairs, place, title_of
-from parity.records import Run
-from parity.report import causes, compared
+from parity.localize import FAILED, first_failures, follows_from, number, pairs, place, several, title_of
+from parity.records import LOCAL, Run, targets
+from parity.report import causes, compared, places
 from parity.report.causes import Told
 from parity.report.compared import Change, Changes
-from parity.report.wording import accuracy_of, counts, judgement, made, near_ties, not_compared, one_line, shorten
+from parity.report.rows import rows as rows_of
+from parity.report.wording import (
+    WORDS,
+    accuracy_of,
+    counts,
+    judgement,
+    made,
+    near_ties,
+    not_compared,
+    one_line,
+    shorten,
+)
 
 LIMIT = 60_000
 """Bytes that a comment (65,536 characters) has room for; a job's summary takes 16 times that."""
@@ -42,7 +53,7 @@ def render(run: Run, limit: int = LIMIT, told: Sequence[Told] = ()) -> str:
     ]  # fmt: skip
     blocks = [
         "\n".join(head),
-        *filter(None, (_failures(run, told), _gate(run), _pairs(run), _neutral(run), _provenance(run))),
+        *filter(None, (_failures(run, told), _gate(run), _targets(run), _pairs(run), _neutral(run), _provenance(run))),
     ]
     return _cut(blocks, limit)
 
@@ -158,6 +169,34 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
     return "\n".join([*lines, ""]) if lines else ""
 
 
+def _targets(run: Run) -> str:
+    """A column a target, where there are several: what fails on one alone, every pair, and in what they differ."""
+    if not several(run):
+        return ""
+    names, lines = targets(run), places.lines(rows_of(run, pairs(run)))
+    told = [f"**{text(words)}.**" for words in places.alone(run, lines)]
+    told += [f"- {code(name)}: {text(places.about(run, name))}" for name in names]
+    table = [
+        [text(f"{line.system} · {line.name}"), *(_cell(line.cells.get(t)) for t in names)]
+        for line in sorted(lines, key=lambda line: (not line.apart, line.system, line.name))
+    ]
+    blocks = ["\n".join(["", *told, ""]), _folded(f"Every pair on every target: {len(table)}",
+                                                  _table(["what", *map(code, names)], table))]  # fmt: skip
+    differing, _ = places.differing(run)
+    if differing:
+        facts = [[text(what), *map(text, values)] for what, values in differing]
+        blocks.append(_folded(f"In what the targets differ: {len(facts)}", _table(["", *map(code, names)], facts)))
+    return "\n".join(blocks)
+
+
+def _cell(cell: places.Cell | None) -> str:
+    if cell is None or not cell.compared:
+        return "–" if cell is None else cell.outcome
+    first = f" {code(cell.first)}" if cell.first else ""
+    ratio = "" if cell.ratio is None else f" {number(cell.ratio)}"
+    return WORDS.get(cell.outcome, cell.outcome) + ratio + first
+
+
 def _times(ratio: float | None) -> str:
     return "" if ratio is None else f" = {number(ratio)} ×"
 
@@ -199,4 +238,7 @@ def _provenance(run: Run) -> str:
     for key in ("fingerprint", "python"):
         if key in run.environment:
             rows.append([key, code(run.environment[key])])
+    if targets(run) != [LOCAL] and not several(run):
+        (target,) = targets(run)
+        rows.append(["target", code(f"{target}: {places.about(run, target)}")])
     return _folded(f"Run {text(run.name)}", _table(["", ""], rows))

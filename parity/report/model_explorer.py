@@ -67,7 +67,7 @@ def _graphs(run: Run) -> Iterator[tuple[tuple[str, str], Path, dict[str, Any]]]:
             producers = _producers(about, model["file"])
             nodes = {tap: producers.get(tensor, tensor) for tap, tensor in nodes.items()}
         results = {nodes[s.tap]: node for s in summaries if s.tap in nodes if (node := _node(s)) is not None}
-        name = f"error over bound: {title_of(summaries[0].worst).removeprefix(f'{system} · ')}{_PATHS[path]}"
+        name = f"error over bound: {title_of(summaries[0].worst, run).removeprefix(f'{system} · ')}{_PATHS[path]}"
         parts = (Path(model["file"]).name, runtime, target if target != "local" else "", backend, path)
         data = {"name": name, "results": dict(sorted(results.items())), "thresholds": THRESHOLDS} | _NO_SUMS
         yield (

@@ -47,6 +47,7 @@ class Target(_Where, total=False):
     """
 
     address: str
+    release: str
     emulated: bool
     governor: str | None
     temperature_c: list[float | None] | None

@@ -11,8 +11,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from parity.localize import FAILED, NOT_COMPARED, Pair, Row, badness, first_failures, follows_from, number, pairs, place
-from parity.records import Run, TapSummary
+from parity.localize import (
+    FAILED,
+    NOT_COMPARED,
+    Pair,
+    Row,
+    badness,
+    first_failures,
+    follows_from,
+    number,
+    pairs,
+    place,
+    several,
+)
+from parity.records import LOCAL, Run, TapSummary, targets
+from parity.report import device, places
+from parity.report.rows import rows
 from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
@@ -90,7 +104,7 @@ def show(run: Run, console: Console, verbose: bool) -> None:
     screen = _Screen(console)
     word, why = judgement(run)
     style = {"PASS": "bold green", "FAIL": "bold red"}.get(word, "bold yellow")
-    line = screen.text(f"{word}: {why}; {', '.join(counts(run))}.")
+    line = screen.text(one_line(f"{word}: {why}; {', '.join(counts(run))}."))
     line.stylize(style, 0, len(word))
     console.print(line)
     for words in run.changed:
@@ -99,16 +113,19 @@ def show(run: Run, console: Console, verbose: bool) -> None:
         screen.line(one_line(words))
     _gate(screen, run, verbose)
     found = pairs(run)
-    if verbose or len(found) <= FEW:
+    if beside := several(run):
+        _side_by_side(screen, run, found)
+    if verbose or (len(found) <= FEW and not beside):
         for pair in found:
             _taps(screen, pair)
-    else:
+    elif not beside:
         _summed_up(screen, found)
     _failures(screen, run)
     _notes(screen, run)
     _labels(screen, run, verbose)
     _examples(screen, run)
     show_times(run, console)
+    _devices(screen, run, verbose)
 
 
 def _gate(screen: _Screen, run: Run, verbose: bool) -> None:
@@ -145,6 +162,59 @@ def _at(row: Row) -> str:
     alone = " (isolated)" if v.path == "isolated" and row.cumulative is not None else ""
     alone = " (kernels)" if v.path == "deployment" else alone
     return f"{shorten(v.clip, 15 if alone else 18)} {', '.join(place(v))}".rstrip() + alone
+
+
+def _side_by_side(screen: _Screen, run: Run, found: Sequence[Pair]) -> None:
+    """A column a target: what became of each pair there; and in what the targets differ."""
+    lines, names = places.lines(rows(run, list(found))), targets(run)
+    screen.heading("Targets")
+    for name in names:
+        screen.line(one_line(f"{name}: {places.about(run, name) or 'nothing is known of it'}"), indent=2)
+    for words in places.alone(run, lines):
+        screen.line(one_line(words), "bold red")
+    for system in dict.fromkeys(line.system for line in lines):
+        screen.heading(f"{system}: error over bound of each pair, and the first tap that fails (--verbose shows all)")
+        shown: list[list[Text | str]] = []
+        for line in (line for line in lines if line.system == system):
+            shown.append([line.name, *(_cell(screen, line.cells.get(t)) for t in names)])
+        screen.table(["pair", *names], shown)
+    differing, _ = places.differing(run)
+    if differing:
+        screen.heading("In what the targets differ")
+        screen.table(["", *names], [[what, *values] for what, values in differing])
+
+
+def _cell(screen: _Screen, cell: places.Cell | None) -> Text:
+    if cell is None or not cell.compared:
+        return screen.text("–" if cell is None else cell.outcome, STYLES["unsupported"])
+    number_of = "" if cell.ratio is None else " exact" if cell.ratio == 0.0 else f" {number(cell.ratio)}"
+    said = screen.outcome(cell.outcome)
+    return said + screen.text(number_of + (f" {cell.first}" if cell.first else ""))
+
+
+def _devices(screen: _Screen, run: Run, verbose: bool) -> None:
+    """What targets elsewhere tell of themselves: the slowest of each plugin, unless `verbose`."""
+    if targets(run) == [LOCAL]:
+        return
+    costs, loads = device.costs(run), {(p["target"], p["plugin"]): p for p in device.plugins(run)}
+    if not costs and not device.places(run):
+        return
+    screen.heading("What the devices tell (measurements, never a verdict)")
+    for told in device.places(run):
+        screen.line(one_line(f"{told['target']}: {'; '.join(told['words'])}"), indent=2)
+    head = ["target", "by", *["system"] * verbose, "ms a clip", "95 %", "real-time factor", "s to load", "peak memory"]
+    shown: list[list[Text | str]] = []
+    for target, plugin in dict.fromkeys((c["target"], c["plugin"]) for c in costs):
+        of = [c for c in costs if (c["target"], c["plugin"]) == (target, plugin)]
+        load = loads.get((target, plugin), {})
+        for c in of if verbose else [max(of, key=lambda c: c["rtf"] or c["ms"])]:
+            name = f"{plugin} {c['precision']}".strip() if verbose else plugin
+            times = [number(c["ms"]), number(c["p95"]), number(c["rtf"])]
+            shown.append([target, name, *[c["system"]] * verbose, *times, number(load.get("load")),
+                          device.size(load.get("peak"))])  # fmt: skip
+    screen.table(head, sorted(shown, key=lambda row: targets(run).index(str(row[0]))))
+    if names := [t for t in targets(run) if places.emulated(run, t)]:
+        screen.line(f"  {', '.join(map(one_line, names))}: {device.EMULATED}")
 
 
 def _summed_up(screen: _Screen, found: Sequence[Pair]) -> None:

@@ -141,8 +141,9 @@ def acceptable(run: Run) -> bool:
     """Whether what the gate found is all that there is: then a run may be accepted instead of mended."""
     failed = any(n for s in run.summaries for o, n in s.counts.items() if o in FAILED)
     complete = not run.gaps.get("unmet") and not any(s.asked for s in run.skipped)
-    # A system that is gone has no target any more: no run accepts that.
-    found = any(f["kind"] != "coverage" or f["target"] for f in findings(run))
+    # A system that is gone, from a target or altogether: no run accepts that.
+    there = {(s.system, s.target) for s in run.summaries}
+    found = any(f["kind"] != "coverage" or (f["system"], f["target"]) in there for f in findings(run))
     return bool(run.gate.get("baselines")) and found and not failed and complete
 
 

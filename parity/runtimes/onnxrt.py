@@ -19,6 +19,7 @@ from parity.taps import MODEL_INPUT
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int8)": "int8", "tensor(uint8)": "uint8",
            "tensor(int64)": "int64", "tensor(float16)": "float16"}  # fmt: skip
+_PROVIDER = "CPUExecutionProvider"
 _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -52,7 +53,7 @@ class OnnxRuntime:
         self._level = _LEVELS[opt]
 
     def versions(self) -> Mapping[str, str]:
-        return {"onnxruntime": ort.__version__}
+        return {"onnxruntime": ort.__version__, "execution provider": _PROVIDER}
 
     def supports(self, artifact: Artifact) -> Unsupported | None:
         return None if artifact.format == "onnx" else Unsupported(f"ONNX Runtime doesn't read {artifact.format} files")
@@ -93,7 +94,7 @@ class _OnnxSession:
 
     def _load(self, model: bytes) -> Any:
         try:
-            return ort.InferenceSession(model, self._options, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(model, self._options, providers=[_PROVIDER])
         except Exception as e:  # onnxruntime raises its own undocumented types
             reason = (str(e).strip().splitlines() or [type(e).__name__])[-1]
             raise ModelError(f"ONNX Runtime can't load {self._artifact.path}: {reason}", "export it again") from None

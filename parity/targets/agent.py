@@ -307,7 +307,7 @@ def _die_with_parent() -> None:
 
 
 def _die_first() -> None:
-    """Where memory runs out the kernel takes this process, not the one that would tell of it, nor a device's service."""
+    """Where memory runs out the kernel takes this process: not the one that tells of it, nor a device's service."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
 

@@ -1,4 +1,4 @@
-"""What a far side may answer. Nothing that comes from there is believed: its form is looked at before its content is used.
+"""What a far side may answer. Nothing from there is believed: its form is looked at before its content is used.
 
 Text loses its control characters, for it goes to terminals and pages.
 """
@@ -47,6 +47,23 @@ def texts(value: Any) -> dict[str, str]:
     if not (isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())):
         raise WireError("no table of texts")
     return value
+
+
+def machine(value: Any) -> dict[str, Any]:
+    """What a machine says of itself (see `parity.targets.machine`). WireError where what is used of it isn't that."""
+    try:
+        cpu = value["cpu"]
+        for text in (value["python"], value["system"], value["numpy"], cpu["model"], cpu["architecture"],
+                     cpu["features_sha256"]):  # fmt: skip
+            _is(text, str)
+        _is(cpu["cores"], int)
+        for key in ("temperature_c", "memory_bytes", "clock"):
+            _is(value.get(key), (int, float, type(None)))
+        for key in ("governor", "release"):
+            _is(value.get(key), (str, type(None)))
+    except (KeyError, TypeError) as e:
+        raise WireError(f"no facts of a machine: {str(e)[:200]}") from None
+    return dict(value)
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> None:

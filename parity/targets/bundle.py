@@ -1,6 +1,6 @@
 """The far side as one file: a zipapp of what runs where the computing happens, called by the hash of its bytes.
 
-It holds parity's own modules only; NumPy and the wanted framework are found there. The same sources give the same bytes.
+It holds parity's own modules only; NumPy and the framework are found there. The same sources give the same bytes.
 """
 
 from __future__ import annotations

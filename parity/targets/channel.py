@@ -19,14 +19,13 @@ import numpy as np
 from parity.errors import ConfigError
 from parity.targets import answers, far, wire
 from parity.targets.bundle import bundle
-from parity.targets.link import Link, at_home, close_pipes, end
+from parity.targets.link import Link, close_pipes, end
+from parity.targets.places import python_there
 
 MOST = 1 << 29
 """Bytes of arrays that one answer may have."""
 _PING = 5.0
 _SLICE = 1 << 18
-VENV = "~/.local/share/parity/venv/bin/python"
-"""What `parity target setup` makes there."""
 
 # Runs under any Python 3: it says what is missing, takes the far side if it isn't there, and becomes it.
 _LOADER = r"""
@@ -108,20 +107,15 @@ class Channel:
     def open(self, limit: float = 60.0) -> None:
         """Start the far side, and wait until it says what it is."""
         arguments = f"{bundle().sha256} {len(bundle().data)} {self._silence:g}"
-        command = f'"$P" -c {shlex.quote(_LOADER)} {arguments}'
+        command = f'"$python" -c {shlex.quote(_LOADER)} {arguments}'
         # The shell stays, to say how Python ended: ssh answers 255 for a signal there as for a lost link.
-        self._process = self._link.start(f"P={self._python_there()}; {command}; echo parity-exit-$? >&2")
+        self._process = self._link.start(f"{python_there(self._python)}; {command}; echo parity-exit-$? >&2")
         threading.Thread(target=self._listen, daemon=True).start()
         deadline = time.monotonic() + limit
         self._begin(deadline)
         threading.Thread(target=self._read, daemon=True).start()
         self._greeted(self._taken(self._answers[0], max(0.1, deadline - time.monotonic())))
         threading.Thread(target=self._ping, daemon=True).start()
-
-    def _python_there(self) -> str:
-        if self._python is not None:
-            return at_home(self._python)
-        return f"python3; [ -x {at_home(VENV)} ] && P={at_home(VENV)}"
 
     def _begin(self, deadline: float) -> None:
         """Up to the far side's own first message."""
@@ -231,10 +225,10 @@ class Channel:
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        if deadline is not None:
-            if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                self._fail("no word from it")
-                raise LostError(self._why())
+        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([process.stdout], [], [], wait)[0]:
+            self._fail("no word from it")
+            raise LostError(self._why())
         try:
             data = os.read(process.stdout.fileno(), n)
         except (OSError, ValueError):

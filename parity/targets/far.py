@@ -3,6 +3,7 @@
 It talks over stdin and stdout in the messages of `wire`. Requests (each with an `id`; answers carry it):
 
     plugins   {kind}                             -> {plugins}: name -> what it lacks
+    facts     {}                                 -> {facts}: what the machine says of itself now
     hold      {sha256, name, data}               -> {}: bytes of a file, for the cache
     start     {worker, kind, spec, limit}        -> {}: a process for a plugin; `ask` it to load
     ask       {worker, request, replies}         -> so many {reply}
@@ -92,6 +93,9 @@ class Far:
     def _plugins(self, id: int, kind: registry.Kind) -> None:
         self.send({"id": id, "plugins": registry.lacking(kind)})
 
+    def _facts(self, id: int) -> None:
+        self.send({"id": id, "facts": machine.facts() | {"numpy": np.__version__}})
+
     def _hold(self, id: int, sha256: str, name: str, data: Array) -> None:
         self._cache.put(sha256, name, data.tobytes())
         self.send({"id": id})
@@ -152,7 +156,7 @@ class Far:
                 raise Forgotten from None
         if value.keys() == {"$given"}:
             with self._guard:
-                given = self._given.get(tuple(value["$given"]))  # type: ignore[call-overload]  # from JSON: a list
+                given = self._given.get(tuple(value["$given"]))  # from JSON: a list
             if given is None:
                 raise Forgotten
             return given

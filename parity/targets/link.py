@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from parity.errors import ConfigError, TargetError
@@ -126,7 +127,7 @@ class PythonLink:
 
     def __init__(self, name: str, python: str, environment: Mapping[str, str] | None = None) -> None:
         """`environment`: more variables for what is run."""
-        self.name, self.python = name, os.path.expanduser(python)
+        self.name, self.python = name, str(Path(python).expanduser())
         self._environment = dict(environment or {})
         self._started: list[subprocess.Popen[bytes]] = []
 

@@ -21,7 +21,7 @@ class Here:
     def __init__(self, limit: float, apart: bool = False) -> None:
         self.name, self.apart, self._limit = NAME, apart, limit
 
-    def worker(self, kind: registry.Kind, spec: str) -> Worker:
+    def worker(self, kind: str, spec: str) -> Worker:
         return Worker(kind, spec, self._limit)
 
     def artifact(self, artifact: Artifact) -> Artifact:
@@ -33,7 +33,7 @@ class Here:
     def how_to_install(self, plugin: registry.Plugin) -> str:
         return plugin.install
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, now: bool) -> dict[str, Any]:
         return machine.facts()
 
     def link(self) -> dict[str, Any]:

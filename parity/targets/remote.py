@@ -89,7 +89,7 @@ class Remote:
         except BaseException:
             fresh.close()
             raise
-        self._hello = fresh.hello
+        self._hello = self._machine(fresh.hello)
         return fresh
 
     def _again(self, old: Channel) -> None:
@@ -135,7 +135,7 @@ class Remote:
 
     # ---- a place ----
 
-    def worker(self, kind: registry.Kind, spec: str) -> RemoteWorker:
+    def worker(self, kind: str, spec: str) -> RemoteWorker:
         with self._guard:
             self._workers += 1
             return RemoteWorker(self, kind, spec, f"{kind} {spec} {self._workers}")
@@ -170,9 +170,17 @@ class Remote:
     def how_to_install(self, plugin: registry.Plugin) -> str:
         return self._link.how_to_install([d for _, d in plugin.needs], plugin.name)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, now: bool) -> dict[str, Any]:
         self.channel()
-        return dict(self._hello)
+        return self._machine(self.ask({"do": "facts"}).get("facts")) if now else dict(self._hello)
+
+    def _machine(self, told: Any) -> dict[str, Any]:
+        """What the machine says of itself, if it has the form. ConfigError where it hasn't."""
+        try:
+            return answers.machine(told)
+        except wire.WireError as e:
+            raise ConfigError(f"{self.name}: what answers there is not parity's far side: {e}",
+                              f"what does it print? parity target check {self.name}") from None  # fmt: skip
 
     def link(self) -> dict[str, Any]:
         return {
@@ -232,7 +240,7 @@ class Remote:
 class RemoteWorker:
     """A worker on the far side; it outlives the link, as far as whoever asks it can see."""
 
-    def __init__(self, place: Remote, kind: registry.Kind, spec: str, name: str) -> None:
+    def __init__(self, place: Remote, kind: str, spec: str, name: str) -> None:
         self.kind, self.spec = kind, spec
         self.opened: set[str] = set()
         self.versions: Mapping[str, str] = {}
@@ -352,7 +360,7 @@ def _rest(message: dict[str, Any], reply: Mapping[str, Any]) -> dict[str, Any]:
     """A request for activations without the clip that has been answered; any other as it is."""
     if message["do"] not in ("run", "stream"):
         return message
-    left = {k: message[k][1:] for k in ("inputs", "taps", "moved") if k in message}
+    left: dict[str, Any] = {k: message[k][1:] for k in ("inputs", "taps", "moved") if k in message}
     if message["do"] == "stream" and reply.get("state"):
         left["state"] = reply["state"]
     return message | left

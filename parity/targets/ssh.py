@@ -185,7 +185,7 @@ def _error(name: str, host: str, words: str, port: int | None = None) -> ParityE
     where = f"[{host.rpartition('@')[2]}]:{port}" if port not in (None, 22) else host.rpartition("@")[2]
     if "remote host identification has changed" in text:
         return ConfigError(f"{name}: the host key of {host} is another than the known one",
-                           f"was it set up anew? only then: ssh-keygen -R '{where}', and accept the new key: {try_it}")  # fmt: skip
+                           f"only if it was set up anew: ssh-keygen -R '{where}', then {try_it}")  # fmt: skip
     if "host key verification failed" in text or "host key is known for" in text:
         return ConfigError(f"{name}: the host key of {host} isn't known here",
                            f"look at its fingerprint and accept it once: {try_it}")  # fmt: skip

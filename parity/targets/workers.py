@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, Self
 
@@ -59,7 +59,7 @@ class Place(Protocol):
     apart: bool
     """Clips one by one, as they come on a device, so that the time of each is known; else in batches."""
 
-    def worker(self, kind: registry.Kind, spec: str) -> Held:
+    def worker(self, kind: str, spec: str) -> Held:
         """A new process for a plugin, which isn't loaded yet."""
         ...
 
@@ -75,8 +75,8 @@ class Place(Protocol):
         """What to type, so that a plugin can be used there."""
         ...
 
-    def facts(self) -> dict[str, Any]:
-        """What the machine says of itself: see `parity.targets.machine`."""
+    def facts(self, now: bool) -> dict[str, Any]:
+        """What the machine says of itself: see `parity.targets.machine`; `now`, or as it was at first."""
         ...
 
     def link(self) -> dict[str, Any]:
@@ -163,6 +163,37 @@ class WorkersTarget:
 
     def _took(self, stage: str, plugin: str, seconds: float, **more: str) -> None:
         self.timings.append({"stage": stage, "plugin": plugin, "target": self.name, **more, "seconds": seconds})
+
+    @property
+    def apart(self) -> bool:
+        """Whether features are computed clip by clip."""
+        return self.place.apart
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        """What the machine says of itself: see `parity.targets.machine`."""
+        return self.place.facts(now)
+
+    def link(self) -> dict[str, Any]:
+        """How it is reached, and bytes sent and received."""
+        return self.place.link()
+
+    def memory(self) -> list[dict[str, Any]]:
+        """The most memory that each plugin's process has had."""
+        found = []
+        for (_, spec), worker in sorted(self._workers.items()):
+            with contextlib.suppress(WorkerDiedError, errors.ParityError):
+                if worker.alive and (peak := worker.request({"do": "memory"})["peak_bytes"]) is not None:
+                    found.append({"stage": "memory", "plugin": spec, "target": self.name, "peak_bytes": peak})
+        return found
+
+    def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
+        """Every plugin by name, with what it lacks there: '' where it can be used."""
+        return self.place.plugins(kind)
+
+    def needs(self, kind: registry.Kind, name: str, lacks: str) -> errors.MissingExtra:
+        """What a plugin lacks there, and what to type."""
+        plugin = registry.named(kind, name)
+        return registry.needs(plugin, lacks, self.place.how_to_install(plugin), self.name)
 
     def describe(self, kind: str, spec: str, questions: Sequence[fe.Frontend | Artifact]) -> Description:
         """Versions and answers of a plugin, from its worker. ConfigError where it can't even be loaded."""
@@ -258,16 +289,16 @@ class WorkersTarget:
         """A runtime's arrays for the clips of a job, fed with `inputs`, one a clip, of a backend or the golden's."""
 
         def work(worker: Held) -> list[ClipOutput]:
-            if artifact.key not in worker.opened:
+            there = self.place.artifact(artifact)
+            if there.key not in worker.opened:
                 threads = registry.threads(spec) or self.threads
-                there = self.place.artifact(artifact)
                 reply = worker.request({"do": "open", "artifact": dataclasses.asdict(there), "threads": threads})
-                worker.opened.add(artifact.key)
+                worker.opened.add(there.key)
                 self._took("open", spec, reply["seconds"], system=job.system, precision=artifact.precision)
             out: list[ClipOutput] = []
             request: dict[str, Any] = {
                 "do": "run",
-                "model": artifact.key,
+                "model": there.key,
                 "inputs": list(inputs),
                 "taps": [sorted(t) for t in job.taps],
             }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from parity.records import Run, Skipped, TapSummary, Verdict
 
 TAPS = [
@@ -135,6 +137,60 @@ def example(pair: str, failed: bool, ratio: float | None, kept: str | None) -> d
     }  # fmt: skip
 
 
+PI = {
+    "cpu": {"model": "Cortex-A72", "architecture": "aarch64", "features_sha256": "fe" * 8, "cores": 4}, "os": "Linux",
+    "python": "3.11.2", "numpy": "2.4.6", "threads": 1, "fingerprint": "fedcba9876543210",
+    "plugins": {"numpy": {"numpy": "2.4.6"}, "onnxrt": {"onnxruntime": "1.31.1"}},
+    "address": "ssh://pi@raspberrypi", "emulated": True, "governor": "ondemand", "temperature_c": [48.3, 61.9],
+    "memory_bytes": 3_971_000_000,
+    "link": {"sent": 2_000_000, "received": 1_080_000, "arrays": 2_800_000, "connections": 2, "reconnects": 1},
+}  # fmt: skip
+HERE = {
+    "cpu": {"model": "A CPU", "architecture": "x86_64", "features_sha256": "ab" * 8, "cores": 2}, "os": "Linux",
+    "python": "3.11.2", "numpy": "2.4.6", "threads": 1, "plugins": {"onnxrt": {"onnxruntime": "1.31.1"}},
+}  # fmt: skip
+
+
+def on(target: str, *verdicts: Verdict) -> list[Verdict]:
+    """The same on another target."""
+    return [msgspec.structs.replace(v, target=target) for v in verdicts]
+
+
+def places(**more: Any) -> Run:
+    """NumPy and onnxrt, right here and on `old`, wrong on `pi` from the spectrum on; what they tell of themselves."""
+    wrong = dict.fromkeys(["spectrum", "filterbank", "compressed", "input", "relu1", "logits", "label"], "fail")
+    timings = [
+        {"stage": "model", "plugin": "onnxrt", "system": "commands-cnn", "precision": "float32", "clips": 18,
+         "seconds": 0.018 * k, "target": target, "clip_ms": [k, 2 * k], "frame_ms": 0.01 * k,
+         "frame_median_ms": 0.011 * k, "frame_p95_ms": 0.02 * k, "rtf": k / 1000, "warm_up": 1, "threads": 1}
+        for target, k in (("local", 1.0), ("pi", 40.0), ("old", 1.5))
+    ]  # fmt: skip
+    timings += [
+        {"stage": "load", "plugin": "onnxrt", "target": "pi", "seconds": 2.41},
+        {"stage": "memory", "plugin": "onnxrt", "target": "pi", "peak_bytes": 61_234_567},
+        {"stage": "open", "plugin": "onnxrt", "target": "pi", "system": "commands-cnn", "precision": "float32",
+         "seconds": 0.125},
+    ]  # fmt: skip
+    base: dict[str, Any] = {
+        "environment": HERE | {"targets": {"local": HERE, "pi": PI, "old": HERE | {"python": "3.9.2"}}},
+        "timings": timings, "exit_code": 1,
+        "skipped": [Skipped(system="commands-cnn", backend="librosa", target="pi", reason="librosa isn't there")],
+    }  # fmt: skip
+    made = whole("numpy")
+    return run(*made, *on("pi", *whole("numpy", **wrong)), *on("old", *made), **base | more)
+
+
+def _anywhere() -> dict[str, Any]:
+    """Two targets, of which one tells nothing but nonsense, and the other nothing."""
+    said: Any = HOSTILE
+    cpu = dict.fromkeys(("model", "architecture", "features_sha256", "cores", "board"), said)
+    cpu["model"] = f"a CPU called {said}"
+    link = {"sent": said, "received": float("nan"), "arrays": float("inf"), "connections": said, "reconnects": -1}
+    keys = ("os", "python", "numpy", "threads", "address", "emulated", "governor", "memory_bytes", "release")
+    odd = dict.fromkeys(keys, said) | {"cpu": cpu, "plugins": {said: {said: said}}, "link": link}
+    return {"local": {}, HOSTILE: odd | {"temperature_c": [said, float("nan"), 1.0]}}
+
+
 def hostile() -> Run:
     """Every text is an attack on something, every ratio a bad number."""
     odd = {"clip": HOSTILE, "message": HOSTILE, "gap": HOSTILE, "unit": HOSTILE, "rule": HOSTILE, "system": HOSTILE}
@@ -149,10 +205,16 @@ def hostile() -> Run:
     ]
     return run(
         *verdicts,
-        name=HOSTILE, command=HOSTILE, environment={HOSTILE: HOSTILE}, commit={"commit": HOSTILE},
+        *(msgspec.structs.replace(v, target=HOSTILE) for v in verdicts),
+        name=HOSTILE, command=HOSTILE, environment={HOSTILE: HOSTILE, "targets": _anywhere()},
+        commit={"commit": HOSTILE},
         skipped=[Skipped(system=HOSTILE, backend=HOSTILE, runtime=HOSTILE, precision=HOSTILE, reason=HOSTILE)],
         gaps={"met": [HOSTILE], "unmet": [HOSTILE]},
-        timings=[{"stage": HOSTILE, "seconds": nan}],
+        timings=[{"stage": HOSTILE, "seconds": nan}] + [
+            {"stage": stage, "plugin": HOSTILE, "system": HOSTILE, "precision": HOSTILE, "target": HOSTILE, "clips": 1,
+             "seconds": nan, "clip_ms": [nan, inf], "frame_ms": nan, "frame_median_ms": inf, "frame_p95_ms": nan,
+             "rtf": nan, "threads": 1, "peak_bytes": 2**80} for stage in ("features", "load", "open", "memory")
+        ],
         labels={"pairs": [{"pair": HOSTILE, "clips": 1, "accuracy": 0.0, "confusion": {HOSTILE: {HOSTILE: 1, "b": 2}}}],
                 "differ": [{"clip": HOSTILE, "truth": HOSTILE, "labels": {HOSTILE: HOSTILE}}], "ignored": {HOSTILE: 1}},
         examples=[example(HOSTILE, True, nan, HOSTILE) | {"worst": HOSTILE, "worst_tap": HOSTILE, "message": HOSTILE}],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 
@@ -29,6 +31,7 @@ def joined(folders: Sequence[Path], reports: Path, **environments: Mapping[str, 
     runs = [records.read_run(f) for f in folders]
     record = Recorder(reports, "together")
     evidence: list[dict[str, Any]] = []
+    timings: list[dict[str, Any]] = []
     first, places = runs[0], dict[str, Any]()
     for run, folder in zip(runs, folders, strict=True):
         for v in records.read_verdicts(folder):
@@ -36,6 +39,9 @@ def joined(folders: Sequence[Path], reports: Path, **environments: Mapping[str, 
         (target,) = {s.target for s in run.summaries}
         own = {k: v for k, v in run.environment.items() if k != "targets"}
         places[target] = own | dict(environments.get(target, {}))
+        timings += [t | {"target": target} | _more(t) for t in run.timings]
+        memory = {"stage": "memory", "peak_bytes": 61_234_567, "target": target}
+        timings += [memory | {"plugin": p} for p in own["plugins"]]
 
     def together(into: Path, run: Run) -> None:
         for of, folder in zip(runs, folders, strict=True):
@@ -51,7 +57,7 @@ def joined(folders: Sequence[Path], reports: Path, **environments: Mapping[str, 
 
     whole = msgspec.structs.replace(
         first, name="together", environment=first.environment | {"targets": places}, exit_code=0,
-        skipped=[s for r in runs for s in r.skipped], timings=[t for r in runs for t in r.timings],
+        skipped=[s for r in runs for s in r.skipped], timings=timings,
     )  # fmt: skip
     whole.summaries = record.summaries
     whole.exit_code = pipeline.exit_code(whole)
@@ -59,16 +65,32 @@ def joined(folders: Sequence[Path], reports: Path, **environments: Mapping[str, 
     return record.finish(whole, (junit.write, html.write), together)
 
 
-def made(folder: Path, backends: Mapping[str, Sequence[str]], **selection: Any) -> list[Path]:
-    """A run folder a target; `backends` by the target's name."""
+def _more(t: Mapping[str, Any]) -> dict[str, Any]:
+    """What a timing has since there are targets."""
+    if t["stage"] not in ("features", "model"):
+        return {}
+    ms = 1000.0 * t["seconds"] / t["clips"]
+    return {
+        "clip_ms": [ms, 1.5 * ms], "frame_median_ms": ms / 98, "frame_p95_ms": ms / 60, "rtf": ms / 1000, "warm_up": 1,
+        "threads": 1,
+    }  # fmt: skip
+
+
+THERE = "faulty.backends:WrongThere"
+"""A backend that is wrong on some targets."""
+
+
+def made(folder: Path, targets: Sequence[str], wrong: Sequence[str] = (), **selection: Any) -> list[Path]:
+    """A run folder a target, of `THERE` and onnxrt unless told otherwise; on those in `wrong` the backend is wrong."""
     golden = rig.goldens(folder / "golden")
     wanted: dict[str, Any] = {
-        "systems": (str(rig.SYSTEM),), "runtimes": ("onnxrt",), "precisions": ("float32",), "golden": golden,
+        "systems": (str(rig.SYSTEM),), "backends": (THERE,), "runtimes": ("onnxrt",), "precisions": ("float32",),
+        "golden": golden,
     }  # fmt: skip
     found = []
-    for name, of in backends.items():
-        with rig.target() as local:
+    for i, name in enumerate(targets):
+        with mock.patch.dict(os.environ, {"WRONG_THERE": "1"} if name in wrong else {}), rig.target() as local:
             local.name = name
-            asked = Selection(**wanted | selection, backends=tuple(of))
-            found.append(pipeline.run(asked, local, folder / name, f"parity run --target {name}")[1])
+            done = pipeline.run(Selection(**wanted | selection), local, folder / f"{i}", f"parity run --target {name}")
+            found.append(done[1])
     return found

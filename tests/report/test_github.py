@@ -53,7 +53,10 @@ def test_an_annotation_a_cause_on_the_systems_file(tmp_path: Path, monkeypatch: 
 
 def test_findings_of_the_gate_and_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = github.marks(run(*whole("numpy"), gate=GATE, exit_code=1))
-    assert read(line)[1:] == ({"title": "parity gate: drift"}, "0.45 of its bound, 0.3 was accepted")
+    assert read(line)[1:] == (
+        {"title": "parity gate: drift"},
+        "commands-cnn · numpy · features/spectrum: 0.45 of its bound, 0.3 was accepted",
+    )
     many = run(*(verdict("fail", "features/spectrum", backend=f"b{n}") for n in range(30)), exit_code=1)
     lines = github.marks(many)
     assert len(lines) == 10

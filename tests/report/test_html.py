@@ -15,7 +15,7 @@ from parity.records import Skipped
 from parity.report import html
 from parity.report.heatmap import matrix
 
-from .made import hostile, mixed, run, verdict, whole
+from .made import hostile, mixed, places, run, verdict, whole
 
 VOID = {"meta", "link", "br", "input"}
 LOADS = {"src", "srcset", "action", "background", "poster", "data", "onclick", "onload"}
@@ -50,7 +50,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-RUNS = {"mixed": mixed, "hostile": hostile, "empty": run, "pass": lambda: run(*whole("numpy"))}
+RUNS = {"mixed": mixed, "hostile": hostile, "empty": run, "pass": lambda: run(*whole("numpy")), "places": places}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -92,7 +92,7 @@ def test_tables_say_what_they_are(name: str) -> None:
     page = Page(html.render(RUNS[name]()))
     tags = [tag for tag, _ in page.tags]
     assert tags.count("table") == tags.count("caption")
-    assert all(a.get("scope") in ("col", "row") for t, a in page.tags if t == "th")
+    assert all(a.get("scope") in ("col", "row", "rowgroup") for t, a in page.tags if t == "th")
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     anchors = {(a.get("href") or "")[1:] for t, a in page.tags if t == "a"}

@@ -16,7 +16,7 @@ from parity import records
 from parity.errors import ConfigError
 from parity.localize import first_failures, pairs
 from parity.records import Recorder, Run, TapSummary, read_run
-from parity.report import causes, compared, figures, html, inline, rows, tallies
+from parity.report import causes, compared, device, figures, html, inline, rows, tallies
 
 from .large import known, large
 from .made import hostile, mixed, run, verdict, whole
@@ -295,7 +295,7 @@ def test_latency_and_size_stand_side_by_side() -> None:
     of.systems["commands-cnn"]["artifacts"][0]["bytes"] = 51_234
     of.timings = [{"stage": "model", "plugin": "onnxrt", "system": "commands-cnn", "precision": "float32", "clips": 4,
                    "seconds": 0.01}, {"stage": "load", "plugin": "onnxrt", "seconds": 1.0}]  # fmt: skip
-    assert [(c["ms"], c["bytes"]) for c in html.costs(of)] == [(2.5, 51_234)]
+    assert [(c["ms"], c["bytes"]) for c in device.costs(of)] == [(2.5, 51_234)]
     page = Page(html.render(of)).text
     assert "51.2 kB" in page
 

@@ -34,6 +34,14 @@ class SymmetricHann(_Recipe):
         return replace(frontend, window=replace(frontend.window, periodic=False))
 
 
+class WrongThere(_Recipe):
+    """As SymmetricHann on a machine whose environment says WRONG_THERE, right on others."""
+
+    def change(self, frontend: Frontend) -> Frontend:
+        periodic = "WRONG_THERE" not in os.environ
+        return replace(frontend, window=replace(frontend.window, periodic=periodic))
+
+
 class ClaimsDouble(NumpyBackend):
     """Says that it multiplies and transforms in float64, and does so in float32."""
 
