@@ -22,10 +22,10 @@ from typing import Any
 
 from parity import wheels
 from parity.errors import ConfigError, ParityError, TargetError
-from parity.machines import clean, size
 from parity.readiness import BOOT
 from parity.targets import installer, places
 from parity.targets.link import Link, close_pipes, end
+from parity.targets.machines import clean, size
 
 Say = Callable[[str], None]
 SILENCE = 1800.0

@@ -6,26 +6,23 @@ Wheels come from the package index, or from here, over the link, by their sha256
 
 from __future__ import annotations
 
-import difflib
 import ensurepip
 import hashlib
 import json
 import shlex
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity import readiness, settings, system, wheels
+from parity import readiness, wheels
 from parity.errors import ConfigError
 from parity.installing import Context, Installer, Made, Say, described, full
-from parity.machines import Machine, clean, duration, size
-from parity.settings import TargetSettings
-from parity.targets import address, places
-from parity.targets.link import Link, PythonLink, at_home
-from parity.targets.ssh import SshLink
+from parity.targets import places
+from parity.targets.link import Link, at_home
+from parity.targets.machines import Machine, clean, duration, size
+from parity.targets.named import Reached
 
 KEPT = ("agent", "content", "wheels", "downloads")
 """The folders in parity's cache folder that are parity's to take away."""
@@ -51,34 +48,12 @@ class Recipe:
         return hashlib.sha256(json.dumps([self.pins, self.system_site]).encode()).hexdigest()
 
 
-def may_set_up(name: str, target: TargetSettings) -> None:
+def may_set_up(reached: Reached) -> None:
     """ConfigError where a target has a Python of the user's own: that one is theirs to fill."""
-    pins = " ".join([wheels.NUMPY, *(own[0] for own in wheels.WITH.values())])
-    if target.python is not None:
-        hint = f"there: {target.python} -m pip install {pins}; or take `python` out of the settings of a device"
-        raise ConfigError(f"{name} names its own Python, {target.python}: setup makes another", hint)
-    if target.ssh is None:
-        raise ConfigError(f"{name} is this machine: setup is for devices", f"pip install {pins}")
-
-
-def find(name: str) -> tuple[Link, TargetSettings]:
-    """The link that a name stands for, not connected yet, and its settings. ConfigError for a name of nothing."""
-    known = settings.load().targets
-    if (found := known.get(name)) is not None:
-        if found.ssh is None:
-            assert found.python is not None
-            return PythonLink(name, found.python), found
-        host, port = address.parse(found.ssh)
-        config = system.root() / found.ssh_config if found.ssh_config is not None else None
-        return SshLink(name, host, port, config), found
-    if name.startswith("ssh://"):
-        return SshLink(name, *address.parse(name)), TargetSettings(ssh=name)
-    if name == "local" or name.startswith("python:"):
-        python = sys.executable if name == "local" else name.removeprefix("python:")
-        return PythonLink(name, python), TargetSettings(python=python)
-    close = difflib.get_close_matches(name, known, n=1)
-    near = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"there is no target {name!r}", f"{near}parity target list; or ssh://user@host")
+    name, pins = reached.link.name, " ".join([wheels.NUMPY, *(own[0] for own in wheels.WITH.values())])
+    if reached.python is not None:
+        hint = f"there: {reached.python} -m pip install {pins}; or take `python` out of the settings of a device"
+        raise ConfigError(f"{name} has a Python of its own, {reached.python}: setup makes another", hint)
 
 
 def recipe(machine: Machine, name: str, runtimes: Sequence[str]) -> Recipe:
@@ -131,7 +106,7 @@ def setup(
     name, base = link.name, python or "python3"
     machine = readiness.needed(readiness.ask(link, base), name)
     wanted = recipe(machine, name, runtimes)
-    platform = machine.platform
+    platform = wheels.platform(machine)
     if platform is None:
         raise ConfigError(f"{name}: wheels are for glibc, this is {machine.libc or 'a system without it'}",
                           "name a Python that has them: [targets.NAME] python = ... in parity.toml")  # fmt: skip

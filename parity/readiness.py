@@ -13,9 +13,9 @@ import msgspec
 
 from parity import wheels
 from parity.errors import CONFIG, OK, ConfigError
-from parity.machines import MOST, Machine, believed, clean, duration, numbers, size
 from parity.targets import machine, places
 from parity.targets.link import Done, Link
+from parity.targets.machines import MOST, Machine, believed, clean, duration, numbers, size
 
 CLOCK = 60.0
 """Seconds that a clock may be off before it is told."""

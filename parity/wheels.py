@@ -17,6 +17,7 @@ from pathlib import Path
 
 from parity.errors import ConfigError
 from parity.targets.machine import cache_folder
+from parity.targets.machines import Machine, numbers
 
 PIP = "pip==26.3"
 NUMPY = "numpy==2.4.6"
@@ -61,6 +62,15 @@ class Platform:
     def folder(self) -> str:
         """The name of its folder among the downloads."""
         return f"cp{self.python[0]}{self.python[1]}-{self.tags[0] if self.tags else self.architecture}"
+
+
+def platform(machine: Machine) -> Platform | None:
+    """What wheels for a machine are chosen by; None where it isn't Linux with glibc."""
+    name, _, version = (machine.libc or "").partition(" ")
+    libc = numbers(version)
+    if machine.system != "Linux" or name != "glibc" or len(libc) < 2 or len(machine.version) < 2:
+        return None
+    return Platform(machine.architecture, (libc[0], min(libc[1], 99)), (machine.version[0], machine.version[1]))
 
 
 def folder() -> Path:

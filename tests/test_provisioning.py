@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from parity import installing, machines, provisioning, wheels
+from parity import installing, provisioning, wheels
 from parity.errors import ConfigError, TargetError
-from parity.settings import TargetSettings
-from parity.targets import machine
+from parity.targets import machine, machines
 from parity.targets.installer import MARK
+from parity.targets.named import Reached
 from tests.boards import Board, wheel
 from tests.conftest import PROJECT
 
@@ -41,8 +41,9 @@ def stock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(wheels, "NUMPY", "one==1.0")
     monkeypatch.setattr(wheels, "WITH", {"onnxrt": ("two==2.0", "three==3.0"), "tflite": ("four==4.0", "three==3.0")})
     monkeypatch.setattr(wheels, "MODULES", {"one": "one", "two": "two.core", "four": "four"})
-    assert HERE.platform is not None
-    folder = wheels.folder() / HERE.platform.folder
+    platform = wheels.platform(HERE)
+    assert platform is not None
+    folder = wheels.folder() / platform.folder
     wheel(folder, "one", "1.0")
     wheel(folder, "two", "2.0", "two.core", "import three")
     wheel(folder, "three", "3.0")
@@ -330,15 +331,8 @@ def test_clean_takes_what_is_parity_s_and_nothing_else(board: Board) -> None:
     assert venv(board).exists()
 
 
-@pytest.mark.parametrize(
-    ("target", "said"),
-    [
-        (TargetSettings(ssh="pi@host", python="~/venv/bin/python"), "names its own Python, ~/venv/bin/python"),
-        (TargetSettings(python="/opt/python"), "names its own Python, /opt/python"),
-    ],
-)
-def test_a_python_of_the_user_s_is_theirs_to_fill(target: TargetSettings, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as e:
-        provisioning.may_set_up("pi", target)
-    assert f"{target.python} -m pip install numpy==" in (e.value.hint or "")
-    provisioning.may_set_up("pi", TargetSettings(ssh="pi@host"))
+def test_a_python_of_the_user_s_is_theirs_to_fill(board: Board) -> None:
+    with pytest.raises(ConfigError, match="pi has a Python of its own, ~/venv/bin/python") as e:
+        provisioning.may_set_up(Reached(board, "~/venv/bin/python"))
+    assert "~/venv/bin/python -m pip install numpy==" in (e.value.hint or "")
+    provisioning.may_set_up(Reached(board, None))

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from parity import machines, readiness
+from parity import readiness
 from parity.errors import ConfigError
 from parity.readiness import Check, Report
-from parity.targets import machine
+from parity.targets import machine, machines
 from tests.boards import Board
 
 
