@@ -19,8 +19,8 @@ from pathlib import Path
 from parity import readiness, wheels
 from parity.errors import ConfigError
 from parity.installing import Context, Installer, Made, Say, described, full
-from parity.targets import places
-from parity.targets.link import Link, at_home
+from parity.targets import emulated_pi, places
+from parity.targets.link import Link, PythonLink, at_home
 from parity.targets.machines import Machine, clean, duration, size
 from parity.targets.named import Reached
 
@@ -51,8 +51,12 @@ class Recipe:
 def may_set_up(reached: Reached) -> None:
     """ConfigError where a target has a Python of the user's own: that one is theirs to fill."""
     name, pins = reached.link.name, " ".join([wheels.NUMPY, *(own[0] for own in wheels.WITH.values())])
+    if name in emulated_pi.KINDS:
+        raise ConfigError(f"{name} comes with all that it needs", f"parity run --target {name} --backend numpy")
     if reached.python is not None:
-        hint = f"there: {reached.python} -m pip install {pins}; or take `python` out of the settings of a device"
+        hint = f"{reached.python} -m pip install {pins}"
+        if not isinstance(reached.link, PythonLink):
+            hint = f"there: {hint}; or take `python` of the target out of parity.toml"
         raise ConfigError(f"{name} has a Python of its own, {reached.python}: setup makes another", hint)
 
 

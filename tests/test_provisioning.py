@@ -23,7 +23,9 @@ from parity import installing, provisioning, wheels
 from parity.errors import ConfigError, TargetError
 from parity.targets import machine, machines
 from parity.targets.installer import MARK
+from parity.targets.link import PythonLink
 from parity.targets.named import Reached
+from parity.targets.ssh import SshLink
 from tests.boards import Board, wheel
 from tests.conftest import PROJECT
 
@@ -331,7 +333,14 @@ def test_clean_takes_what_is_parity_s_and_nothing_else(board: Board) -> None:
     assert venv(board).exists()
 
 
-def test_a_python_of_the_user_s_is_theirs_to_fill(board: Board) -> None:
+def test_a_python_of_the_user_s_is_theirs_to_fill() -> None:
+    board = SshLink("pi", "pi@nowhere")
+    there = PythonLink("python:/opt/python", "/opt/python")
+    with pytest.raises(ConfigError, match="/opt/python has a Python of its own") as e:
+        provisioning.may_set_up(Reached(there, there.python))
+    assert (e.value.hint or "").startswith("/opt/python -m pip install numpy==")
+    with pytest.raises(ConfigError, match="emulated-pi comes with all that it needs"):
+        provisioning.may_set_up(Reached(SshLink("emulated-pi", "emulated-pi"), "python3"))
     with pytest.raises(ConfigError, match="pi has a Python of its own, ~/venv/bin/python") as e:
         provisioning.may_set_up(Reached(board, "~/venv/bin/python"))
     assert "~/venv/bin/python -m pip install numpy==" in (e.value.hint or "")
