@@ -108,7 +108,7 @@ def setup(
     link was lost; the same again goes on where it stopped.
     """
     name, base = link.name, python or "python3"
-    machine = readiness.needed(readiness.ask(link, base), name)
+    machine = readiness.needed(readiness.ask(link, base), name, python)
     wanted = recipe(machine, name, runtimes)
     platform = wheels.platform(machine)
     if platform is None:

@@ -278,9 +278,15 @@ def _resources(asked: Asked, now: float, name: str) -> list[Check]:
     return rows
 
 
-def needed(found: Asked, name: str) -> Machine:
-    """The machine, where its Python can run parity's far side. ConfigError says what to type where it can't."""
+def needed(found: Asked, name: str, python: str | None = None) -> Machine:
+    """The machine, where its Python can run parity's far side. ConfigError says what to type where it can't.
+
+    `python`: the one that was asked for, if any.
+    """
     rows = _python(found, None, name)
+    if python is not None and not found.python:
+        hint = f"which there are: ssh there, and type ls /usr/bin/python3*; parity target check {shlex.quote(name)}"
+        raise ConfigError(f"{name}: there is no Python that runs at {python}", hint)
     if rows[0].state != "ok" or found.machine is None:
         raise ConfigError(f"{name}: Python: {rows[0].found}", rows[0].to_do)
     return found.machine

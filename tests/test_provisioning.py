@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from parity import installing, provisioning, wheels
 from parity.errors import ConfigError, TargetError
 from parity.targets import machine, machines
+from parity.targets.emulated_pi import KINDS
 from parity.targets.installer import MARK
 from parity.targets.link import PythonLink
 from parity.targets.named import Reached
@@ -241,6 +242,12 @@ def test_pins_are_those_that_everything_is_tested_with() -> None:
     for pin in {wheels.NUMPY, *(p for own in wheels.WITH.values() for p in own)}:
         name, _, version = pin.partition("==")
         assert tested[wheels.plain(name)] == version, pin
+
+
+def test_the_stand_in_has_what_a_board_gets() -> None:
+    """What it computes is what a board that was set up computes."""
+    assert {wheels.NUMPY, *(p for own in wheels.WITH.values() for p in own)} <= set(KINDS["emulated-pi"].wheels)
+    assert set(wheels.ARM32) <= set(KINDS["emulated-pi32"].wheels)
 
 
 @pytest.mark.parametrize("runtime", sorted(wheels.WITH))

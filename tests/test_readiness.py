@@ -120,6 +120,12 @@ def test_without_a_python_the_shell_still_tells(tmp_path: Path) -> None:
     assert state(named, "Python") == ("missing", "mend `python` in parity.toml, or take it away")
 
 
+def test_a_python_that_was_asked_for_and_is_not_there_is_told(tmp_path: Path) -> None:
+    asked = readiness.ask(Board(tmp_path / "board", "pi"), "python3.12")
+    with pytest.raises(ConfigError, match=r"pi: there is no Python that runs at python3\.12"):
+        readiness.needed(asked, "pi", "python3.12")
+
+
 def test_a_python_that_does_not_run_is_told(tmp_path: Path) -> None:
     board = Board(tmp_path / "board", "pi")
     board.command("python3", "exit 127")
