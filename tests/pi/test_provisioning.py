@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parity import installing, provisioning, readiness
+from parity import installing, provisioning, readiness, wheels
 from parity.errors import ConfigError, TargetError
 from parity.targets.emulated_pi import EmulatedPi
 from parity.targets.ssh import SshLink
@@ -81,18 +81,34 @@ def test_32_bits_are_told_what_there_is_for_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not IS_ROOT, reason="a file system of its own takes root")
-def test_a_disk_that_is_full_is_told_and_nothing_half_done_stays(tmp_path: Path) -> None:
-    with PlainSshd(tmp_path / "home", size="5m") as server:
+@pytest.mark.parametrize(("size", "in_time"), [("5m", True), ("5m", False), ("14m", False)])
+def test_a_disk_that_is_full_is_told_and_nothing_half_done_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, in_time: bool
+) -> None:
+    """Foreseen; while wheels are sent; while they are unpacked."""
+    large = wheel(tmp_path / "shop", "one", "1.0", source="#" + "x" * 8_000_000)
+    platform = wheels.Platform("x86_64", (2, 36), sys.version_info[:2])
+    pip = provisioning._pip(platform)
+    monkeypatch.setattr(wheels, "fetch", lambda pins, *_: [pip if pin == wheels.PIP else large for pin in pins][:1])
+    if not in_time:  # as if that had been room enough
+        monkeypatch.setattr(provisioning, "_unpacked", lambda _: -1_000_000_000)
+    with PlainSshd(tmp_path / "home", size=size) as server:
         link = SshLink("pi", server.host, config=Path(server.ssh_config))
         try:
             link.connect()
-            with pytest.raises(ConfigError, match=r"the disk of pi is full: .* are free, about .* are wanted") as e:
-                provisioning.setup(link, python=sys.executable)
-            assert "parity target clean pi" in (e.value.hint or "")
-            left = link.run("ls -A .local/share/parity .cache/parity 2>/dev/null").out.decode().split()
+            with pytest.raises(ConfigError, match="the disk of pi is full") as e:
+                provisioning.setup(link, offline=True, python=sys.executable)
+            left = link.run("cd ~; find .local/share/parity .cache/parity -type f -o -type d -empty").out.decode()
         finally:
             link.close()
-    assert [name for name in left if not name.endswith(":")] in ([], ["lock"])
+        assert running(server) == []
+    assert ("are free, about" in e.value.message) == in_time
+    assert "parity target clean pi" in (e.value.hint or "")
+    names = sorted(Path(line).name for line in left.splitlines() if line.endswith((".whl", "/lock")))
+    sent = {"5m": [pip.name], "14m": ["lock", large.name, pip.name]}
+    assert names == ([] if in_time else sorted(sent[size]))
+    assert "/venv" not in left
+    assert not any(".part" in line for line in left.splitlines())
 
 
 @pytest.mark.slow
