@@ -28,6 +28,8 @@ from parity.targets.link import Link, close_pipes, end
 from parity.targets.machines import clean, size
 
 Say = Callable[[str], None]
+MOST = 1 << 20
+"""Bytes that an installer may say in all."""
 SILENCE = 1800.0
 """Seconds without a word in which an installation may be at work: unpacking takes minutes on a small board."""
 
@@ -234,7 +236,7 @@ def _drain(process: subprocess.Popen[bytes], into: bytearray) -> None:
 def _lines(process: subprocess.Popen[bytes], moved: list[float]) -> Iterator[bytes]:
     """What it writes, by lines of at most 64 kB, until it ends or nothing has moved for too long."""
     assert process.stdout is not None
-    left = b""
+    left, total = b"", 0
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
@@ -244,7 +246,8 @@ def _lines(process: subprocess.Popen[bytes], moved: list[float]) -> Iterator[byt
                 continue
             data = os.read(process.stdout.fileno(), 1 << 16)
             moved[0] = time.monotonic()
-            if not data:
+            total += len(data)
+            if not data or total > MOST:
                 return
             *lines, left = (left + data).split(b"\n")
             left = left[-(1 << 16) :]

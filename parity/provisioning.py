@@ -134,7 +134,8 @@ def setup(
         raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
     work.send(there, sending)
     at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in known.items()}
-    source = ["--no-index", *(at[path] for path in files[1:])] if offline else [
+    # What the user has set for pip there counts where the index is asked: a proxy, a mirror.
+    source = ["--isolated", "--no-index", *(at[path] for path in files[1:])] if offline else [
         "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
     more = {"pip": at[pip], "arguments": [*_PIP, *source], "free": unpacked + _BASE_BYTES}
     return work.make(plan | more)

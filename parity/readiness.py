@@ -127,18 +127,21 @@ def ended(done: Done) -> str:
 class Remedies:
     """What to type on which target for what is missing."""
 
-    def __init__(self, target: str, python: str | None, provisioned: bool) -> None:
-        """`provisioned`: whether `parity target setup` is for it; else a Python that the user named gets its wheels."""
-        self._target, self._python, self.provisioned = target, python, provisioned
+    def __init__(self, target: str, python: str | None, provisioned: bool, where: str = "") -> None:
+        """`provisioned`: whether `parity target setup` is for it; else a Python that the user named gets its wheels.
+
+        `where` that is typed, if not here.
+        """
+        self._target, self._python, self._provisioned, self._where = target, python, provisioned, where
 
     def install(self, runtime: str | None = None, arm32: bool = False) -> str:
         """For NumPy and both runtimes, or for one."""
-        if self.provisioned:
+        if self._provisioned:
             # Always of all runtimes: of one only it would take the other away.
             return f"parity target setup {shlex.quote(self._target)}"
         pins = [wheels.NUMPY] if not arm32 else []
         first = wheels.ARM32 if arm32 else tuple(own[0] for name, own in wheels.WITH.items() if runtime in (None, name))
-        return f"{self._python or 'python3'} -m pip install {' '.join([*pins, *first])}"
+        return f"{self._where}{self._python or 'python3'} -m pip install {' '.join([*pins, *first])}"
 
 
 def check(link: Link, python: str | None, provisioned: bool = True) -> Report:
@@ -146,7 +149,7 @@ def check(link: Link, python: str | None, provisioned: bool = True) -> Report:
     before = time.time()
     asked = ask(link, python)
     middle = (before + time.time()) / 2
-    remedies = Remedies(link.name, python, provisioned)
+    remedies = Remedies(link.name, python, provisioned, "there: " if link.address.startswith("ssh://") else "")
     rows = [*_system(asked), *_python(asked, python, link.name)]
     ready = False
     if (found := asked.machine) is not None and found.version >= places.MINIMUM:

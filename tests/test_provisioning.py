@@ -186,6 +186,12 @@ def test_a_disk_without_room_is_told_before_anything_is_sent(board: Board, monke
 
 def test_an_installer_that_dies_or_says_nothing_is_told(board: Board, tmp_path: Path) -> None:
     context = installing.Context("pi", "Python", True, "")
+    chatty = f'printf "Welcome"; exec {board.path}/python3 "$@"'
+    board.command("chatty", chatty)
+    assert installing.Installer(board, "chatty", lambda _: None, context).missing("/nowhere", []) == set()
+    board.command("floods", "yes 1")
+    with pytest.raises(ConfigError, match="pi: the setup there failed: it says nothing"):
+        installing.Installer(board, "floods", lambda _: None, context).missing("/nowhere", [])
     board.command("dies", "echo a word >&2; echo [1] ; echo noise; exit 3")
     with pytest.raises(ConfigError, match="pi: the setup there failed: a word"):
         installing.Installer(board, "dies", lambda _: None, context).missing("/nowhere", [])

@@ -77,6 +77,8 @@ def test_what_is_missing_comes_with_what_to_type(board: Board) -> None:
     assert row(own, "NumPy").to_do.startswith("python3 -m pip install numpy==")
     assert "ai-edge-litert==" in row(own, "runtime tflite").to_do
     assert "onnxruntime" not in row(own, "runtime tflite").to_do
+    there = readiness.Remedies("pi", "~/venv/bin/python", False, "there: ").install()
+    assert there.startswith("there: ~/venv/bin/python -m pip install numpy==")
 
 
 def test_numpy_without_a_runtime_is_not_enough_and_either_runtime_is(board: Board) -> None:

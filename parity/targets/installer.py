@@ -32,8 +32,8 @@ MARK = "parity-setup.json"
 
 
 def say(**words: Any) -> None:
-    """A line to the other side."""
-    sys.stdout.write(json.dumps(words) + "\n")
+    """A line to the other side, whatever a login shell has left in the one before it."""
+    sys.stdout.write("\n" + json.dumps(words) + "\n")
     sys.stdout.flush()
 
 
@@ -216,8 +216,11 @@ def main(what: str) -> NoReturn:
     except Wrong as e:
         kind, text = e.kind, e.text
     except OSError as e:
-        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        kind, text = ("full", "") if full else ("denied", str(e))
+        kind, text = "denied", str(e)
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, text = "full", ""
+        elif e.errno == errno.ENOENT:
+            kind, text = "busy", "what was sent has gone again: another setup, or clean, is at work there"
     for path in _WORK:
         shutil.rmtree(str(path), ignore_errors=True)
     with contextlib.suppress(OSError):  # nobody may be there any more
