@@ -56,6 +56,8 @@ from parity.taps import MODEL_INPUT
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""
+WIDE = 24
+"""A target's name at the head of a column is no longer than that."""
 MOST = 10
 """Lines of one kind of the gate's findings."""
 STYLES = {
@@ -167,6 +169,7 @@ def _at(row: Row) -> str:
 def _side_by_side(screen: _Screen, run: Run, found: Sequence[Pair]) -> None:
     """A column a target: what became of each pair there; and in what the targets differ."""
     lines, names = places.lines(rows(run, list(found))), targets(run)
+    heads = [shorten(name, WIDE) for name in names]
     screen.heading("Targets")
     for name in names:
         screen.line(one_line(f"{name}: {places.about(run, name) or 'nothing is known of it'}"), indent=2)
@@ -177,11 +180,11 @@ def _side_by_side(screen: _Screen, run: Run, found: Sequence[Pair]) -> None:
         shown: list[list[Text | str]] = []
         for line in (line for line in lines if line.system == system):
             shown.append([line.name, *(_cell(screen, line.cells.get(t)) for t in names)])
-        screen.table(["pair", *names], shown)
+        screen.table(["pair", *heads], shown)
     differing, _ = places.differing(run)
     if differing:
         screen.heading("In what the targets differ")
-        screen.table(["", *names], [[what, *values] for what, values in differing])
+        screen.table(["", *heads], [[what, *values] for what, values in differing])
 
 
 def _cell(screen: _Screen, cell: places.Cell | None) -> Text:
@@ -204,15 +207,16 @@ def _devices(screen: _Screen, run: Run, verbose: bool) -> None:
         screen.line(one_line(f"{told['target']}: {'; '.join(told['words'])}"), indent=2)
     head = ["target", "by", *["system"] * verbose, "ms a clip", "95 %", "real-time factor", "s to load", "peak memory"]
     shown: list[list[Text | str]] = []
-    for target, plugin in dict.fromkeys((c["target"], c["plugin"]) for c in costs):
+    pairs_of = dict.fromkeys((c["target"], c["plugin"]) for c in costs)
+    for target, plugin in sorted(pairs_of, key=lambda pair: targets(run).index(pair[0])):
         of = [c for c in costs if (c["target"], c["plugin"]) == (target, plugin)]
         load = loads.get((target, plugin), {})
         for c in of if verbose else [max(of, key=lambda c: c["rtf"] or c["ms"])]:
             name = f"{plugin} {c['precision']}".strip() if verbose else plugin
             times = [number(c["ms"]), number(c["p95"]), number(c["rtf"])]
-            shown.append([target, name, *[c["system"]] * verbose, *times, number(load.get("load")),
+            shown.append([shorten(target, WIDE), name, *[c["system"]] * verbose, *times, number(load.get("load")),
                           device.size(load.get("peak"))])  # fmt: skip
-    screen.table(head, sorted(shown, key=lambda row: targets(run).index(str(row[0]))))
+    screen.table(head, shown)
     if names := [t for t in targets(run) if places.emulated(run, t)]:
         screen.line(f"  {', '.join(map(one_line, names))}: {device.EMULATED}")
 
