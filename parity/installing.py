@@ -76,6 +76,17 @@ class Installer:
         if self._process is not None and self._process.poll() is None:
             end(self._process)
 
+    def look(self, plan: dict[str, Any]) -> Made | None:
+        """What is there already, where it was made by this plan and works."""
+        return self._made(next(self._talk("look", plan, [], "looked")), "looked", new=False)
+
+    @staticmethod
+    def _made(line: dict[str, Any], key: str, new: bool) -> Made | None:
+        versions = line.get("versions")
+        if not isinstance(versions, dict):
+            return None
+        return Made(clean(str(line[key])), {clean(str(k)): clean(str(v), 40) for k, v in versions.items()}, new)
+
     def missing(self, folder: str, files: Sequence[tuple[str, str, int]]) -> set[str]:
         """The sha256 of those files that aren't there."""
         told = next(self._talk("held", {"folder": folder, "files": files}, [], "held"))["held"]
@@ -99,11 +110,8 @@ class Installer:
         for line in self._talk("make", plan, None, "made"):
             if isinstance(doing := line.get("doing"), str):
                 self._say(clean(doing))
-            if (venv := line.get("made")) is not None:
-                versions = line.get("versions")
-                given = versions.items() if isinstance(versions, dict) else ()
-                found = {clean(str(k)): clean(str(v), 40) for k, v in given}
-                return Made(clean(str(venv)), found, line.get("new") is not False)
+            if "made" in line and (made := self._made(line, "made", new=True)) is not None:
+                return made
         raise TargetError(f"{self._context.name}: the setup ended without a word", "try again")
 
     def _talk(

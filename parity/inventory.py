@@ -193,10 +193,12 @@ def show_readiness(report: Report, form: str) -> None:
     words = {"ok": "ok", "note": "note", "missing": "MISSING", "wrong": "WRONG", "absent": "–"}
     styles = {"ok": "green", "note": "yellow", "missing": "bold red", "wrong": "bold red", "absent": "dim"}
     table = Table("", "what", "found", box=None, pad_edge=False, show_header=False)
+    told: set[str] = set()
     for c in report.checks:
         table.add_row(Text(words[c.state], styles[c.state]), c.what, Text(c.found, overflow="fold"))
-        if c.to_do:
+        if c.to_do and c.to_do not in told:
             table.add_row("", "", Text(f"-> {c.to_do}", overflow="fold"))
+            told.add(c.to_do)
     console.print(Text(f"{report.target} ({report.address})"))
     console.print(table)
     if report.ready:

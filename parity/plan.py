@@ -109,8 +109,11 @@ class Planned:
 
 def everywhere(selection: Selection, targets: Sequence[Target]) -> Planned:
     """The plans of every target, made side by side; those of a system are one after another, in the targets' order."""
-    with ThreadPoolExecutor(len(targets), thread_name_prefix="parity-plan") as pool:
+    pool = ThreadPoolExecutor(len(targets), thread_name_prefix="parity-plan")
+    try:
         made = list(pool.map(lambda target: make(selection, target), targets))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who waits for a plugin is freed by the end of its target
     planned = Planned([], [], {})
     for target, (plans, skipped, versions) in zip(targets, made, strict=True):
         planned.plans += plans

@@ -43,6 +43,11 @@ class Recipe:
     system_site: bool
     """NumPy is Debian's."""
 
+    @property
+    def digest(self) -> str:
+        """What stands for it in the virtual environment."""
+        return hashlib.sha256(json.dumps([self.pins, self.system_site]).encode()).hexdigest()
+
 
 def may_set_up(name: str, target: TargetSettings) -> None:
     """ConfigError where a target has a Python of the user's own: that one is theirs to fill."""
@@ -70,8 +75,8 @@ def find(name: str) -> tuple[Link, TargetSettings]:
         python = sys.executable if name == "local" else name.removeprefix("python:")
         return PythonLink(name, python), TargetSettings(python=python)
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"there is no target {name!r}", f"{hint}parity target list; or ssh://user@host")
+    near = f"did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(f"there is no target {name!r}", f"{near}parity target list; or ssh://user@host")
 
 
 def recipe(machine: Machine, name: str, runtimes: Sequence[str]) -> Recipe:
@@ -80,8 +85,8 @@ def recipe(machine: Machine, name: str, runtimes: Sequence[str]) -> Recipe:
         if runtime not in wheels.WITH:
             raise ConfigError(f"setup knows no runtime {runtime!r}", f"--with takes {', '.join(wheels.WITH)}")
     if machine.system != "Linux":
-        pins = f"{wheels.NUMPY} {wheels.WITH['onnxrt'][0]}"
-        hint = f"there: python3 -m pip install {pins}; and name that Python in parity.toml"
+        two = f"{wheels.NUMPY} {wheels.WITH['onnxrt'][0]}"
+        hint = f"there: python3 -m pip install {two}; and name that Python in parity.toml"
         raise ConfigError(f"{name}: setup is for Linux, this is {machine.system}", hint)
     if machine.architecture == "armv7l":
         return _arm32(machine, name, runtimes)
@@ -128,32 +133,31 @@ def setup(
     if platform is None:
         raise ConfigError(f"{name}: wheels are for glibc, this is {machine.libc or 'a system without it'}",
                           "name a Python that has them: [targets.NAME] python = ... in parity.toml")  # fmt: skip
-    pip = _pip(platform)
-    files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
-    unpacked = (
-        _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(p.partition("==")[0], 0) for p in wanted.pins)
-    )
-    unpacked += _BASE_BYTES
     there = f"{machine.cache}/wheels"
-    held = [described(path) for path in files]
-    digest = hashlib.sha256(json.dumps([wanted.pins, wanted.system_site, machine.architecture]).encode()).hexdigest()
+    plan = {
+        "venv": places.VENV, "system_site": wanted.system_site, "names": list(wanted.distributions), "wheels": there,
+        "modules": {d: wheels.MODULES[d] for d in wanted.distributions},
+        "digest": wanted.digest,
+    }  # fmt: skip
     with Installer(link, base, say, _context(name, machine, platform, offline)) as work:
-        missing = work.missing(there, held)
-        sending = [p for p, d in zip(files, held, strict=True) if d[1] in missing]
-        total = sum(path.stat().st_size for path in sending)
+        if (made := work.look(plan)) is not None:
+            return made
+        pip = _pip(platform)
+        files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
+        described_files = {path: described(path) for path in files}
+        unpacked = _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(d, 0) for d in wanted.distributions)
+        missing = work.missing(there, list(described_files.values()))
+        sending = [path for path, (_, sha256, _) in described_files.items() if sha256 in missing]
+        total = sum(path.stat().st_size for path in sending) + unpacked + _BASE_BYTES
         if machine.disk_free_bytes is not None and machine.disk_free_bytes < total:
-            raise full(name, f"{size(machine.disk_free_bytes)} are free, {size(total)} are sent")
+            raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
         work.send(there, sending)
-        places_there = {path: f"{there}/{d[1]}/{d[0]}" for path, d in zip(files, held, strict=True)}
+        at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in described_files.items()}
         arguments = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--no-compile",
                      "--only-binary=:all:", "--no-cache-dir"]  # fmt: skip
-        arguments += ["--no-index", *(places_there[p] for p in files[1:])] if offline else [
+        arguments += ["--no-index", *(at[p] for p in files[1:])] if offline else [
             "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
-        return work.make({
-            "venv": places.VENV, "pip": places_there[pip], "arguments": arguments, "system_site": wanted.system_site,
-            "modules": {d: wheels.MODULES[d] for d in wanted.distributions}, "names": list(wanted.distributions),
-            "digest": digest, "free": unpacked, "wheels": there,
-        })  # fmt: skip
+        return work.make(plan | {"pip": at[pip], "arguments": arguments, "free": unpacked + _BASE_BYTES})
 
 
 def _pip(platform: wheels.Platform) -> Path:

@@ -31,7 +31,7 @@ LITTLE_MEMORY, LITTLE_DISK, HOT = 200 << 20, 200 << 20, 80.0
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One line of what is there. `state` missing and wrong keep the target from being used; a note doesn't."""
+    """One line of what is there. What is missing or wrong is to be mended; what is absent nobody needs."""
 
     what: str
     found: str
@@ -134,8 +134,8 @@ class Remedies:
     def install(self, runtime: str | None = None, arm32: bool = False) -> str:
         """For NumPy and both runtimes, or for one."""
         if self.provisioned:
-            chosen = f" --with {runtime}" if runtime else ""
-            return f"parity target setup {shlex.quote(self._target)}{chosen}"
+            # Always of all runtimes: of one only it would take the other away.
+            return f"parity target setup {shlex.quote(self._target)}"
         pins = [wheels.NUMPY] if not arm32 else []
         first = wheels.ARM32 if arm32 else tuple(own[0] for name, own in wheels.WITH.items() if runtime in (None, name))
         return f"{self._python or 'python3'} -m pip install {' '.join([*pins, *first])}"
@@ -180,15 +180,16 @@ def _system(asked: Asked) -> list[Check]:
             rows.append(Check("CPU", ", ".join(parts), "note", "emulated: its times say nothing of a device's"))
         else:
             rows.append(Check("CPU", ", ".join(parts), "ok"))
-        telling = ", ".join(f for f in _KERNELS if f in cpu.features)
-        words = f"{telling or 'none that kernels ask for'} ({len(cpu.features)} in all: {cpu.features_sha256})"
-        rows.append(Check("CPU features", words, "ok"))
+        telling = ", ".join(f for f in _KERNELS if f in cpu.features) or "none that kernels ask for"
+        rows.append(Check("CPU features", f"{telling} ({len(cpu.features)} in all: {cpu.features_sha256})", "ok"))
     return rows
 
 
 def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
     minimum = "{}.{}".format(*places.MINIMUM)
-    another = f"[targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    another = f"name another: [targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    if not asked.python and asked.shell.get("python") == "none":
+        return [Check("Python", f"{python or 'python3'} is there, but doesn't run", "wrong", f"mend it, or {another}")]
     if not asked.python:
         if python is not None:
             return [Check("Python", f"none at {python}", "missing", "mend `python` in parity.toml, or take it away")]
@@ -196,11 +197,9 @@ def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
         return [Check("Python", "none: no python3 on its path", "missing", apt)]
     if numbers(asked.python) < places.MINIMUM:
         text = f"{asked.python}; {minimum} or newer is needed"
-        return [
-            Check("Python", text, "wrong", f"a system that has {minimum} (Bookworm and newer), or name one: {another}")
-        ]
+        return [Check("Python", text, "wrong", f"a system that has {minimum} (Bookworm and newer), or {another}")]
     if asked.machine is None:
-        return [Check("Python", f"{asked.python}, but it can't say what is there", "wrong", f"name another: {another}")]
+        return [Check("Python", f"{asked.python}, but it can't say what is there", "wrong", another)]
     return [Check("Python", f"{asked.machine.python} ({asked.machine.executable or 'python3'})", "ok")]
 
 
@@ -210,35 +209,34 @@ def _debian(asked: Asked) -> bool:
 
 
 def _libraries(link: Link, python: str | None, found: Machine, remedies: Remedies) -> Sequence[Check]:
+    """NumPy first, then the runtimes."""
     arm32 = found.architecture == "armv7l"
-    rows = []
-    version = found.packages.get("numpy")
-    apt = "sudo apt install python3-numpy" + (f"; {remedies.install('tflite')}" if remedies.provisioned else "")
-    install = apt if arm32 else remedies.install()
-    if version is None:
-        rows.append(Check("NumPy", "not installed", "missing", install))
-    elif numbers(version) < NUMPY:
-        rows.append(Check("NumPy", f"{version}; 1.24 or newer is needed", "wrong", install))
-    elif (why := works(link, python, "numpy")) is not None:
-        rows.append(Check("NumPy", f"{version} can't be imported: {why}", "wrong", install))
-    else:
-        rows.append(Check("NumPy", version, "ok"))
-    for runtime, distributions in (("onnxrt", ["onnxruntime"]), ("tflite", ["ai-edge-litert", "tflite-runtime"])):
+
+    def library(what: str, distributions: Sequence[str], to_do: str) -> Check:
         there = next((d for d in distributions if d in found.packages), None)
-        if there is None and arm32 and runtime == "onnxrt":
-            rows.append(Check("runtime onnxrt", "there is no ONNX Runtime for 32-bit ARM", "absent",
-                              "run tflite; or install the 64-bit system, where both run"))  # fmt: skip
-        elif there is None:
-            rows.append(Check(f"runtime {runtime}", "not installed", "absent", remedies.install(runtime, arm32)))
-        elif (why := works(link, python, there)) is not None:
-            words = f"{there} {found.packages[there]} can't be imported: {why}"
-            rows.append(Check(f"runtime {runtime}", words, "wrong", remedies.install(runtime, arm32)))
-        else:
-            rows.append(Check(f"runtime {runtime}", f"{there} {found.packages[there]}", "ok"))
-    if not any(c.state == "ok" for c in rows[1:]):
-        rows = [rows[0], *(Check(c.what, c.found, "missing" if c.state == "absent" else c.state, c.to_do)
-                           for c in rows[1:])]  # fmt: skip
-    return rows
+        if there is None:
+            return Check(what, "not installed", "absent", to_do)
+        version = found.packages[there]
+        if there == "numpy" and numbers(version) < NUMPY:
+            return Check(what, f"{version}; 1.24 or newer is needed", "wrong", to_do)
+        if (why := works(link, python, there)) is not None:
+            return Check(what, f"{there} {version} can't be imported: {why}", "wrong", to_do)
+        return Check(what, version if there == "numpy" else f"{there} {version}", "ok")
+
+    apt = "sudo apt install python3-numpy"
+    numpy = library("NumPy", ["numpy"], apt if arm32 else remedies.install())
+    onnxrt = library("runtime onnxrt", ["onnxruntime"], remedies.install("onnxrt", arm32))
+    tflite = library("runtime tflite", ["ai-edge-litert", "tflite-runtime"], remedies.install("tflite", arm32))
+    if "ok" not in (onnxrt.state, tflite.state):  # one of them is enough
+        onnxrt, tflite = _needed(onnxrt), _needed(tflite)
+    if arm32 and onnxrt.state in ("absent", "missing"):
+        hint = "run tflite; or install the 64-bit system, where both run"
+        onnxrt = Check(onnxrt.what, "there is no ONNX Runtime for 32-bit ARM", "absent", hint)
+    return [_needed(numpy), onnxrt, tflite]
+
+
+def _needed(check: Check) -> Check:
+    return Check(check.what, check.found, "missing", check.to_do) if check.state == "absent" else check
 
 
 def _resources(asked: Asked, now: float, name: str) -> list[Check]:

@@ -76,7 +76,7 @@ def fetch(wanted: Iterable[str], platform: Platform, say: Callable[[str], None] 
     pins = list(wanted)
     missing = [pin for pin in pins if _held(place, pin) is None]
     if missing:
-        say(f"downloading {', '.join(missing)} for {platform.name}")
+        say(f"downloading {len(missing)} wheel{'s' * (len(missing) > 1)} for {platform.name}")
         _download(missing, platform, place)
     found = [_held(place, pin) for pin in pins]
     return [path for path in found if path is not None]
@@ -115,27 +115,29 @@ def _download(pins: list[str], platform: Platform, place: Path) -> None:
         raise ConfigError(f"{place} can't be written: {e.strerror}", hint) from None
 
 
+_UNREACHED = re.compile(
+    "connection broken|Failed to establish|NewConnectionError|NameResolution|Max retries|timed out|unreachable"
+)
+
+
 def failed(told: str, where: str, platform: str, offline: str | None = None, clock: str | None = None) -> ConfigError:
     """What pip's words mean, and what to type. `where` pip ran; `offline`, `clock`: what to type there for either."""
     if "No module named pip" in told:
         return ConfigError(f"the Python of {where} has no pip", f"{sys.executable} -m ensurepip")
     if "No space left" in told or "Errno 28" in told:
         return ConfigError(f"the disk of {where} is full", "free some space there, then type it again")
+    # pip ends every one of these in "No matching distribution": what it says before tells them apart.
+    reached = re.search(r"from versions: (?!none)", told)
+    if not reached and ("CERTIFICATE_VERIFY_FAILED" in told or "certificate is not yet valid" in told):
+        text = f"{where} doesn't trust the package index's certificate"
+        return ConfigError(text, "; or: ".join(filter(None, (clock or "is its clock right? date", offline))))
+    if not reached and _UNREACHED.search(told):
+        hint = offline or "connect it to the internet, and type it again"
+        return ConfigError(f"{where} can't reach the package index", hint)
     if found := re.search(r"No matching distribution found for (\S+)", told):
-        if "Failed to establish" not in told and "Temporary failure" not in told and "NewConnectionError" not in told:
-            pin = found[1].replace("==", " ").rstrip(".")
-            hint = "name another Python: parity target setup NAME --python python3.11"
-            return ConfigError(f"there is no wheel of {pin} for {platform}", hint)
-    elif "CERTIFICATE_VERIFY_FAILED" in told or "certificate is not yet valid" in told:
-        return ConfigError(
-            f"{where} doesn't trust the package index's certificate", clock or "is its clock right? date"
-        )
-    if re.search(r"NewConnectionError|Failed to establish|Temporary failure|Max retries|timed out|unreachable", told):
-        return ConfigError(
-            f"{where} can't reach the package index", offline or "connect it to the internet, and try again"
-        )
+        hint = "another Python may have one: parity target setup NAME --python python3.11"
+        return ConfigError(f"there is no wheel of {found[1].replace('==', ' ').rstrip('.')} for {platform}", hint)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
-    words = next(
-        (line for line in reversed(lines) if line.startswith("ERROR")), lines[-1] if lines else "it says nothing"
-    )
-    return ConfigError(f"pip failed on {where}: {words.removeprefix('ERROR: ')[:300]}", None)
+    last = lines[-1] if lines else "it says nothing"
+    words = next((line for line in reversed(lines) if line.startswith("ERROR")), last).removeprefix("ERROR: ")
+    return ConfigError(f"pip failed on {where}: {words[:300]}", None)

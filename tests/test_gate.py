@@ -293,7 +293,7 @@ def test_runs_of_another_kind_are_refused(local: Replayed, golden: Path) -> None
 @pytest.fixture
 def typed(local: Replayed, golden: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """`parity ...` in this process, on these workers."""
-    monkeypatch.setattr(commands, "local_target", lambda *_: contextlib.nullcontext(local))
+    monkeypatch.setattr(commands, "opened_targets", lambda _: contextlib.nullcontext([local]))
     monkeypatch.chdir(golden.parent)
     some = ["--system", str(rig.SYSTEM), "--backend", "numpy", "--runtime", "onnxrt", "--precision", "float32"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,30 @@ class Told:
     """A target whose plugins answer as told."""
 
     name = "told"
+    threads, apart = 1, False
+    timings: list[dict[str, Any]] = []  # noqa: RUF012
 
     def __init__(self, answers: dict[str, Answer]) -> None:
         self._answers = answers
+
+    @property
+    def trusted(self) -> Any:
+        return self
+
+    def plugins(self, kind: Any) -> Mapping[str, str]:
+        return registry.lacking(kind)
+
+    def needs(self, kind: Any, name: str, lacks: str) -> ConfigError:
+        raise NotImplementedError
+
+    def facts(self, now: bool = False) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def link(self) -> dict[str, Any]:
+        return {}
+
+    def memory(self) -> list[dict[str, Any]]:
+        return []
 
     def load(self, plugins: Iterable[tuple[str, str]]) -> None:
         pass

@@ -1,10 +1,12 @@
 """The device's part of `parity target setup`: keep wheels that are sent, make a virtual environment of them.
 
-It runs there by itself, from the standard library alone, and says what it does in lines of JSON. `keep` takes files
-from stdin; `make` works as long as stdin is open: whoever started it and is gone wants nothing half done.
+It runs there by itself, from the standard library alone; takes one request, a line of JSON on stdin, and answers in
+lines of JSON. `make` works as long as stdin is open: whoever started it and is gone wants nothing half done.
 
-    python installer.py keep FOLDER             {"files": [[name, sha256, bytes], ...]} and the bytes  -> {"kept": name}
-    python installer.py make PLAN               {"plan": ...}                                          -> {"made": ...}
+    look    a plan                                                  -> {"looked": folder, "versions": {...} or null}
+    held    {"folder": ..., "files": [[name, sha256, bytes], ...]}  -> {"held": [sha256, ...]}
+    keep    the same, and then the files' bytes                     -> {"kept": name} each, {"done": true}
+    make    a plan                                                  -> {"doing": ...}, {"made": folder, "versions": ...}
 
 What goes wrong is a line {"error": kind, "text": ...}: full, busy, venv, pip, broken, damaged, denied.
 """
@@ -83,11 +85,11 @@ def _size(path: Path) -> int:
 
 
 def make(plan: dict[str, Any]) -> None:
-    """Make the virtual environment of a plan in place of whatever is there; nothing where it is there already.
+    """Make the virtual environment of a plan in place of whatever is there.
 
     `venv`: its folder; `pip`: the wheel of pip that installs; `arguments` of its `install`; `system_site`; `modules` to
-    import (distribution -> module); `digest` of all this; `free`: bytes that the disk must have; `wheels`: a folder to
-    take away when all is done.
+    import (distribution -> module); `digest` of what is wanted; `free`: bytes that the disk must have; `wheels`: a
+    folder to take away when all is done.
     """
     venv = Path(plan["venv"]).expanduser()
     venv.parent.mkdir(parents=True, exist_ok=True)
@@ -98,25 +100,26 @@ def make(plan: dict[str, Any]) -> None:
             raise Wrong("busy", "another setup is at work there") from None
         for left in [*venv.parent.glob(venv.name + ".part"), *venv.parent.glob(venv.name + ".old")]:
             shutil.rmtree(str(left), ignore_errors=True)
-        mark = {"digest": plan["digest"], "python": "%d.%d.%d" % sys.version_info[:3]}  # noqa: UP031
-        versions = _found(plan, venv, mark)
-        new = versions is None
+        versions = _found(plan, venv)
         if versions is None:
-            versions = _filled(plan, venv, mark)
-        say(made=str(venv), new=new, versions=versions)
-        if plan.get("wheels"):
-            shutil.rmtree(str(Path(plan["wheels"]).expanduser()), ignore_errors=True)
+            versions = _filled(plan, venv)
+        shutil.rmtree(plan["wheels"], ignore_errors=True)
+        say(made=str(venv), versions=versions)
 
 
-def _found(plan: dict[str, Any], venv: Path, mark: dict[str, str]) -> dict[str, str] | None:
+def _mark(plan: dict[str, Any]) -> dict[str, str]:
+    return {"digest": plan["digest"], "python": "%d.%d.%d" % sys.version_info[:3]}  # noqa: UP031
+
+
+def _found(plan: dict[str, Any], venv: Path) -> dict[str, str] | None:
     """The versions in a virtual environment that was made by this plan and still works."""
     with contextlib.suppress(OSError, ValueError, Wrong):
-        if json.loads((venv / MARK).read_text()) == mark:
+        if json.loads((venv / MARK).read_text()) == _mark(plan):
             return _imported(venv, plan["modules"])
     return None
 
 
-def _filled(plan: dict[str, Any], venv: Path, mark: dict[str, str]) -> dict[str, str]:
+def _filled(plan: dict[str, Any], venv: Path) -> dict[str, str]:
     part, old = venv.with_name(venv.name + ".part"), venv.with_name(venv.name + ".old")
     free = shutil.disk_usage(str(venv.parent)).free
     if free < plan["free"]:
@@ -125,12 +128,11 @@ def _filled(plan: dict[str, Any], venv: Path, mark: dict[str, str]) -> dict[str,
     site = ["--system-site-packages"] * plan["system_site"]
     say(doing="making a virtual environment")
     _run([sys.executable, "-m", "venv", "--without-pip", *site, str(part)], "venv")
-    pip = [str(part / "bin/python"), str(Path(plan["pip"]).expanduser() / "pip"), "install"]
+    pip = [str(part / "bin/python"), plan["pip"] + "/pip", "install"]
     say(doing="installing " + ", ".join(plan["names"]))
-    arguments = [str(Path(a).expanduser()) if a.startswith("~/") else a for a in plan["arguments"]]
-    _run([*pip, *arguments], "pip")
+    _run([*pip, *plan["arguments"]], "pip")
     versions = _imported(part, plan["modules"])
-    (part / MARK).write_text(json.dumps(mark))
+    (part / MARK).write_text(json.dumps(_mark(plan)))
     if venv.is_symlink() or venv.exists():
         venv.rename(old)
     part.rename(venv)
@@ -200,9 +202,12 @@ def main(what: str) -> NoReturn:
     try:
         request = json.loads(sys.stdin.buffer.readline())
         if what == "held":
-            say(held=held(Path(request["folder"]).expanduser(), request["files"]))
+            say(held=held(Path(request["folder"]), request["files"]))
+        elif what == "look":
+            venv = Path(request["venv"]).expanduser()
+            say(looked=str(venv), versions=_found(request, venv))
         elif what == "keep":
-            keep(Path(request["folder"]).expanduser(), request["files"])
+            keep(Path(request["folder"]), request["files"])
             say(done=True)
         else:
             threading.Thread(target=_watch, daemon=True).start()

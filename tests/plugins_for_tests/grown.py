@@ -15,10 +15,22 @@ from parity.protocols import Array, ClipOutput, Description, Failure, Job, JobRe
 from parity.targets.local import LocalTarget
 
 
-class Grown:
-    """What `inner` computes, each element of float32 taps `factor` times as far from its golden, at least."""
+class _Before:
+    """What stands before `inner` is this machine too, and says of itself what that says."""
 
     name = "local"
+    _inner: LocalTarget
+
+    @property
+    def trusted(self) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class Grown(_Before):
+    """What `inner` computes, each element of float32 taps `factor` times as far from its golden, at least."""
 
     def __init__(self, inner: LocalTarget, factor: float, root: Path, systems: Sequence[Path]) -> None:
         self._inner, self._factor = inner, factor
@@ -66,10 +78,8 @@ def grown(x: Array, right: Array, factor: float) -> Array:
     return np.where(short, np.nextafter(near, away), near)
 
 
-class Replayed:
+class Replayed(_Before):
     """What `inner` computes, computed once: the same results each time, at once."""
-
-    name = "local"
 
     def __init__(self, inner: LocalTarget) -> None:
         self._inner = inner
