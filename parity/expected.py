@@ -30,6 +30,13 @@ class Expected:
     rounded: Mapping[Tap, Interval] = field(default_factory=dict)
     """As `features`, of the arithmetic `float64-rounded`, where it was asked for and differs."""
 
+    precisions: frozenset[str] | None = None
+    """Of the files that are held to it; None: of all."""
+
+    def holds(self, precision: str) -> bool:
+        """Whether a file of a precision is held to it."""
+        return self.precisions is None or precision in self.precisions
+
     def interval(self, tap: Tap, arithmetic: Arithmetic) -> Interval:
         """What a backend of a class of arithmetic is held to at a tap."""
         own = self.rounded.get(tap) if arithmetic == "float64-rounded" else None

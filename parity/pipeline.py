@@ -101,11 +101,11 @@ def run(
                 for p in of:
                     skipped += _unfit(p, record, selection)
             if selection.examples:
-                from parity import search  # Hypothesis is an extra
+                from parity import examples  # Hypothesis is an extra
 
                 for p in of:
-                    summary.examples += search.search_plan(p, p.target, rules[name], selection, progress)
-                    skipped += search.left_out(p, selection)
+                    summary.examples += examples.search_plan(p, p.target, rules[name], selection, progress)
+                    skipped += examples.left_out(p, selection)
             for target in {id(t): t for t in (*targets, here)}.values():
                 target.release()
         if selection.examples and all(e["outcome"] == "unsupported" for e in summary.examples):

@@ -81,7 +81,7 @@ def read_frontend(path: Path, data: Mapping[str, Any], place: str = "frontend") 
     frontend = fe.Frontend(**stages)
     for name, stage in stages.items():
         _refuse_absurd(path, f"{place}.{name}", stage)
-    problem = _inconsistent(frontend)
+    problem = inconsistent(frontend)
     if problem is not None:
         raise ConfigError(f"{where(path, place)}.{problem}", "the stages of a recipe must fit together")
     return frontend
@@ -99,7 +99,7 @@ def _refuse_absurd(path: Path, place: str, stage: fe.Stage) -> None:
                 raise ConfigError(f"{here}: {x} is more than {MOST}", "sizes are in samples, bins or bands")
 
 
-def _inconsistent(f: fe.Frontend) -> str | None:
+def inconsistent(f: fe.Frontend) -> str | None:
     """What doesn't fit together in a recipe, beginning with its place."""
     if (problem := _misplaced(f)) is not None:
         return problem

@@ -1,201 +1,183 @@
-"""Clips that nobody thought of: drawn from parameters by Hypothesis, driven towards the largest error over bound.
+"""What nobody thought of: strategies for Hypothesis that draw clips, inputs of networks, and recipes.
 
-A clip is never drawn sample by sample; its parameters are (see `parity.signals`), so that what is found and shrunk is
-a handful of readable numbers.
+    from hypothesis import given
+    from parity.search import clips
+
+    @given(clips(frontend))
+    def test_mine(clip): ...
+
+A clip is never drawn sample by sample; its parameters are (see `parity.parameters`), so that what is found and shrunk
+is a handful of readable numbers: five at most, and in each what is simplest comes first.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
 
-from parity import audio, plan, sources
-from parity.errors import MissingExtra, ParityError
+from parity import audio
+from parity.errors import MissingExtra
 from parity.frontend import Frontend
-from parity.judge import Judge
-from parity.plan import Plan, Selection
-from parity.policy import Policy
-from parity.protocols import Artifact, Clip, Target
-from parity.records import Skipped, Verdict, severity
-from parity.signals import Signal, describe, render
+from parity.parameters import Parameters, Sound, clip_of, named
+from parity.patterns import Pattern
+from parity.patterns import render as array_of
+from parity.protocols import Clip
 
 try:
-    import hypothesis
     from hypothesis import strategies as st
+
+    from parity.drawn_recipes import frontends
 except ImportError:
-    raise MissingExtra("--examples needs Hypothesis, which is not installed", "pip install 'parity[test]'") from None
+    raise MissingExtra(
+        "drawing examples needs Hypothesis, which is not installed", "pip install 'parity[test]'"
+    ) from None
+
+MOST_NAMED: Final = 5
+"""Named parameters of a drawn clip, at most: more of them nobody reads."""
 
 
 def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
-    """Clip lengths in samples: around the edges of framing, around the model's own, and any."""
-    framing = frontend.framing
+    """Clip lengths in samples: a second, around the edges of framing, around the model's own, and any."""
+    framing, rate = frontend.framing, frontend.input.rate
     frame, hop = (1, 1) if framing is None else (framing.length, framing.hop)
     fft = frame if frontend.spectrum is None else frontend.spectrum.n_fft
-    whole = frontend.input.length or frontend.input.rate
+    whole = frontend.input.length or rate
     if frontend.input.fit == "refuse":
         return st.just(whole)
-    near = {frame, fft, frame + hop, frame + 7 * hop, whole}
-    edges = {n + d for n in near for d in (-1, 0, 1)} | {hop - 1, hop, hop + 1, whole // 2}
     least = 1 if frontend.input.length is not None else frame
-    known = sorted(n for n in edges if n >= least)
-    return st.one_of(st.just(whole), st.sampled_from(known), st.integers(least, whole + 2 * frame))
+    near = sorted({n + d for n in (hop, frame, fft, frame + hop, whole) for d in (-1, 0, 1)} | {whole // 2})
+    hops = st.builds(lambda k, d: frame + k * hop + d, st.integers(0, max(1, (whole - frame) // hop)), _edge)
+    usual = st.just(rate if rate >= least else whole)
+    return st.one_of(
+        usual, st.sampled_from([n for n in near if n >= least]), hops.filter(lambda n: n >= least),
+        st.integers(least, whole + 2 * frame),
+    )  # fmt: skip
+
+
+_edge = st.sampled_from((0, -1, 1))
+_seldom = st.sampled_from((False, False, False, True))
+_level = st.one_of(st.integers(-140, 12).map(float), st.floats(-140.0, 12.0).map(lambda x: round(x, 1)))
+_offset = st.one_of(st.sampled_from((1.0, -1.0, 0.5, -0.5)), st.floats(-1.0, 1.0).map(lambda x: round(x, 3)))
+
+
+def _frequency(most: float) -> st.SearchStrategy[float]:
+    usual = [f for f in (1000.0, 100.0, 10.0, most / 2, most) if 1.0 <= f <= most]
+    return st.one_of(st.sampled_from(usual), st.integers(1, max(1, int(most))).map(float))
+
+
+_KINDS: Final = ("tone", "white", "impulse", "step", "clicks", "chirp", "impulses", "pink")
+
+
+class _Room:
+    """How many more parameters may be named."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def may(self, draw: st.DrawFn, chance: st.SearchStrategy[bool], cost: int = 1) -> bool:
+        """Whether one more is drawn, and then has its place."""
+        if self.left < cost or not draw(chance):
+            return False
+        self.left -= cost
+        return True
 
 
 @st.composite
-def signals(draw: st.DrawFn, frontend: Frontend) -> Signal:
-    """Tones, chirps, noise, impulses, offsets and silence, from full scale down to -140 dBFS, of odd lengths."""
+def parameters(draw: st.DrawFn, frontend: Frontend, recordings: Path | None = None) -> Parameters:
+    """Clips that fit a recipe, in at most five named parameters; recordings of a clip folder among them.
+
+    From full scale down to -140 dBFS and overdriven, up to three sounds at once, of odd lengths, and as a reference
+    system augments them: shifted, padded, played at another speed, before noise.
+    """
     length, rate = draw(lengths(frontend)), frontend.input.rate
-    kind = draw(st.sampled_from(("silence", "tone", "chirp", "impulse", "white", "pink", "dc", "clicks", "step")))
-    level = st.floats(-140.0, 12.0).map(lambda x: round(x, 1))
-    values: dict[str, Any] = {"kind": kind, "length": length, "rate": rate}
-    if kind not in ("silence", "dc"):
-        values["level_dbfs"] = draw(level)
-    if kind in ("tone", "chirp", "clicks"):
-        values["frequency"] = draw(st.floats(1.0, rate / 2 - 1).map(lambda x: round(x, 1)))
-    if kind == "chirp":
-        values["end_frequency"] = draw(st.floats(1.0, rate / 2 - 1).map(lambda x: round(x, 1)))
-    if kind in ("impulse", "step"):
-        values["at"] = draw(st.integers(0, length - 1))
-    if kind in ("white", "pink", "clicks"):
+    room = _Room(MOST_NAMED - (length != rate) - (rate != Parameters.rate))
+    files = _files(recordings) if recordings is not None else ()
+    kinds = (*_KINDS, *("recording",) * (4 if files else 0))
+    values: dict[str, Any] = {"rate": rate, "length": None if length == rate else length}
+    sounds: list[Sound] = []
+    for _ in range(draw(st.sampled_from((1, 1, 1, 1, 0, 2, 2, 3)))):
+        if room.left > 0:
+            room.left -= 1
+            sounds.append(_sound(draw, draw(st.sampled_from(kinds)), length, rate, files, room))
+    values["sounds"] = tuple(sounds)
+    if room.may(draw, st.booleans() if not sounds else _seldom):
+        values["dc"] = draw(_offset)
+    if room.may(draw, _seldom):
+        values["noise_dbfs"] = draw(_level)
+    if sounds and room.may(draw, _seldom):
+        values["clip_at"] = draw(st.sampled_from((0.5, 0.1, 0.01, 1e-3)))
+    if sounds and room.may(draw, _seldom):
+        values["after"] = draw(st.integers(0, length))
+    if sounds and length > 1 and room.may(draw, _seldom):
+        values["fade"] = draw(st.integers(0, length // 2))
+    if any(s.kind == "recording" and s.at < length // 4 for s in sounds) and room.may(draw, _seldom):
+        values["speed"] = draw(st.sampled_from((0.9, 1.1, 0.8, 1.25, 0.5, 2.0)))
+    random = "noise_dbfs" in values or any(s.kind in ("white", "pink", "clicks") for s in sounds)
+    if random and room.may(draw, st.booleans()):
         values["seed"] = draw(st.integers(0, 999))
-    if kind == "dc" or draw(st.booleans()):
-        values["dc"] = draw(st.floats(-1.0, 1.0).map(lambda x: round(x, 3)))
-    if kind not in ("white", "pink") and draw(st.booleans()):
-        values["noise_dbfs"] = draw(level)
-    return Signal(**values)
+    return Parameters(**values)
 
 
-def clip_of(signal: Signal) -> Clip:
-    """The clip that a signal renders to, named by its description."""
-    samples = render(signal)
-    return Clip(describe(signal), samples, signal.rate, audio.digest(samples, signal.rate))
+def _sound(draw: st.DrawFn, kind: Any, length: int, rate: int, files: Sequence[str], room: _Room) -> Sound:
+    values: dict[str, Any] = {"kind": kind}
+    if kind == "recording":
+        values["file"] = draw(st.sampled_from(files))
+    elif kind in ("tone", "chirp", "impulses", "clicks"):
+        values["frequency"] = draw(_frequency(rate / 2 - 1))
+    if kind == "chirp":
+        values["end_frequency"] = draw(_frequency(rate / 2 - 1))
+    if room.may(draw, st.booleans()):
+        values["level_dbfs"] = draw(_level)
+    if kind in ("impulse", "step"):
+        values["at"] = draw(st.integers(0, length - 1))  # named with the kind
+    elif room.may(draw, _seldom):
+        values["at"] = draw(st.integers(-length // 2 if kind == "recording" else 0, (length - 1) // 2))
+    return Sound(**values)
 
 
-def clips(frontend: Frontend) -> st.SearchStrategy[Clip]:
-    """Clips that fit a recipe."""
-    return signals(frontend).map(clip_of)
+@lru_cache(maxsize=16)
+def _files(recordings: Path) -> tuple[str, ...]:
+    return tuple(audio.name_of(path, recordings) for path in audio.find(recordings))
 
 
-class _Examples:
-    """Judges one clip on every pair of a plan and remembers the worst of each."""
-
-    def __init__(self, p: Plan, target: Target, rules: Policy) -> None:
-        self._plan, self._target = p, target
-        self._own_judge = plan.reference(p, plan.asking(target))
-        self._judge = Judge(p.system, rules, target.name, own_judge=self._own_judge, arithmetic=p.arithmetic)
-        self.count = 0
-        self.worst: dict[tuple[str, str, str], Verdict] = {}
-        self.failing: dict[tuple[str, str, str], Verdict] = {}
-        self.compared: set[tuple[str, str, str]] = set()
-        """Pairs whose network was compared on a clip at least."""
-
-    def verdicts(self, clip: Clip) -> list[Verdict]:
-        (part,) = sources.judged_live(self._plan, [clip], self._target, 1, self._own_judge)
-        (result,) = self._target.run([sources.job_of(self._plan, part)])
-        return [j.verdict for j in self._judge.judge(result, part, self._plan.backends)]
-
-    def judge(self, clip: Clip) -> float:
-        """The largest error over bound of a clip. AssertionError where a tap fails."""
-        self.count += 1
-        self.failing = {}
-        largest = 0.0
-        found = self.verdicts(clip)
-        for pair in self._plan.pairs:
-            mine = [v for v in found if _concerns(v, pair)]
-            if any(v.runtime and v.outcome not in ("unavailable", "unsupported") for v in mine):
-                self.compared.add(pair)
-            worst = max(mine, key=severity)
-            if pair not in self.worst or severity(worst) > severity(self.worst[pair]):
-                self.worst[pair] = worst
-            if worst.outcome in ("fail", "missing", "error"):
-                self.failing[pair] = next(v for v in mine if v.outcome == worst.outcome)
-            largest = max(largest, worst.ratio if worst.ratio is not None else 0.0)
-        assert not self.failing
-        return largest
+def clips(frontend: Frontend, recordings: Path | None = None) -> st.SearchStrategy[Clip]:
+    """Clips that fit a recipe, rendered from `parameters`, named by them."""
+    return parameters(frontend, recordings).map(lambda p: clip_of(p, recordings))
 
 
-def _concerns(v: Verdict, pair: tuple[str, str, str]) -> bool:
-    return v.backend in ("", pair[0]) and (v.runtime, v.precision) in (("", ""), pair[1:])
+_SIZES: Final = (1.0, 10.0, 100.0, 1e3, 1e4, 0.1, 1e-3, 1e-6, 1e-20, 1e-38, 1e-40, 1e-45)
+_size = st.one_of(st.sampled_from(_SIZES), st.floats(-100.0, 100.0).map(lambda x: round(x, 2)))
 
 
-def _driven(models: Sequence[tuple[str, Artifact]], selection: Selection) -> list[tuple[str, Artifact]]:
-    """The models that drawn clips are judged on: of fewer bits only those whose precision was named.
-
-    Clips are driven beyond the range that such files were calibrated for, and what is declared of them was measured on
-    speech.
-    """
-    return [m for m in models if selection.precisions or m[1].precision == "float32"]
-
-
-def left_out(p: Plan, selection: Selection) -> list[Skipped]:
-    """What of a plan is judged on no drawn clip: a runtime without a float32 file, or the whole system."""
-    driven = {spec for spec, _ in _driven(p.models, selection)}
-    runtimes = [spec for spec in dict.fromkeys(spec for spec, _ in p.models) if spec not in driven]
-    reason = "no generated example: no float32 file to search; name a precision"
-    if not driven and runtimes:
-        return [Skipped(system=p.system.name, reason=reason, asked=bool(selection.systems))]
-    asked = bool(selection.systems and selection.runtimes)
-    return [Skipped(system=p.system.name, runtime=spec, reason=reason, asked=asked) for spec in runtimes]
+@st.composite
+def patterns(draw: st.DrawFn) -> Pattern:
+    """Inputs of networks, of any shape: large, small, too small to be normal numbers, flat, alone."""
+    kind = draw(st.sampled_from(("constant", "noise", "one", "ramp", "alternating", "normal", "rows")))
+    values: dict[str, Any] = {"kind": kind, "level": draw(_size)}
+    if kind == "one":
+        values["at"] = draw(st.integers(0, 9999))
+    if kind in ("noise", "normal", "rows"):
+        values["seed"] = draw(st.integers(0, 999))
+    if draw(_seldom):
+        values["offset"] = draw(_size)
+    return Pattern(**values)
 
 
-def search_plan(
-    p: Plan, target: Target, rules: Policy, selection: Selection, progress: sources.Progress
-) -> list[dict[str, Any]]:
-    """Judge `selection.examples` drawn clips on every pair; a row a pair, with a shrunk counter-example on failure.
-
-    `left_out` says which runtimes of a plan that leaves out.
-    """
-    if not selection.precisions:
-        p = dataclasses.replace(p, models=_driven(p.models, selection), kernels=[])
-    if not p.models:
-        return []
-    examples = _Examples(p, target, rules)
-    what = f"{p.system.name} examples"
-
-    @hypothesis.seed(selection.seed)
-    @hypothesis.settings(
-        max_examples=selection.examples, deadline=None, database=None, print_blob=False, report_multiple_bugs=False,
-        suppress_health_check=list(hypothesis.HealthCheck), verbosity=hypothesis.Verbosity.quiet,
-    )  # fmt: skip
-    @hypothesis.given(signals(p.system.frontend))
-    def drive(signal: Signal) -> None:
-        progress(what, min(examples.count, selection.examples), selection.examples)
-        hypothesis.target(min(examples.judge(clip_of(signal)), 1e6), label="error over bound")
-
-    failing: dict[tuple[str, str, str], Verdict] = {}
-    try:
-        drive()
-    except (ParityError, KeyboardInterrupt):
-        raise
-    except (AssertionError, hypothesis.errors.HypothesisException):
-        # Hypothesis runs the smallest failing example last: what failed then is the counter-example.
-        failing = examples.failing
-    return _rows(p, examples, failing)
+def inputs(shape: tuple[int, ...], dtype: str = "float32") -> st.SearchStrategy[Any]:
+    """Arrays of a network's input, rendered from `patterns`."""
+    return patterns().map(lambda p: array_of(p, shape, dtype))
 
 
-def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verdict]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for pair in p.pairs:
-        worst, smallest = examples.worst.get(pair), failing.get(pair)
-        failed = smallest is not None or (worst is not None and severity(worst)[0] > 2)
-        shown = smallest or worst
-        found = worst.outcome if worst is not None and pair in examples.compared else "unsupported"
-        rows.append(
-            {
-                "system": p.system.name,
-                "pair": " ".join((p.system.name, *pair)),
-                "count": examples.count,
-                "worst_ratio": worst.ratio if worst is not None else None,
-                "worst": worst.clip if worst is not None else "",
-                "worst_tap": worst.tap if worst is not None else "",
-                "failed": failed,
-                "outcome": "fail" if failed else found,
-                "counterexample": shown.clip if failed and shown is not None else None,
-                "message": f"{shown.tap}: {shown.message}" if failed and shown is not None else "",
-            }
-        )
-    return rows
-
-
-__all__: Sequence[str] = ["clip_of", "clips", "left_out", "lengths", "search_plan", "signals"]
+__all__: Sequence[str] = [
+    "MOST_NAMED",
+    "clip_of",
+    "clips",
+    "frontends",
+    "inputs",
+    "lengths",
+    "named",
+    "parameters",
+    "patterns",
+]

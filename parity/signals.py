@@ -103,13 +103,10 @@ def render(signal: Signal) -> NDArray[np.float32]:
     differ by one rounding between machines, because NumPy's `sin` and FFT may.
     """
     random = np.random.Generator(np.random.PCG64(signal.seed))
-    samples = _component(signal, random)
-    if signal.fade:
-        ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(signal.fade) + 0.5) / signal.fade)
-        samples[: signal.fade] *= ramp
-        samples[-signal.fade :] *= ramp[::-1]
+    samples = component(signal, random)
+    fade(samples, signal.fade)
     if signal.noise_dbfs is not None:
-        samples += _amplitude(signal.noise_dbfs) * random.uniform(-1.0, 1.0, signal.length)
+        samples += amplitude(signal.noise_dbfs) * random.uniform(-1.0, 1.0, signal.length)
     limit = 1.0 if signal.clip_at is None else signal.clip_at
     return np.clip(samples + signal.dc, -limit, limit).astype(np.float32)
 
@@ -161,9 +158,9 @@ def from_plain(plain: Mapping[str, Any]) -> Signal:
     return Signal(**plain)
 
 
-def _component(signal: Signal, random: np.random.Generator) -> NDArray[np.float64]:
-    """The component of `kind` at its level: float64 `[length]`, a new array."""
-    level = _amplitude(signal.level_dbfs)
+def component(signal: Signal, random: np.random.Generator) -> NDArray[np.float64]:
+    """What the kind sounds like at its level, and nothing else of the signal: float64 `[length]`, a new array."""
+    level = amplitude(signal.level_dbfs)
     length, rate, frequency = signal.length, signal.rate, signal.frequency
     time = np.arange(length, dtype=np.float64)
     samples = np.zeros(length)
@@ -194,6 +191,14 @@ def _component(signal: Signal, random: np.random.Generator) -> NDArray[np.float6
     return samples
 
 
+def fade(samples: NDArray[np.float64], length: int) -> None:
+    """Raise and lower `length` samples at either end of `samples`, in place, along a cosine."""
+    if length:
+        ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / length)
+        samples[:length] *= ramp
+        samples[-length:] *= ramp[::-1]
+
+
 def _sine(cycles: NDArray[np.float64]) -> NDArray[np.float64]:
     # Whole turns come off first, where that is exact: machines differ most in the sine of a large angle.
     return np.sin(2.0 * np.pi * (cycles % 1.0))
@@ -209,7 +214,8 @@ def _pink(white: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(pink, peak, dtype=np.float64)
 
 
-def _amplitude(dbfs: float) -> float:
+def amplitude(dbfs: float) -> float:
+    """A level in dBFS as a factor of full scale."""
     return float(10.0 ** (dbfs / 20.0))
 
 

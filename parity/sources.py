@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parity import audio, golden, plan, policy, registry, system
+from parity import audio, counterexamples, golden, plan, policy, registry, system
 from parity.bounds import networks
 from parity.errors import ConfigError
 from parity.expected import Expected, bounds_of
@@ -191,10 +191,13 @@ def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
 
 
 def job_of(p: Plan, part: Sequence[Expected]) -> Job:
-    """The job that takes a chunk through every plugin of a plan."""
+    """The job that takes a chunk through every plugin of a plan; each file that is held to all of the chunk."""
+    models, kernels = (
+        [m for m in some if all(e.holds(m[1].precision) for e in part)] for some in (p.models, p.kernels)
+    )
     return Job(
         system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
-        models=p.models, kernels=p.kernels, references=[e.reference for e in part],
+        models=models, kernels=kernels, references=[e.reference for e in part],
         taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
     )  # fmt: skip
 
@@ -213,5 +216,28 @@ def source(of: Sequence[Plan], selection: Selection, target: Target) -> Source:
         live = judged_live(p, clips, target, selection.layers, judge)
         return Source(len(paths), live, anchor, own_judge=judge, unheld=unheld)
     regenerate = REGENERATED_TAPS & frozenset().union(*(taps for q in of for taps in q.backends.values()))
-    rounded = "float64-rounded" in p.arithmetic.values()
-    return from_goldens(golden.load(golden_root(selection, p.system), p.system), regenerate, rounded)
+    rounded, root = "float64-rounded" in p.arithmetic.values(), golden_root(selection, p.system)
+    found = from_goldens(golden.load(root, p.system), regenerate, rounded)
+    return found if selection.streaming else _with_counterexamples(found, p, root, target)
+
+
+def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) -> Source:
+    """The same with the counter-examples that were saved beside the goldens, judged here and now."""
+    clips = counterexamples.clips(root, p.system.name, p.system.frontend.input.rate)
+    if not clips:
+        return found
+    if (why := underived(p.system, target)) is not None:
+        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({sum(map(len, clips.values()))}): {why}"]
+        return found
+    judge = plan.reference(p, plan.asking(target))
+    if judge in p.models and p.on is target:
+        found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
+    for precisions, some in clips.items():
+        live = _held(judged_live(p, some, target, len(some), judge), precisions)
+        found.chunks, found.total = itertools.chain(found.chunks, live), found.total + len(some)
+    return found
+
+
+def _held(chunks: Iterator[list[Expected]], precisions: frozenset[str]) -> Iterator[list[Expected]]:
+    for part in chunks:
+        yield [replace(e, precisions=precisions) for e in part]

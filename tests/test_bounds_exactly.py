@@ -179,8 +179,8 @@ def test_a_bank_is_a_root_of_squares_and_its_own_rounding(monkeypatch: pytest.Mo
     # Two bins by a half each, then the bin that is left.
     roots = array(math.hypot(0.15, 0.2), 0.7) * 1e-6
     own = U * array(2.0 + features.SUM * math.sqrt(2.0), 2.0 + features.SUM)
-    same(features._bank(value, POOLED, half), [2.0 * roots + own * value[0] + 3.0 * TINY])
-    same(features._bank(0.0 * value, POOLED, 0.0 * half), np.full((1, 2), 3.0 * TINY))
+    same(features._bank(value, POOLED, half, half), [2.0 * roots + own * value[0] + 3.0 * TINY])
+    same(features._bank(0.0 * value, POOLED, 0.0 * half, half), np.full((1, 2), 3.0 * TINY))
 
 
 def test_a_banks_own_rounding_grows_with_the_root_of_its_bins() -> None:
@@ -188,6 +188,47 @@ def test_a_banks_own_rounding_grows_with_the_root_of_its_bins() -> None:
     same(squares, [[0.25, 0.0], [0.25, 0.0], [0.0, 1.0]])
     assert squares.flags.c_contiguous
     same(own, U * array(2.0 + 2.0 * math.sqrt(2.0), 4.0))
+
+
+def narrow(fmin: float, fmax: float, bands: int = 1, **mel: object) -> fe.Frontend:
+    """Bins at 0, 2, 4 and 6 Hz (Nyquist left out), under triangles between two frequencies."""
+    bank = fe.Mel(bands=bands, fmin=fmin, fmax=fmax, scale="htk", norm="none")
+    spectrum = fe.Spectrum(n_fft=8, nyquist=False)
+    return replace(POOLED, input=fe.Input(rate=16), spectrum=spectrum, filterbank=replace(bank, **mel))
+
+
+def test_a_bin_on_the_corner_of_a_band_that_holds_no_other_weighs_nothing_or_rounding() -> None:
+    for fmin, fmax, at in ((4.5, 6.0, 3), (4.0, 5.5, 2)):  # on its last corner, on its first
+        frontend = narrow(fmin, fmax)
+        left, center, right = reference.mel_edges(frontend.filterbank)  # type: ignore[arg-type]
+        off = 2.0 * features.CORNER * D * (right + 700.0) / min(center - left, right - center)
+        expected = np.zeros((4, 1))
+        expected[at] = off
+        same(features.corner_error(frontend), expected)
+        before, nothing = array(1.0, 3.0, 5.0, 7.0).reshape(1, 4), np.zeros((1, 4))
+        same(features._bank(np.zeros((1, 1)), frontend, nothing, before), [[4.0 * TINY + before[0, at] * off]])
+        same(features.corner_error(narrow(fmin, fmax, norm="slaney")), expected * 2.0 / (right - left))
+
+
+def test_a_corner_in_mel_is_off_in_mel() -> None:
+    frontend = narrow(4.5, 6.0, triangles="mel")
+    left, center, right = reference.hz_to_mel(reference.mel_edges(frontend.filterbank), "htk")  # type: ignore[arg-type]
+    found = features.corner_error(frontend)
+    assert found is not None
+    same(found[3], [2.0 * features.CORNER * D * (right + 700.0) / min(center - left, right - center)])
+
+
+@pytest.mark.parametrize(
+    "frontend",
+    [
+        narrow(4.5, 5.5),  # no bin near
+        narrow(3.0, 6.0),  # another bin weighs so much that rounding counts for nothing
+        narrow(4.5, 6.0, triangles="bins"),  # corners are whole bins
+        POOLED,
+    ],
+)
+def test_elsewhere_corners_move_nothing(frontend: fe.Frontend) -> None:
+    assert features.corner_error(frontend) is None
 
 
 # ---- The walk ----
@@ -231,7 +272,7 @@ def test_each_stage_hands_its_bound_to_the_next(arithmetic: Arithmetic) -> None:
     )
     values = arrays["features/spectrum"]
     within(found["features/spectrum"], values - spectrum, values + spectrum)
-    bank = features._bank(arrays["features/filterbank"], frontend, spectrum)
+    bank = features._bank(arrays["features/filterbank"], frontend, spectrum, arrays["features/spectrum"])
     values = arrays["features/filterbank"]
     within(found["features/filterbank"], values - bank, values + bank)
 
@@ -306,7 +347,8 @@ def test_from_a_tap_on_what_is_there_is_known_as_float32_knows_it() -> None:
     expected = levels.log(arrays["features/compressed"], fe.Log(base="e", offset=0.5), around(value, U * np.abs(value)))
     within(found["features/compressed"], expected.lo, expected.hi)
     found = bounds(frontend, arrays, start="features/spectrum")
-    bank = features._bank(value, frontend, U * np.abs(arrays["features/spectrum"]))
+    before = arrays["features/spectrum"]
+    bank = features._bank(value, frontend, U * np.abs(before), before)
     within(found["features/filterbank"], value - bank, value + bank)
 
 
@@ -561,12 +603,20 @@ def test_a_dct_of_nothing() -> None:
         assert found.lo.shape == found.hi.shape == (0, 3)
 
 
-def test_a_band_without_end_makes_its_coefficients_so() -> None:
-    value = array(-INF, -INF, -INF, 1.0).reshape(1, 4)
-    x = Interval(value, value, array(-3.0, -3.0, -3.0, 1.5).reshape(1, 4))
-    with np.errstate(invalid="ignore"):
-        found = levels.cepstrum(np.full((1, 3), -INF), DCT, recipe(fe.Log(base="e")), x)
-    assert found.lo.shape == (1, 3)
+def test_behind_a_band_without_end_no_coefficient_is_right_or_wrong() -> None:
+    value = np.array([[-INF, -INF, -INF, 1.0], [1.0, 1.5, 2.0, 3.0], [1.0, 1.5, 2.0, 3.0]])
+    lo = np.array([[-INF, -INF, -INF, 0.5], [0.5, 1.0, 1.5, 2.5], [-INF, 1.0, 1.5, 2.5]])
+    hi = np.array([[-3.0, -3.0, -3.0, 1.5], [1.5, 2.0, 2.5, 3.5], [1.5, 2.0, 2.5, 3.5]])
+    given, frontend = array(*[-INF] * 3, *[2.0] * 6).reshape(3, 3), recipe(fe.Log(base="e"))
+    found = levels.cepstrum(given, DCT, frontend, Interval(value, lo, hi))
+    for row in (0, 2):
+        same(found.value[row], [math.nan] * 3)
+        same(found.lo[row], [-INF] * 3)
+        same(found.hi[row], [INF] * 3)
+    # The others are what they are by themselves.
+    alone = levels.cepstrum(given[1:2], DCT, frontend, Interval(value[1:2], lo[1:2], hi[1:2]))
+    same(found.value[1:2], given[1:2])
+    within(Interval(given[1:2], found.lo[1:2], found.hi[1:2]), alone.lo, alone.hi)
 
 
 # ---- Normalization and quantization ----
@@ -580,6 +630,24 @@ def test_a_normalization_rounds_by_what_it_subtracts() -> None:
         np.abs(value) + (array(1.0, 2.0) + array(3.0, 0.5)) / array(2.0, 4.0)
     )
     within(levels.normalize(value, s, x), value - half, value + half)
+
+
+def test_an_end_of_the_logarithm_of_zero_leaves_the_other_where_it_is() -> None:
+    # Zero, perhaps zero, and neither; then exactly zero.
+    x = Interval(array(-INF, 1.0, 2.0, -INF), array(-INF, -INF, 1.5, -INF), array(0.5, 3.0, 2.5, -INF))
+    for spread in (2.0, -2.0):
+        s = fe.Normalize(mean=(1.0,), spread=(spread,))
+        ends = array(-INF, -INF, 0.25, -INF), array(-0.25, 1.0, 0.75, -INF)
+        own = 2.0 * U * array(0.25 + 1.5 / 2.0, 1.0 + 4.0 / 2.0, 0.5 + 3.0 / 2.0, 0.0)
+        lo, hi = (ends[0] - own, ends[1] + own) if spread > 0.0 else (-ends[1] - own, -ends[0] + own)
+        value = (x.value - 1.0) / spread
+        within(levels.normalize(value, s, x), lo, hi)
+
+
+def test_an_end_of_the_logarithm_of_zero_is_the_last_integer() -> None:
+    s = fe.Quantize(dtype="int8", scale=0.3, zero_point=3, rounding="half-away")
+    x = Interval(array(-INF, -INF, 1.0), array(-INF, -INF, -INF), array(-INF, 1.0, 1.0))
+    within(levels.quantized(array(-128.0, -128.0, 6.0), s, x), [-128.0] * 3, [-128.0, 6.0, 6.0])
 
 
 @pytest.mark.parametrize("rounding", ["half-even", "half-away", "floor"])

@@ -1,25 +1,22 @@
+"""Strategies: what they draw fits, is readable, and shrinks to what is simplest."""
+
 from __future__ import annotations
 
 import dataclasses
-import io
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import find, given
 from hypothesis import strategies as st
-from rich.console import Console
 
-from parity import audio, pipeline, plan, search, system
+from parity import audio, patterns, search
 from parity import frontend as fe
-from parity.plan import Selection
-from parity.policy import Policy, Rule
+from parity.parameters import Parameters, describe, from_plain, named, render, to_plain
 from parity.protocols import Clip
-from parity.report import terminal
-from parity.signals import Signal, describe, render
-from parity.testing import RECIPES, SOUNDS
-from tests.plugins_for_tests import rig
+from parity.testing import RECIPES
+from tests.conftest import PROJECT
+
+RECORDINGS = PROJECT / "golden" / "clips"
 
 
 @given(st.sampled_from(sorted(RECIPES)).flatmap(lambda n: st.tuples(st.just(RECIPES[n]), search.clips(RECIPES[n]))))
@@ -47,70 +44,51 @@ def test_lengths_hold_the_edges_of_framing(n: int) -> None:
     assert find(search.lengths(RECIPES["commands-cnn"]), lambda x: x == n) == n
 
 
+@given(search.parameters(RECIPES["commands-cnn"], RECORDINGS))
+def test_drawn_parameters_are_few_and_written_down_exactly(drawn: Parameters) -> None:
+    assert 1 <= len(named(drawn)) <= search.MOST_NAMED
+    assert from_plain(to_plain(drawn)) == drawn
+    assert render(drawn, RECORDINGS).shape == (drawn.samples,)
+
+
 def test_a_clip_is_named_by_its_parameters_and_is_what_they_render_to() -> None:
-    signal = Signal(kind="tone", frequency=440.0, level_dbfs=-80.0, dc=0.3)
-    clip = search.clip_of(signal)
-    assert clip.name == describe(signal)
-    np.testing.assert_array_equal(clip.samples, render(signal))
+    drawn = Parameters(dc=0.3, length=700)
+    clip = search.clip_of(drawn)
+    assert clip.name == describe(drawn) == "DC 0.3, length 700"
+    np.testing.assert_array_equal(clip.samples, render(drawn))
 
 
-def test_what_is_found_shrinks_to_readable_numbers() -> None:
-    signal = find(search.signals(RECIPES["commands-cnn"]), lambda s: bool(np.abs(render(s)).max() > 0.5))
-    assert len(describe(signal)) < 60, describe(signal)
+FOUND = {
+    "loud": (lambda p: bool(np.abs(render(p, RECORDINGS)).max() > 0.5), "tone 1000 Hz"),
+    "all at negative full scale": (lambda p: bool(render(p, RECORDINGS).max() == -1.0), "DC -1"),
+    "one sample short of a hop": (lambda p: p.samples > 600 and (p.samples - 512) % 160 == 159, "length 671"),
+    "a recording": (lambda p: any(s.kind == "recording" for s in p.sounds), "chirp.flac"),
+}
 
 
-@pytest.mark.slow
-def test_the_runtime_that_judges_drawn_clips_is_not_judged_by_itself(tmp_path: Path) -> None:
-    folder = rig.system(tmp_path / "system", formats=("onnx", "tflite"))
-    rules = Policy([Rule(tap="*", why="wide", of_rms=1e-2)])
-    with rig.target() as local:
-        chosen = Selection(systems=(str(folder),), backends=("numpy",), runtimes=("onnxrt", "tflite"), examples=1)
-        ((one,), _, _) = plan.make(chosen, local)
-        found = search._Examples(one, local, rules).verdicts(SOUNDS[0])
-        (onnxrt, tflite) = search.search_plan(one, local, rules, chosen, lambda *_: None)
-    alone = {(v.runtime, v.tap): v.outcome for v in found if v.path == "isolated" and v.tap != "model/input"}
-    assert {o for (runtime, _), o in alone.items() if runtime == "onnxrt"} == {"unavailable"}
-    assert ("onnxrt", "decision/label") not in alone
-    assert {o for (runtime, _), o in alone.items() if runtime == "tflite"} == {"pass"}
-    assert {v.outcome for v in found if v.path == "cumulative" and v.runtime == "onnxrt"} == {"pass"}
-    assert not onnxrt["failed"]
-    assert not tflite["failed"]
+@pytest.mark.parametrize("what", FOUND)
+def test_what_is_found_shrinks_to_what_is_needed(what: str) -> None:
+    condition, wanted = FOUND[what]
+    found = find(search.parameters(RECIPES["commands-cnn"], RECORDINGS), condition)
+    assert wanted in named(found)
+    assert len(named(found)) <= 2, describe(found)
 
 
-@pytest.mark.slow
-def test_a_system_without_a_float32_file_is_named_as_not_searched(tmp_path: Path) -> None:
-    mean = rig.ROOT / "tests" / "gaps" / "int8-mean"
-    wanted: dict[str, Any] = {"systems": (str(mean),), "backends": ("numpy",), "runtimes": ("tflite",)}
-    with rig.target() as local:
-        done, _ = pipeline.run(Selection(**wanted, examples=3), local, tmp_path)
-        whole, _ = pipeline.run(Selection(**wanted), local, tmp_path)
-        named, _ = pipeline.run(Selection(**wanted, precisions=("int8",), examples=25), local, tmp_path)
-    assert whole.exit_code == 0
-    assert done.exit_code == 2
-    assert done.examples == []
-    assert ("int8-mean", "no generated example: no float32 file to search; name a precision", True) in [
-        (s.system, s.reason, s.asked) for s in done.skipped
-    ]
-    # And where it was named, what a known gap covers isn't said to pass.
-    (row,) = named.examples
-    assert named.exit_code == 0
-    assert row["worst_ratio"] > 1
-    assert (row["outcome"], row["failed"]) == ("gap", False)
-    with (console := Console(file=io.StringIO(), width=100)).capture() as said:
-        terminal.show(named, console, verbose=False)
-    (line,) = [x for x in said.get().partition("Generated examples")[2].splitlines() if x.startswith("int8-mean")]
-    assert "known gap" in line
-    assert "pass" not in line
+@pytest.mark.parametrize("kind", ["recording", "pink", "chirp", "step"])
+def test_every_kind_is_drawn(kind: str) -> None:
+    assert find(search.parameters(RECIPES["mfcc"], RECORDINGS), lambda p: [s.kind for s in p.sounds] == [kind])
 
 
-def test_runtimes_without_a_float32_file_are_left_out_by_name() -> None:
-    found = system.load(rig.SYSTEM)
-    whole, few = (next(a for a in found.artifacts if a.precision == p) for p in ("float32", "int8"))
-    one = plan.Plan(found, models=[("onnxrt", whole), ("onnxrt", few), ("torch-int8", few)])
-    (told,) = search.left_out(one, Selection(systems=("commands-cnn",)))
-    assert (told.runtime, told.asked) == ("torch-int8", False)
-    (told,) = search.left_out(one, Selection(systems=("commands-cnn",), runtimes=("onnxrt", "torch-int8")))
-    assert (told.runtime, told.asked) == ("torch-int8", True)
-    assert search.left_out(one, Selection(precisions=("int8",))) == []
-    (told,) = search.left_out(plan.Plan(found, models=[("torch-int8", few)]), Selection())
-    assert (told.system, told.runtime, told.asked) == ("commands-cnn", "", False)
+@given(search.inputs((1, 7, 5)))
+def test_drawn_inputs_are_finite_and_of_their_shape(x: np.ndarray) -> None:
+    assert x.shape == (1, 7, 5)
+    assert x.dtype == np.float32
+    assert np.isfinite(x).all()
+
+
+def test_inputs_too_small_to_be_normal_are_drawn_and_found_as_two_numbers() -> None:
+    def denormal(p: patterns.Pattern) -> bool:
+        x = patterns.render(p, (3, 4))
+        return bool(((x != 0) & (np.abs(x) < np.finfo(np.float32).tiny)).any())
+
+    assert len(patterns.named(find(search.patterns(), denormal))) <= 2

@@ -180,7 +180,8 @@ _ROUND: Mapping[str, Callable[[Array], Array]] = {
 def quantize(x: Array, s: fe.Quantize) -> Array:
     """`[frames, bands]` -> integers."""
     info = np.iinfo(s.dtype)
-    return np.clip(_ROUND[s.rounding](x / s.scale) + s.zero_point, info.min, info.max).astype(s.dtype)
+    with np.errstate(invalid="ignore"):  # NaN becomes any integer
+        return np.clip(_ROUND[s.rounding](x / s.scale) + s.zero_point, info.min, info.max).astype(s.dtype)
 
 
 def stage(frontend: fe.Frontend, tap: Tap, x: Array) -> Array:
@@ -204,7 +205,8 @@ def stage(frontend: fe.Frontend, tap: Tap, x: Array) -> Array:
         case fe.Cepstrum():
             # NumPy adds pairwise. BLAS adds one by one, and in float32 equal bands (silence) then round alike: up to
             # five times the bound of a DCT were measured.
-            return (x[:, None, :] * dct_matrix(s, x.shape[-1]).astype(x.dtype, copy=False)).sum(axis=-1)
+            with np.errstate(invalid="ignore"):  # the logarithm of zero times a zero, or against another
+                return (x[:, None, :] * dct_matrix(s, x.shape[-1]).astype(x.dtype, copy=False)).sum(axis=-1)
         case fe.Normalize():
             return (x - np.asarray(s.mean, x.dtype)) / np.asarray(s.spread, x.dtype)
         case fe.Quantize():

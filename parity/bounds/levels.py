@@ -50,6 +50,15 @@ def decibel(value: Array, s: fe.Decibel, x: Interval) -> Interval:
 
 def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -> Interval:
     """A sum of bands that err each for itself, but for those that are equal by the recipe and err together."""
+    ends = (x.value, x.lo, x.hi)
+    endless = ~np.logical_and.reduce([np.isfinite(end) for end in ends]).all(axis=-1, keepdims=True)
+    if endless.any():
+        # The logarithm of zero is in the sum, or may be: no number is right, and NaN isn't wrong.
+        found = cepstrum(
+            np.where(endless, 0.0, value), s, frontend, Interval(*(np.where(endless, 0.0, end) for end in ends))
+        )
+        filled = ((np.nan, value), (-np.inf, found.lo), (np.inf, found.hi))
+        return Interval(*(np.where(endless, end, known) for end, known in filled))
     matrix = reference.dct_matrix(s, x.value.shape[-1])
     half = np.maximum(x.hi - x.value, x.value - x.lo)
     shared, threshold = np.zeros(half.shape, bool), 0.0
@@ -75,14 +84,27 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
 
 def normalize(value: Array, s: fe.Normalize, x: Interval) -> Interval:
     """A difference and a quotient of numbers that are rounded to float32 themselves."""
-    mean, spread = np.asarray(s.mean), np.abs(np.asarray(s.spread))
-    half = np.maximum(x.hi - x.value, x.value - x.lo)
-    return around(value, half / spread + 2.0 * U * (np.abs(value) + (np.abs(x.value) + np.abs(mean)) / spread))
+    mean, spread = np.asarray(s.mean), np.asarray(s.spread)
+
+    def own(at: Array, before: Array) -> Array:
+        return 2.0 * U * (np.abs(at) + (np.abs(before) + np.abs(mean)) / np.abs(spread))
+
+    with np.errstate(invalid="ignore"):
+        half = np.maximum(x.hi - x.value, x.value - x.lo) / np.abs(spread) + own(value, x.value)
+        lo, hi = value - half, value + half
+        if not (finite := np.isfinite(half)).all():
+            # The logarithm of zero: each end by itself, or the one without end would open the other.
+            low, high = (np.where(spread > 0.0, a, b) for a, b in ((x.lo, x.hi), (x.hi, x.lo)))
+            down, up = (low - mean) / spread, (high - mean) / spread
+            lo = np.where(finite, lo, np.where(np.isfinite(down), down - own(down, low), down))
+            hi = np.where(finite, hi, np.where(np.isfinite(up), up + own(up, high), up))
+    return Interval(value, lo, hi)
 
 
 def quantized(value: Array, s: fe.Quantize, x: Interval) -> Interval:
     """An element may move by a step only where what it is rounded from may lie on the other side of an edge."""
-    most = np.maximum(np.abs(x.lo), np.abs(x.hi))
+    # The end of the logarithm of zero doesn't round.
+    most = np.maximum(*(np.where(np.isfinite(end), np.abs(end), 0.0) for end in (x.lo, x.hi)))
     # The scale is rounded and the quotient is; those by a power of two aren't. `half-away` adds a half, which rounds.
     own = 0.0 * most if np.frexp(s.scale)[0] == 0.5 else 2.0 * U * most
     if s.rounding == "half-away":

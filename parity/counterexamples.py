@@ -1,0 +1,213 @@
+"""Counter-examples: what a search found, as parameters and no samples, rendered and compared again in every run.
+
+`<golden>/counterexamples/<system>/<name>.toml`, a clip or a network's input each:
+
+    format = 1
+    system = "commands-cnn"
+    backend = "numpy"
+    runtime = "onnxrt"
+    precision = "float32"
+    goal = "error"
+    seed = 7
+    tap = "features/compressed"
+    found = "12 of 4800 elements are out of bounds"
+
+    [clip]
+    length = 511
+    dc = 0.3
+
+    [[clip.sounds]]
+    kind = "tone"
+    level_dbfs = -80.0
+
+Only `parity search --save` writes them. Recordings are read from `<golden>/clips`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from parity import parameters, patterns
+from parity.errors import AudioError, ConfigError, GoldenError
+from parity.golden import write_atomic
+from parity.parameters import Parameters
+from parity.patterns import Pattern
+from parity.protocols import Clip
+
+FORMAT = 1
+FOLDER = "counterexamples"
+Goal = Literal["error", "flip", "crash"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterExample:
+    """What was found: of which pair, what for, and the parameters that show it. ValueError where it can't be."""
+
+    system: str
+    drawn: Parameters | Pattern
+    """A clip for the whole pair, or an input for the network alone."""
+    goal: Goal = "error"
+    """What was searched for: the largest error over bound, another label, or a crash."""
+    backend: str = ""
+    """Empty where a network's input was searched."""
+    runtime: str = ""
+    """Empty where features alone were."""
+    precision: str = ""
+    against: str = ""
+    """What it was held to: `backend/runtime` of another pair; empty: the oracle."""
+    seed: int = 0
+    """Of the search."""
+    tap: str = ""
+    """The first tap that diverged."""
+    found: str = ""
+    """What was found there, in words."""
+
+    def __post_init__(self) -> None:
+        if self.goal not in get_args(Goal):
+            raise ValueError(f"goal must be one of {', '.join(get_args(Goal))}, not {self.goal!r}")
+        if not re.fullmatch(r"[\w.-]+", self.system):
+            raise ValueError(f"system must be a name, not {self.system!r}")
+
+    @property
+    def described(self) -> str:
+        """The parameters in one line for people."""
+        return parameters.describe(d) if isinstance(d := self.drawn, Parameters) else patterns.describe(d)
+
+    @property
+    def name(self) -> str:
+        """What its file is called: its parameters, and a digest of everything that tells it from another."""
+        words = re.sub(r"[^\w.-]+", "-", self.described.lower()).strip("-.")[:60].strip("-.")
+        what = [getattr(self, name) for name in ("system", "backend", "runtime", "precision", "goal", "against")]
+        digest = hashlib.sha256(json.dumps([*what, _plain(self.drawn)], sort_keys=True).encode()).hexdigest()[:8]
+        return f"{words}-{digest}"
+
+
+def recordings(golden: Path) -> Path | None:
+    """The clip folder of goldens, that recordings are drawn and rendered from; None where they have none."""
+    folder = golden / "clips"
+    return folder if folder.is_dir() else None
+
+
+def text(c: CounterExample) -> str:
+    """A counter-example as TOML."""
+    lines = [f"# {c.described}", f"format = {FORMAT}"]
+    defaults = {f.name: f.default for f in fields(c)}
+    for name in ("system", "backend", "runtime", "precision", "goal", "against", "seed", "tap", "found"):
+        value = getattr(c, name)
+        if value != defaults[name] or name == "goal":
+            lines.append(_line(name, value))
+    kind, plain = ("clip" if isinstance(c.drawn, Parameters) else "input"), _plain(c.drawn)
+    sounds = plain.pop("sounds", [])
+    lines += ["", f"[{kind}]", *(_line(name, value) for name, value in plain.items())]
+    for sound in sounds:
+        lines += ["", f"[[{kind}.sounds]]", *(_line(name, value) for name, value in sound.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(drawn: Parameters | Pattern) -> dict[str, Any]:
+    return parameters.to_plain(drawn) if isinstance(drawn, Parameters) else patterns.to_plain(drawn)
+
+
+def _line(name: str, value: str | int | float) -> str:
+    # JSON's strings are TOML's, but for the one control character that JSON leaves as it is.
+    shown = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") if isinstance(value, str) else repr(value)
+    return f"{name} = {shown}"
+
+
+def write(golden: Path, c: CounterExample) -> Path:
+    """Put a counter-example in its place below the goldens. ConfigError where its folder can't be written."""
+    path = golden / FOLDER / c.system / f"{c.name}.toml"
+    try:
+        write_atomic(path, text(c).encode())
+    except OSError as e:
+        raise ConfigError(
+            f"the counter-example {path} can't be written: {e.strerror}",
+            "make its folder writable, or name another: --golden DIR",
+        ) from None
+    return path
+
+
+def read(path: Path) -> CounterExample:
+    """A counter-example. GoldenError for a file that can't be read, or isn't one."""
+    again = "restore it (git checkout), or take it away"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise GoldenError(f"the counter-example {path} can't be read: {e.strerror}", again) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise GoldenError(f"{path} is not TOML: {e}", again) from None
+    try:
+        return _of(data)
+    except ValueError as e:
+        raise GoldenError(f"{path} is not a counter-example: {e}", again) from None
+
+
+def _of(data: Mapping[str, Any]) -> CounterExample:
+    if (version := data.get("format")) != FORMAT:
+        raise ValueError(f"it has format {version}, this parity reads {FORMAT}")
+    said = {k: v for k, v in data.items() if k not in ("format", "clip", "input")}
+    known = {f.name: "whole number" if f.name == "seed" else "word" for f in fields(CounterExample)}
+    del known["drawn"]
+    if unknown := sorted(set(said) - set(known)):
+        raise ValueError(f"unknown: {', '.join(unknown)} (known: {', '.join(known)})")
+    for name, value in said.items():
+        if not isinstance(value, int if known[name] == "whole number" else str) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a {known[name]}, not {value!r}")
+    if "system" not in said or ("clip" in data) == ("input" in data):
+        raise ValueError("it needs a system, and either [clip] or [input]")
+    kind, of = ("clip", parameters.from_plain) if "clip" in data else ("input", patterns.from_plain)
+    if not isinstance(data[kind], Mapping):
+        raise ValueError(f"{kind} must be a table")
+    drawn: Any = of(data[kind])
+    return CounterExample(drawn=drawn, **said)
+
+
+def read_all(golden: Path, system: str) -> list[CounterExample]:
+    """Those of a system, by name. GoldenError for a file that isn't one, or is another system's."""
+    folder = golden / FOLDER / system
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.suffix == ".toml" and not p.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise GoldenError(f"{folder} can't be read: {e.strerror}", "make the folder readable") from None
+    found = [(path, read(path)) for path in paths]
+    for path, c in found:
+        if c.system != system:
+            raise GoldenError(f"{path} is of {c.system}", f"it belongs into {golden / FOLDER / c.system}")
+    return [c for _, c in found]
+
+
+def clips(golden: Path, system: str, rate: int) -> dict[frozenset[str], list[Clip]]:
+    """The clips of a system's counter-examples at its rate, each once, by the precisions of the files held to them.
+
+    Files of fewer bits are calibrated for speech: only a search of their own precision holds them to what it found.
+    GoldenError where one can't be rendered.
+    """
+    rendered: dict[str, Clip] = {}
+    held: dict[str, set[str]] = {}
+    for c in read_all(golden, system):
+        if not isinstance(c.drawn, Parameters):
+            continue
+        if c.drawn.rate != rate:
+            raise GoldenError(
+                f"the counter-example {c.name} is at {c.drawn.rate} Hz, {system} at {rate} Hz",
+                f"its recipe has changed: search again, and take {c.name}.toml away",
+            )
+        try:
+            clip = parameters.clip_of(c.drawn, recordings(golden))
+        except AudioError as e:
+            raise GoldenError(f"the counter-example {c.name} can't be rendered: {e.message}", e.hint) from None
+        rendered[clip.name] = clip
+        held.setdefault(clip.name, {"float32"}).add(c.precision or "float32")
+    found: dict[frozenset[str], list[Clip]] = {}
+    for name, clip in rendered.items():
+        found.setdefault(frozenset(held[name]), []).append(clip)
+    return found
