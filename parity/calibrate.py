@@ -152,7 +152,7 @@ def calibrate(
 def _judged(p: Plan, clips: Iterator[Clip], selection: Selection, target: Target) -> Iterator[list[Judged]]:
     """The verdicts of each job, with the arrays that they were made from."""
     own_judge = plan.reference(p, plan.asking(target))
-    rules = sources.rules_for(selection, p.system)
+    rules = sources.rules_for(selection, p.system).on(plan.machine_of(target))
     judge = Judge(p.system, rules, target.name, own_judge=own_judge, arithmetic=p.arithmetic, alone=False)
     pending: list[list[Expected]] = []
 

@@ -22,7 +22,7 @@ from parity.labels import LabelTally
 from parity.measured import Times
 from parity.plan import Plan, Selection
 from parity.protocols import Artifact, Failure, Job, JobResult, Tap, Target
-from parity.records import Recorder, Run, Skipped, Verdict, new_name
+from parity.records import LOCAL, Recorder, Run, Skipped, Verdict, new_name
 from parity.report import html, junit
 from parity.sources import Progress, Source
 from parity.streaming import AUDIO, Detection, Stream
@@ -104,7 +104,8 @@ def run(
                 from parity import examples  # Hypothesis is an extra
 
                 for p in of:
-                    summary.examples += examples.search_plan(p, p.target, rules[name], selection, progress)
+                    own = rules[name].on(plan.machine_of(p.target))
+                    summary.examples += examples.search_plan(p, p.target, own, selection, progress)
                     skipped += examples.left_out(p, selection)
             for target in {id(t): t for t in (*targets, here)}.values():
                 target.release()
@@ -203,7 +204,9 @@ def _run_system(
         target = stream or p.target
         # On another machine the judge's own runtime is one like any other.
         own = source.own_judge if dump is not None or p.target is p.target.trusted else None
-        judges.append(Judge(s, rules, target.name, source.labels, source.root, own, p.arithmetic))
+        # What a device of somebody's computed, nobody knows the machine of.
+        here = rules.on(plan.machine_of(p.target) if dump is None or target.name == LOCAL else "")
+        judges.append(Judge(s, here, target.name, source.labels, source.root, own, p.arithmetic))
         pending.append(list[list[Expected]]())
         coming.append(target.run(_jobs(p, chunks, pending[-1])))
     for results in zip(*coming, strict=True):
@@ -281,7 +284,12 @@ def _tally(tally: LabelTally, p: Plan, result: JobResult) -> None:
 
 
 def _compared(p: Plan) -> Iterator[dict[str, str]]:
-    """What a plan compares: backend, runtime, precision and path of each column of the report."""
+    """What a plan compares: backend, runtime, precision, path and machine of each column of the report."""
+    machine = plan.machine_of(p.target)
+    yield from (column | {"machine": machine} for column in _columns(p))
+
+
+def _columns(p: Plan) -> Iterator[dict[str, str]]:
     for backend in p.backends:
         yield {"backend": backend, "runtime": "", "precision": "", "path": "features"}
     held = {(artifact.key, spec) for spec, artifact in p.kernels}
@@ -301,7 +309,8 @@ def covers(gap: policy.Gap, system: str, column: dict[str, str]) -> bool:
 def subject(gap: policy.Gap) -> str:
     """What a gap is of: `mel40-mobilenetv2 · tflite int8 · model/logits`; patterns that match anything are left out."""
     pair = " → ".join(filter(None, (gap.backend.strip("*"), gap.runtime.strip("*"))))
-    who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"))))
+    on = "" if gap.machine == "*" else f"on {gap.machine}"
+    who = " ".join(filter(None, (pair, gap.precision.strip("*"), gap.path.strip("*"), on)))
     return " · ".join(filter(None, (gap.system, who, gap.tap)))
 
 
@@ -312,15 +321,16 @@ def _gaps(rules: dict[str, policy.Policy], plans: Sequence[Plan], found: dict[st
     """
     met: list[str] = []
     unmet: list[str] = []
-    for p in plans:
-        known, root = rules[p.system.name], found[p.system.name].root
+    for name in dict.fromkeys(p.system.name for p in plans):
+        known, root = rules[name], found[name].root
         beside = [] if root is None else [root.resolve(), root.resolve().parent]
         owed = known.gaps_from is not None and known.gaps_from.resolve() in beside
+        columns = [column for p in plans if p.system.name == name for column in _compared(p)]
         for i, g in enumerate(known.gaps):
             text = f"{subject(g)}: {g.reason}"
             if i in known.used_gaps:
                 met.append(text)
-            elif owed and any(covers(g, p.system.name, column) for column in _compared(p)):
+            elif owed and any(covers(g, name, column) for column in columns):
                 unmet.append(text)
     return {"met": met, "unmet": unmet}
 

@@ -309,6 +309,13 @@ def asking(target: Target) -> Ask:
     return lambda spec, artifacts: target.describe("runtime", spec, artifacts).answers
 
 
+def machine_of(target: Target) -> str:
+    """A target's architecture as programs there have it (32-bit ones on a 64-bit kernel: armv8l), or ''."""
+    facts = target.facts()
+    machine = str(facts.get("machine") or "")
+    return "armv8l" if machine == "aarch64" and facts.get("bits") == 32 else machine
+
+
 def reference(plan: Plan, ask: Ask) -> tuple[str, Artifact]:
     """Runtime and model that activations are judged against where there is no golden.
 

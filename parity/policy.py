@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -43,6 +43,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     precision: str = "*"
     clips: tuple[str, ...] = ("*",)
     """Patterns of clips' names: where designed clips leave the range that a file was calibrated for."""
+    machine: str = "*"
+    """The target's architecture, as `uname -m` names it there: kernels of one may round what those of another don't."""
     absolute: Width = 0.0
     relative: Width = 0.0
     of_rms: Width = 0.0
@@ -67,6 +69,8 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     precision: str = "*"
     path: PathOf = "*"
     clip: str = "*"
+    machine: str = "*"
+    """The target's architecture, as `uname -m` names it there."""
     max_ratio: float | None = None
     """Error over bound up to which it is the known failure, and not a worse one."""
 
@@ -111,14 +115,20 @@ class Policy:
     path: Path | None = None
     gaps_from: Path | None = None
     """The folder that the gaps were read from."""
+    machine: str = ""
+    """The architecture that it is for; where it isn't known, what is declared for one doesn't count."""
     used_gaps: set[int] = field(default_factory=set)
     _found: dict[tuple[str, ...], list[Rule]] = field(default_factory=dict, repr=False, compare=False)
+
+    def on(self, machine: str) -> Policy:
+        """The same policy for targets of an architecture; what one of them met of its gaps, all have met."""
+        return replace(self, machine=machine, _found={})
 
     def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap, clip: str = "") -> Rule | None:
         """The rule for a tap of a candidate on a clip, if there is one."""
         key = (system, candidate, path, precision, tap)
         if key not in self._found:  # asked for once a clip
-            self._found[key] = [r for r in self.rules if _matches(r, key)]
+            self._found[key] = [r for r in self.rules if _matches(r, key) and self._here(r)]
         return next((r for r in self._found[key] if _covers_clip(r, clip)), None)
 
     def require(self, system: str, candidate: str, path: str, precision: str, tap: Tap, clip: str = "") -> Rule:
@@ -135,7 +145,11 @@ class Policy:
 
     def gap(self, **what: str) -> Gap | None:
         """The known gap that a verdict falls under, if there is one."""
-        return next((g for g in self.gaps if all(fnmatchcase(v, getattr(g, k)) for k, v in what.items())), None)
+        mine = (g for g in self.gaps if self._here(g))
+        return next((g for g in mine if all(fnmatchcase(v, getattr(g, k)) for k, v in what.items())), None)
+
+    def _here(self, declared: Rule | Gap) -> bool:
+        return fnmatchcase(self.machine, declared.machine)
 
     def met(self, gap: Gap) -> None:
         """Remember that a gap covered a failure."""

@@ -61,6 +61,8 @@ class _Again:
     old: Policy
     new: Policy
     streamed: bool
+    machines: Mapping[str, str]
+    """Target -> its architecture, where the run says it."""
     columns: dict[tuple[str, ...], None] = field(default_factory=dict)
 
     def artifact(self, runtime: str, precision: str) -> Artifact:
@@ -77,6 +79,10 @@ class _Again:
             raise ConfigError(f"{self.system.name} has no {m['file']} any more", "make the run again")
         return found
 
+    def machine(self, target: str) -> str:
+        """A target's architecture; '' for what somebody's device computed."""
+        return self.machines.get(target, "")
+
     def judge(self, target: str) -> Judge:
         """A judge under the new policy. Of stages by themselves nothing changes with it.
 
@@ -84,7 +90,8 @@ class _Again:
         """
         own = self.about["judge"] if target == LOCAL else None
         own_judge = None if own is None else (own["runtime"], self._file(own))
-        return _Judge(self.system, self.new, target, self.about["golden_labels"], None, own_judge, alone=False)
+        here = self.new.on(self.machine(target))
+        return _Judge(self.system, here, target, self.about["golden_labels"], None, own_judge, alone=False)
 
 
 def recheck(
@@ -144,6 +151,8 @@ def _systems(folder: Path, old: Run, tolerances: Path | None, golden: Path | Non
     if tolerances is not None and not tolerances.is_file():
         raise ConfigError(f"{tolerances} is no file", "name a file like golden/tolerances.toml")
     out = {}
+    told = {LOCAL: old.environment} | old.environment.get("targets", {})
+    machines = {target: e.get("cpu", {}).get("architecture", "") for target, e in told.items()}
     for name, about in old.systems.items():
         if "folder" not in about or name not in before:
             raise ConfigError(f"{folder} is of an older parity: it doesn't say how {name} was judged", "run it again")
@@ -155,7 +164,7 @@ def _systems(folder: Path, old: Run, tolerances: Path | None, golden: Path | Non
             now = sources.rules_for(Selection(golden=golden), found, tolerances)
         else:
             now = policy.load([was.gaps_from] if was.gaps_from is not None else [], tolerances or was.path)
-        out[name] = _Again(found, about, was, now, bool(old.streaming))
+        out[name] = _Again(found, about, was, now, bool(old.streaming), machines)
     return out
 
 
@@ -167,7 +176,7 @@ def _verdicts(folder: Path, again: Mapping[str, _Again]) -> Iterator[tuple[Verdi
 
     for key, found in groupby(records.read_verdicts(folder), clip_of):
         of, clip = again[key[0]], list(found)
-        of.columns[*key[1:4], key[5]] = None
+        of.columns[*key[1:4], key[5], of.machine(key[4])] = None
         arrays = {v.tap: a for v in clip if _judgeable(v) and (a := kept.of_verdict(folder, v)) is not None}
         judged = _judged(of, clip[0], arrays)
         for v in clip:
@@ -175,7 +184,7 @@ def _verdicts(folder: Path, again: Mapping[str, _Again]) -> Iterator[tuple[Verdi
                 own = {f: getattr(v, f) for f in ("own_outcome", "own_error", "own_bound", "own_ratio", "own_from")}
                 yield msgspec.structs.replace(new, **own), "judged"
             elif _whatever_the_rule(v) or _same_rules(of, v):
-                yield _gap_again(of.new, v), "stand"
+                yield _gap_again(of.new.on(of.machine(v.target)), v), "stand"
             else:
                 same = {k: getattr(v, k) for k in ("system", "backend", "runtime", "precision", "target", "path")}
                 yield Verdict(**same, tap=v.tap, clip=v.clip, outcome="unsupported", message=OPEN), "open"
@@ -249,7 +258,8 @@ def _rules(p: Policy, of: _Again, v: Verdict) -> Sequence[Rule | None]:
 
 
 def _same_rules(of: _Again, v: Verdict) -> bool:
-    pairs = zip(_rules(of.old, of, v), _rules(of.new, of, v), strict=True)
+    old, new = (p.on(of.machine(v.target)) for p in (of.old, of.new))
+    pairs = zip(_rules(old, of, v), _rules(new, of, v), strict=True)
     return all(policy.same_width(a, b) for a, b in pairs)
 
 
@@ -276,7 +286,9 @@ def _gaps(again: Mapping[str, _Again], unjudged: set[str]) -> dict[str, list[str
         root = of.about.get("golden")
         beside = [] if root is None else [Path(root), Path(root).parent]
         owed = of.new.gaps_from is not None and of.new.gaps_from.resolve() in beside and name not in unjudged
-        columns = [dict(zip(("backend", "runtime", "precision", "path"), c, strict=True)) for c in of.columns]
+        columns = [
+            dict(zip(("backend", "runtime", "precision", "path", "machine"), c, strict=True)) for c in of.columns
+        ]
         for i, g in enumerate(of.new.gaps):
             text = f"{pipeline.subject(g)}: {g.reason}"
             if i in of.new.used_gaps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -319,3 +320,19 @@ def test_the_trained_network_judges_where_none_is_named(tmp_path: Path) -> None:
     nobody = dataclasses.replace(one.system, reference=None)
     spec, artifact = plan.reference(dataclasses.replace(one, system=nobody), asked(reads("torch")))
     assert (spec, artifact.format) == ("torch:dtype=float64", "torch")
+
+
+@pytest.mark.parametrize(
+    ("facts", "machine"),
+    [
+        ({"machine": "x86_64", "bits": 64}, "x86_64"),
+        ({"machine": "aarch64", "bits": 64}, "aarch64"),
+        ({"machine": "aarch64", "bits": 32}, "armv8l"),  # a 32-bit Raspberry Pi OS on its 64-bit kernel
+        ({"machine": "armv7l", "bits": 32}, "armv7l"),
+        ({}, ""),
+        ({"machine": None}, ""),
+    ],
+)
+def test_the_architecture_is_what_the_programs_there_have(facts: dict[str, object], machine: str) -> None:
+    target: Any = SimpleNamespace(facts=lambda: facts)
+    assert plan.machine_of(target) == machine

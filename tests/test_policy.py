@@ -42,6 +42,40 @@ def test_the_first_rule_that_matches_counts() -> None:
     assert p.rule("b", "tflite", "cumulative", "float32", "model/logits") is None
 
 
+def test_what_is_declared_for_an_architecture_counts_there_and_nowhere_else() -> None:
+    p = Policy([rule(machine="aarch64", steps=1.0), rule(machine="*64*", steps=2.0)])
+    asked = ("s", "onnxrt", "deployment", "int8", "model/logits")
+    for machine, steps in (("aarch64", 1.0), ("x86_64", 2.0)):
+        found = p.on(machine).rule(*asked)
+        assert found is not None
+        assert found.steps == steps
+    assert p.on("armv7l").rule(*asked) is None
+    assert p.rule(*asked) is None  # nobody said where it ran
+    assert Policy([rule()]).on("armv7l").rule(*asked) == rule()
+
+
+def test_what_was_found_for_one_architecture_is_not_answered_for_another() -> None:
+    p = Policy([rule(machine="aarch64", steps=1.0)])
+    asked = ("s", "onnxrt", "deployment", "int8", "model/logits")
+    there = p.on("aarch64")
+    assert there.rule(*asked) is not None
+    assert there.on("x86_64").rule(*asked) is None
+    assert p.on("x86_64").rule(*asked) is None
+
+
+def test_a_gap_of_an_architecture_is_met_there_and_the_run_knows_it(tmp_path: Path) -> None:
+    folder = write(tmp_path, "known_gaps.toml", GAP + '\nmachine = "armv[78]*"')
+    p = load([folder])
+    what = {"system": "s", "tap": "t", "backend": "", "runtime": "tflite", "precision": "int8", "path": "isolated"}
+    assert p.gap(**what) is None
+    assert p.on("aarch64").gap(**what) is None
+    for machine in ("armv7l", "armv8l"):
+        assert p.on(machine).gap(**what) is p.gaps[0]
+    assert not p.used_gaps
+    p.on("armv7l").met(p.gaps[0])
+    assert p.used_gaps == {0}
+
+
 def test_no_rule_is_an_error_that_names_what_has_none_and_where_it_goes() -> None:
     with pytest.raises(ConfigError, match=r"model/logits of kws \(int8, isolated\) may move on tflite") as e:
         Policy(path=Path("golden/tolerances.toml")).require("kws", "tflite", "isolated", "int8", "model/logits")

@@ -8,6 +8,7 @@ what the deployed model answers.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ _RESOLVERS = {
     "reference": litert.OpResolverType.BUILTIN_REF,
 }
 
+_NO_SUCH_OPERATION = re.compile(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'")
+
 
 class TfliteRuntime:
     """Options: `resolver` xnnpack (what a deployment gets), builtin or reference (kernels)."""
@@ -52,11 +55,26 @@ class TfliteRuntime:
             return {_PACKAGE: "unknown"}
 
     def supports(self, artifact: Artifact) -> Unsupported | None:
-        return None if artifact.format == "tflite" else Unsupported(f"TFLite doesn't read {artifact.format} files")
+        if artifact.format != "tflite":
+            return Unsupported(f"TFLite doesn't read {artifact.format} files")
+        if (lacks := _lacks(artifact.path)) is not None:
+            had = " ".join(f"{package} {found}" for package, found in self.versions().items())
+            return Unsupported(f"{had} lacks {lacks}, which the file has: it is older than what converted it")
+        return None
 
     @contextmanager
     def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
         yield _TfliteSession(artifact, threads, self._resolver)
+
+
+def _lacks(path: str) -> str | None:
+    """The operation of a file that this version of the package doesn't know, or None; other troubles are `open`'s."""
+    try:
+        litert.Interpreter(model_path=path, experimental_op_resolver_type=_RESOLVERS["builtin"])
+    except (ValueError, RuntimeError, OSError) as e:
+        found = _NO_SUCH_OPERATION.search(str(e))
+        return f"{found[1]} of version {found[2]}" if found else None
+    return None
 
 
 def _tensor(detail: Mapping[str, Any]) -> Tensor:

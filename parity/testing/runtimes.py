@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -170,7 +171,7 @@ class RuntimeConformance:
         with suppress(ConfigError):
             found = system.load(folder)
             spec, trained = plan.reference(plan.Plan(found), _supported)
-            return spec, trained, policy.load(_rules(folder))
+            return spec, trained, policy.load(_rules(folder)).on(platform.machine())
         pytest.skip(f"no system.toml with an installed reference runtime beside {a.path}")
 
 

@@ -81,6 +81,20 @@ def total() -> bytes:
     return int8(lambda x: keras.ops.sum(x, axis=(1, 2)))
 
 
+def hyperbolic_tangent() -> bytes:
+    """The hyperbolic tangent of each magnitude over 40 dB and its mean over frames, in float32."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    keras.backend.clear_session()
+    features = keras.Input((FRAMES, 1, BINS), batch_size=1, name="features")
+    squashed = keras.ops.tanh(layers.Rescaling(1 / 40)(features))
+    logits = layers.Reshape((BINS,), name="logits")(layers.GlobalAveragePooling2D()(squashed))
+    with contextlib.redirect_stdout(io.StringIO()):
+        return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(features, logits)).convert())
+
+
 def depth_multiplier() -> bytes:
     """A depthwise convolution whose file doesn't say how many answers it has a channel: its shapes do."""
     from keras import layers
@@ -121,6 +135,7 @@ MODELS = {
     "int8-rounding/model.tflite": rounding,
     "int8-mean/model.tflite": mean,
     "int8-sum/model.tflite": total,
+    "arm-reciprocal/model.tflite": hyperbolic_tangent,
     "micro-depthwise/model.tflite": depth_multiplier,
     "pad-maxpool/model.onnx": pad_maxpool,
 }

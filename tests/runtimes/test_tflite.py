@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from parity import registry
 from parity.errors import ConfigError, ModelError
@@ -62,6 +64,27 @@ def test_a_tensor_that_isnt_there_is_a_model_error_that_names_those_that_are() -
     with pytest.raises(ModelError, match="no tensor 'relu9'") as e, registry.create("runtime", "tflite").open(wrong):
         pass
     assert "logits" in (e.value.hint or "")
+
+
+def test_a_file_of_a_newer_operation_than_the_package_knows_is_unsupported_and_says_which(tmp_path: Path) -> None:
+    """tflite-runtime 2.14, the newest for 32-bit boards, meets this in files of today's converter."""
+    a = commands_cnn("tflite")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(Path(a.path).read_bytes(), 0))
+    (code,) = [c for c in model.operatorCodes if c.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED]
+    code.version = 99
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    newer = tmp_path / "newer.tflite"
+    newer.write_bytes(bytes(builder.Output()))
+    runtime = registry.create("runtime", "tflite")
+    refused = runtime.supports(Artifact(**{**vars(a), "path": str(newer)}))
+    assert refused is not None
+    assert "lacks FULLY_CONNECTED of version 99" in refused.reason
+    assert refused.reason.startswith("ai-edge-litert 2.")
+    assert runtime.supports(a) is None
+    (tmp_path / "broken.tflite").write_bytes(b"TFL3")  # what `open` has to say
+    assert runtime.supports(Artifact(**{**vars(a), "path": str(tmp_path / "broken.tflite")})) is None
+    assert runtime.supports(Artifact(**{**vars(a), "path": str(tmp_path / "none.tflite")})) is None
 
 
 def test_an_unknown_resolver_is_a_configuration_error() -> None:
