@@ -11,7 +11,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from parity.localize import NOT_COMPARED, flow, number, several, title
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, details, judgement, outcome_of, unanchored
+from parity.report.wording import clean, details, judgement, outcome_of, pair_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
@@ -123,7 +123,7 @@ def _whole(run: Run, any_verdicts: bool) -> list[TestCase]:
         case.result = [Failure("a known gap that matched no failure", "gap")]
         cases.append(case)
     for e in run.examples:
-        case = TestCase(clean(e["pair"]), "generated examples")
+        case = TestCase(clean(pair_of(e, run)), "generated examples")
         if e.get("failed"):
             case.result = [Failure(clean(e.get("message") or e.get("worst") or "out of bounds"), "fail")]
         elif outcome_of(e) == "unsupported":

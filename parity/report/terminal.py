@@ -30,7 +30,6 @@ from parity.report.rows import rows
 from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
-    accuracy_of,
     against,
     by_label,
     clean,
@@ -47,6 +46,7 @@ from parity.report.wording import (
     one_line,
     outcome_of,
     own,
+    pair_of,
     published,
     same_confusion,
     saturated,
@@ -305,7 +305,7 @@ def _labels(screen: _Screen, run: Run, verbose: bool) -> None:
         screen.heading("Labels")
         screen.table(
             ["pair", "clips", "accuracy"],
-            [[accuracy_of(p, run), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of],
+            [[pair_of(p, run), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of],
         )
     for names, confusion in same_confusion(run):
         screen.heading(f"Truth (rows) and label of {names}")
@@ -334,14 +334,14 @@ def _examples(screen: _Screen, run: Run) -> None:
     if not run.examples:
         return
     screen.heading("Generated examples")
-    rows = []
+    rows: list[list[Text | str]] = []
     for e in run.examples:
         outcome = screen.outcome(outcome_of(e))
         worst = f"{e.get('worst_tap', '')} {e.get('worst', '')}".strip()
-        rows.append([e["pair"], outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
+        rows.append([pair_of(e, run), outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
     screen.table(["pair", "outcome", "count", "error/bound", "worst at"], rows)
     for e in run.examples:
         if e.get("message"):
-            screen.line(f"{e['pair']}: {one_line(e['message'])}", indent=2)
+            screen.line(f"{pair_of(e, run)}: {one_line(e['message'])}", indent=2)
         if e.get("counterexample"):
-            screen.line(f"{e['pair']}: counter-example {one_line(e['counterexample'])}", indent=2)
+            screen.line(f"{pair_of(e, run)}: counter-example {one_line(e['counterexample'])}", indent=2)

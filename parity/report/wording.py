@@ -414,8 +414,8 @@ def published(anchor: Mapping[str, Any]) -> str:
     return f"{len(told['reproduced'])} published vectors reproduced ({told['source']}) at {taps}{without}"
 
 
-def accuracy_of(row: Mapping[str, Any], run: Run) -> str:
-    """The pair that an accuracy is of, and the target where targets are told apart."""
+def pair_of(row: Mapping[str, Any], run: Run) -> str:
+    """The pair that a row of labels or examples is of, and the target where targets are told apart."""
     return f"{row['pair']}{on(row.get('target', ''), several(run))}"
 
 
@@ -426,10 +426,10 @@ def same_confusion(run: Run) -> list[tuple[str, dict[str, dict[str, int]]]]:
     for p in of:
         for names, confusion in found:
             if confusion == p["confusion"]:
-                names.append(accuracy_of(p, run))
+                names.append(pair_of(p, run))
                 break
         else:
-            found.append(([accuracy_of(p, run)], p["confusion"]))
+            found.append(([pair_of(p, run)], p["confusion"]))
     every = len(found) == 1 and len(of) > 1
     return [("every pair" if every else ", ".join(names), confusion) for names, confusion in found]
 
