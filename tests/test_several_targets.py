@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from parity import records
 from parity.explain import runs
+from parity.localize import first_failures
 from parity.recheck import recheck
 from parity.report import compared
+from tests.plugins_for_tests import rig
 from tests.report import places
+from tests.report.test_schema import strict
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("several-targets")]
 
@@ -29,6 +34,30 @@ def test_what_was_computed_elsewhere_is_explained_here(both: Path) -> None:
     assert (found.target, found.backend, found.complete) == ("pi", places.THERE, True)
     assert found.findings[0].tap == "features/windowed"
     assert "window symmetric, not periodic" in found.findings[0].alternatives[0][0].words
+
+
+def test_a_fault_on_one_side_only_is_caught_placed_and_named(tmp_path: Path) -> None:
+    """The same backend, in another Python whose environment makes its window symmetric."""
+    there = tmp_path / "there"
+    there.write_text(f'#!/bin/sh\nWRONG_THERE=1 PYTHONPATH={rig.PLUGINS} exec {sys.executable} "$@"\n')
+    there.chmod(0o755)
+    golden, reports = rig.goldens(tmp_path / "golden"), tmp_path / "reports"
+    done = rig.parity(
+        "run", "--target", "local", "--target", f"python:{there}", "--system", rig.SYSTEM, "--backend", places.THERE,
+        "--runtime", "onnxrt", "--precision", "float32", "--golden", golden, "--report", reports,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    said = " ".join(done.stdout.split())
+    assert said.startswith(f"FAIL: 1 backend and 1 pair on python:{there} fail")
+    assert f"Fails only on python:{there}: commands-cnn · {places.THERE}, and 1 pair fed by it" in said
+    (folder,) = reports.iterdir()
+    run = records.read_run(folder)
+    assert {s.target for s in run.summaries if s.worst.outcome == "fail"} == {f"python:{there}"}
+    assert first_failures(run)[0].tap == "features/windowed"
+    (found,) = runs.explained(folder)
+    assert (found.target, found.complete) == (f"python:{there}", True)
+    assert "window symmetric, not periodic" in found.findings[0].alternatives[0][0].words
+    strict("run").validate(json.loads((folder / "run.json").read_bytes()))
 
 
 def test_each_targets_arrays_are_judged_again_as_they_were(both: Path, tmp_path: Path) -> None:
