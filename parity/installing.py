@@ -6,6 +6,7 @@ error that says what to type.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,12 +22,14 @@ from typing import Any
 
 from parity import wheels
 from parity.errors import ConfigError, ParityError, TargetError
-from parity.machines import clean, size
 from parity.readiness import BOOT
 from parity.targets import installer, places
 from parity.targets.link import Link, close_pipes, end
+from parity.targets.machines import clean, size
 
 Say = Callable[[str], None]
+MOST = 1 << 20
+"""Bytes that an installer may say in all."""
 SILENCE = 1800.0
 """Seconds without a word in which an installation may be at work: unpacking takes minutes on a small board."""
 
@@ -67,18 +70,11 @@ class Installer:
 
     def __init__(self, link: Link, python: str, say: Say, context: Context) -> None:
         self._link, self._python, self._say, self._context = link, python, say, context
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Installer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
-            end(self._process)
 
     def look(self, plan: dict[str, Any]) -> Made | None:
         """What is there already, where it was made by this plan and works."""
-        return self._made(next(self._talk("look", plan, [], "looked")), "looked", new=False)
+        (line,) = self._talk("look", plan, [], "looked")
+        return self._made(line, "looked", new=False)
 
     @staticmethod
     def _made(line: dict[str, Any], key: str, new: bool) -> Made | None:
@@ -89,7 +85,8 @@ class Installer:
 
     def missing(self, folder: str, files: Sequence[tuple[str, str, int]]) -> set[str]:
         """The sha256 of those files that aren't there."""
-        told = next(self._talk("held", {"folder": folder, "files": files}, [], "held"))["held"]
+        (line,) = self._talk("held", {"folder": folder, "files": files}, [], "held")
+        told = line["held"]
         held = {h for h in told if isinstance(h, str)} if isinstance(told, list) else set()
         return {sha256 for _, sha256, _ in files} - held
 
@@ -121,47 +118,53 @@ class Installer:
         source = Path(installer.__file__).read_bytes()
         python = places.python_there(self._python)
         command = f'{python}\ncd / && exec "$python" -c {shlex.quote(BOOT)} {what} {len(source)}'
-        process = self._process = self._link.start(command)
+        process = self._link.start(command)
         head = source + json.dumps(request).encode() + b"\n"
-        moved = [time.monotonic()]
-        threading.Thread(target=_feed, args=(process, head, payload, moved), daemon=True).start()
-        complaints = bytearray()
-        threading.Thread(target=_drain, args=(process, complaints), daemon=True).start()
-        for raw in _lines(process, moved):
-            try:
-                line = json.loads(raw)
-            except (ValueError, RecursionError):
-                continue  # a login shell's words
-            if not isinstance(line, dict):
-                continue
-            if "error" in line:
-                raise self._wrong(str(line["error"]), clean_lines(str(line.get("text", ""))))
-            yield line
-            if last in line:
-                break
-        else:
-            self._lost(process, complaints)
-        if payload is None and process.stdin is not None:
-            process.stdin.close()
+        moved, complaints = [time.monotonic()], bytearray()
+        feeding = threading.Thread(target=_feed, args=(process, head, payload, moved), daemon=True)
+        draining = threading.Thread(target=_drain, args=(process, complaints), daemon=True)
+        feeding.start()
+        draining.start()
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            end(process)
-        close_pipes(process)
+            for raw in _lines(process, moved):
+                line = _line(raw)
+                if "error" in line:
+                    raise self._wrong(str(line["error"]), clean_lines(str(line.get("text", ""))))
+                if line:
+                    yield line
+                if last in line:
+                    return
+            silent = process.poll() is None and time.monotonic() - moved[0] > SILENCE
+            draining.join(0 if silent else 5.0)
+            raise self._lost(silent, complaints)
+        finally:
+            self._end(process, payload is None)
+            for thread in (feeding, draining):
+                thread.join(5.0)
+            close_pipes(process)
 
-    def _lost(self, process: subprocess.Popen[bytes], complaints: bytearray) -> None:
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], waiting: bool) -> None:
+        """Let it end by itself, which takes no time once its stdin has ended."""
+        if waiting and process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
             end(process)
-            raise TargetError(f"{self._context.name}: no word for {SILENCE:g} s", "try again") from None
-        close_pipes(process)
+
+    def _lost(self, silent: bool, complaints: bytearray) -> ParityError:
+        """Why there was no answer."""
+        name = self._context.name
+        if silent:
+            return TargetError(f"{name}: no word for {SILENCE:g} s", "is it hanging? restart it, and try again")
         if not self._link.alive:
             again = "the same command goes on with what is there already"
-            raise TargetError(f"{self._context.name}: the link was lost during the setup", again)
+            return TargetError(f"{name}: the link was lost during the setup", again)
         lines = [clean(line) for line in complaints.decode(errors="replace").splitlines() if line.strip()]
-        words = lines[-1] if lines else f"exit code {process.returncode}"
-        raise ConfigError(f"{self._context.name}: the setup there failed: {words}", "try again; --python names another")
+        words = lines[-1] if lines else "it says nothing"
+        return ConfigError(f"{name}: the setup there failed: {words}", "try again; --python names another Python")
 
     def _wrong(self, kind: str, text: str) -> ParityError:
         """An error of the installer's, as what to do."""
@@ -187,6 +190,15 @@ class Installer:
         return ConfigError(
             f"{c.name}: no virtual environment can be made: {words}", "there: sudo apt install python3-venv"
         )
+
+
+def _line(raw: bytes) -> dict[str, Any]:
+    """A line of the installer's; nothing for what a login shell says."""
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return line if isinstance(line, dict) else {}
 
 
 def clean_lines(text: str) -> str:
@@ -224,7 +236,7 @@ def _drain(process: subprocess.Popen[bytes], into: bytearray) -> None:
 def _lines(process: subprocess.Popen[bytes], moved: list[float]) -> Iterator[bytes]:
     """What it writes, by lines of at most 64 kB, until it ends or nothing has moved for too long."""
     assert process.stdout is not None
-    left = b""
+    left, total = b"", 0
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
@@ -234,7 +246,8 @@ def _lines(process: subprocess.Popen[bytes], moved: list[float]) -> Iterator[byt
                 continue
             data = os.read(process.stdout.fileno(), 1 << 16)
             moved[0] = time.monotonic()
-            if not data:
+            total += len(data)
+            if not data or total > MOST:
                 return
             *lines, left = (left + data).split(b"\n")
             left = left[-(1 << 16) :]

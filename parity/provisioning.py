@@ -6,29 +6,28 @@ Wheels come from the package index, or from here, over the link, by their sha256
 
 from __future__ import annotations
 
-import difflib
 import ensurepip
 import hashlib
 import json
 import shlex
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity import readiness, settings, system, wheels
+from parity import readiness, wheels
 from parity.errors import ConfigError
 from parity.installing import Context, Installer, Made, Say, described, full
-from parity.machines import Machine, clean, duration, size
-from parity.settings import TargetSettings
-from parity.targets import address, places
+from parity.targets import emulated_pi, places
 from parity.targets.link import Link, PythonLink, at_home
-from parity.targets.ssh import SshLink
+from parity.targets.machines import Machine, clean, duration, size
+from parity.targets.named import Reached
 
 KEPT = ("agent", "content", "wheels", "downloads")
 """The folders in parity's cache folder that are parity's to take away."""
+_PIP = ("--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:",
+        "--no-cache-dir")  # fmt: skip
 _BASE_BYTES = 30_000_000
 """What a virtual environment takes beside the large libraries."""
 
@@ -49,34 +48,16 @@ class Recipe:
         return hashlib.sha256(json.dumps([self.pins, self.system_site]).encode()).hexdigest()
 
 
-def may_set_up(name: str, target: TargetSettings) -> None:
+def may_set_up(reached: Reached) -> None:
     """ConfigError where a target has a Python of the user's own: that one is theirs to fill."""
-    pins = " ".join([wheels.NUMPY, *(own[0] for own in wheels.WITH.values())])
-    if target.python is not None:
-        hint = f"there: {target.python} -m pip install {pins}; or take `python` out of the settings of a device"
-        raise ConfigError(f"{name} names its own Python, {target.python}: setup makes another", hint)
-    if target.ssh is None:
-        raise ConfigError(f"{name} is this machine: setup is for devices", f"pip install {pins}")
-
-
-def find(name: str) -> tuple[Link, TargetSettings]:
-    """The link that a name stands for, not connected yet, and its settings. ConfigError for a name of nothing."""
-    known = settings.load().targets
-    if (found := known.get(name)) is not None:
-        if found.ssh is None:
-            assert found.python is not None
-            return PythonLink(name, found.python), found
-        host, port = address.parse(found.ssh)
-        config = system.root() / found.ssh_config if found.ssh_config is not None else None
-        return SshLink(name, host, port, config), found
-    if name.startswith("ssh://"):
-        return SshLink(name, *address.parse(name)), TargetSettings(ssh=name)
-    if name == "local" or name.startswith("python:"):
-        python = sys.executable if name == "local" else name.removeprefix("python:")
-        return PythonLink(name, python), TargetSettings(python=python)
-    close = difflib.get_close_matches(name, known, n=1)
-    near = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"there is no target {name!r}", f"{near}parity target list; or ssh://user@host")
+    name, pins = reached.link.name, " ".join([wheels.NUMPY, *(own[0] for own in wheels.WITH.values())])
+    if name in emulated_pi.KINDS:
+        raise ConfigError(f"{name} comes with all that it needs", f"parity run --target {name} --backend numpy")
+    if reached.python is not None:
+        hint = f"{reached.python} -m pip install {pins}"
+        if not isinstance(reached.link, PythonLink):
+            hint = f"there: {hint}; or take `python` of the target out of parity.toml"
+        raise ConfigError(f"{name} has a Python of its own, {reached.python}: setup makes another", hint)
 
 
 def recipe(machine: Machine, name: str, runtimes: Sequence[str]) -> Recipe:
@@ -127,9 +108,9 @@ def setup(
     link was lost; the same again goes on where it stopped.
     """
     name, base = link.name, python or "python3"
-    machine = readiness.needed(readiness.ask(link, base), name)
+    machine = readiness.needed(readiness.ask(link, base), name, python)
     wanted = recipe(machine, name, runtimes)
-    platform = machine.platform
+    platform = wheels.platform(machine)
     if platform is None:
         raise ConfigError(f"{name}: wheels are for glibc, this is {machine.libc or 'a system without it'}",
                           "name a Python that has them: [targets.NAME] python = ... in parity.toml")  # fmt: skip
@@ -139,25 +120,25 @@ def setup(
         "modules": {d: wheels.MODULES[d] for d in wanted.distributions},
         "digest": wanted.digest,
     }  # fmt: skip
-    with Installer(link, base, say, _context(name, machine, platform, offline)) as work:
-        if (made := work.look(plan)) is not None:
-            return made
-        pip = _pip(platform)
-        files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
-        described_files = {path: described(path) for path in files}
-        unpacked = _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(d, 0) for d in wanted.distributions)
-        missing = work.missing(there, list(described_files.values()))
-        sending = [path for path, (_, sha256, _) in described_files.items() if sha256 in missing]
-        total = sum(path.stat().st_size for path in sending) + unpacked + _BASE_BYTES
-        if machine.disk_free_bytes is not None and machine.disk_free_bytes < total:
-            raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
-        work.send(there, sending)
-        at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in described_files.items()}
-        arguments = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--no-compile",
-                     "--only-binary=:all:", "--no-cache-dir"]  # fmt: skip
-        arguments += ["--no-index", *(at[p] for p in files[1:])] if offline else [
-            "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
-        return work.make(plan | {"pip": at[pip], "arguments": arguments, "free": unpacked + _BASE_BYTES})
+    work = Installer(link, base, say, _context(name, machine, platform, offline))
+    if (made := work.look(plan)) is not None:
+        return made
+    pip = _pip(platform)
+    files = [pip, *wheels.fetch(wanted.pins, platform, say)] if offline else [pip]
+    known = {path: described(path) for path in files}
+    unpacked = _unpacked(files) if offline else sum(wheels.INSTALLED_BYTES.get(d, 0) for d in wanted.distributions)
+    missing = work.missing(there, list(known.values()))
+    sending = [path for path, (_, sha256, _) in known.items() if sha256 in missing]
+    total = sum(path.stat().st_size for path in sending) + unpacked + _BASE_BYTES
+    if machine.disk_free_bytes is not None and machine.disk_free_bytes < total:
+        raise full(name, f"{size(machine.disk_free_bytes)} are free, about {size(total)} are wanted")
+    work.send(there, sending)
+    at = {path: f"{there}/{sha256}/{file}" for path, (file, sha256, _) in known.items()}
+    # What the user has set for pip there counts where the index is asked: a proxy, a mirror.
+    source = ["--isolated", "--no-index", *(at[path] for path in files[1:])] if offline else [
+        "--retries", "2", "--timeout", "30", *wanted.pins]  # fmt: skip
+    more = {"pip": at[pip], "arguments": [*_PIP, *source], "free": unpacked + _BASE_BYTES}
+    return work.make(plan | more)
 
 
 def _pip(platform: wheels.Platform) -> Path:

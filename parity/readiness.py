@@ -13,9 +13,9 @@ import msgspec
 
 from parity import wheels
 from parity.errors import CONFIG, OK, ConfigError
-from parity.machines import MOST, Machine, believed, clean, duration, numbers, size
 from parity.targets import machine, places
 from parity.targets.link import Done, Link
+from parity.targets.machines import MOST, Machine, believed, clean, duration, numbers, size
 
 CLOCK = 60.0
 """Seconds that a clock may be off before it is told."""
@@ -127,18 +127,21 @@ def ended(done: Done) -> str:
 class Remedies:
     """What to type on which target for what is missing."""
 
-    def __init__(self, target: str, python: str | None, provisioned: bool) -> None:
-        """`provisioned`: whether `parity target setup` is for it; else a Python that the user named gets its wheels."""
-        self._target, self._python, self.provisioned = target, python, provisioned
+    def __init__(self, target: str, python: str | None, provisioned: bool, where: str = "") -> None:
+        """`provisioned`: whether `parity target setup` is for it; else a Python that the user named gets its wheels.
+
+        `where` that is typed, if not here.
+        """
+        self._target, self._python, self._provisioned, self._where = target, python, provisioned, where
 
     def install(self, runtime: str | None = None, arm32: bool = False) -> str:
         """For NumPy and both runtimes, or for one."""
-        if self.provisioned:
+        if self._provisioned:
             # Always of all runtimes: of one only it would take the other away.
             return f"parity target setup {shlex.quote(self._target)}"
         pins = [wheels.NUMPY] if not arm32 else []
         first = wheels.ARM32 if arm32 else tuple(own[0] for name, own in wheels.WITH.items() if runtime in (None, name))
-        return f"{self._python or 'python3'} -m pip install {' '.join([*pins, *first])}"
+        return f"{self._where}{self._python or 'python3'} -m pip install {' '.join([*pins, *first])}"
 
 
 def check(link: Link, python: str | None, provisioned: bool = True) -> Report:
@@ -146,7 +149,7 @@ def check(link: Link, python: str | None, provisioned: bool = True) -> Report:
     before = time.time()
     asked = ask(link, python)
     middle = (before + time.time()) / 2
-    remedies = Remedies(link.name, python, provisioned)
+    remedies = Remedies(link.name, python, provisioned, "there: " if link.address.startswith("ssh://") else "")
     rows = [*_system(asked), *_python(asked, python, link.name)]
     ready = False
     if (found := asked.machine) is not None and found.version >= places.MINIMUM:
@@ -187,7 +190,8 @@ def _system(asked: Asked) -> list[Check]:
 
 def _python(asked: Asked, python: str | None, name: str) -> list[Check]:
     minimum = "{}.{}".format(*places.MINIMUM)
-    another = f"name another: [targets.NAME] python = ... in parity.toml, or: parity target setup {shlex.quote(name)} --python PYTHON"
+    other = f"parity target setup {shlex.quote(name)} --python PYTHON"
+    another = f"name another: [targets.NAME] python = ... in parity.toml, or: {other}"
     if not asked.python and asked.shell.get("python") == "none":
         return [Check("Python", f"{python or 'python3'} is there, but doesn't run", "wrong", f"mend it, or {another}")]
     if not asked.python:
@@ -277,9 +281,15 @@ def _resources(asked: Asked, now: float, name: str) -> list[Check]:
     return rows
 
 
-def needed(found: Asked, name: str) -> Machine:
-    """The machine, where its Python can run parity's far side. ConfigError says what to type where it can't."""
+def needed(found: Asked, name: str, python: str | None = None) -> Machine:
+    """The machine, where its Python can run parity's far side. ConfigError says what to type where it can't.
+
+    `python`: the one that was asked for, if any.
+    """
     rows = _python(found, None, name)
+    if python is not None and not found.python:
+        hint = f"which there are: ssh there, and type ls /usr/bin/python3*; parity target check {shlex.quote(name)}"
+        raise ConfigError(f"{name}: there is no Python that runs at {python}", hint)
     if rows[0].state != "ok" or found.machine is None:
         raise ConfigError(f"{name}: Python: {rows[0].found}", rows[0].to_do)
     return found.machine

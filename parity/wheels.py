@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from parity.errors import ConfigError
 from parity.targets.machine import cache_folder
+from parity.targets.machines import Machine, numbers
 
 PIP = "pip==26.3"
 NUMPY = "numpy==2.4.6"
@@ -62,6 +64,15 @@ class Platform:
         return f"cp{self.python[0]}{self.python[1]}-{self.tags[0] if self.tags else self.architecture}"
 
 
+def platform(machine: Machine) -> Platform | None:
+    """What wheels for a machine are chosen by; None where it isn't Linux with glibc."""
+    name, _, version = (machine.libc or "").partition(" ")
+    libc = numbers(version)
+    if machine.system != "Linux" or name != "glibc" or len(libc) < 2 or len(machine.version) < 2:
+        return None
+    return Platform(machine.architecture, (libc[0], min(libc[1], 99)), (machine.version[0], machine.version[1]))
+
+
 def folder() -> Path:
     """Where wheels are kept on this machine."""
     return cache_folder() / "downloads"
@@ -85,7 +96,8 @@ def fetch(wanted: Iterable[str], platform: Platform, say: Callable[[str], None] 
 def _held(place: Path, pin: str) -> Path | None:
     name, _, version = pin.partition("==")
     for path in sorted(place.glob("*.whl")):
-        if plain(path.name.split("-")[0]) == plain(name) and path.name.split("-")[1] == version:
+        given = path.name.split("-")
+        if plain(given[0]) == plain(name) and given[1] == version and zipfile.is_zipfile(path):
             return path
     return None
 

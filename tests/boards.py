@@ -13,7 +13,23 @@ from pathlib import Path
 
 from parity.targets.link import PythonLink
 
-_TOOLS = ("sh", "uname", "date", "sed", "df", "cut", "cat", "du", "rm", "rmdir", "chmod", "env", "sleep", "mkdir")
+_TOOLS = (
+    "sh",
+    "uname",
+    "date",
+    "sed",
+    "df",
+    "cut",
+    "cat",
+    "du",
+    "rm",
+    "rmdir",
+    "chmod",
+    "env",
+    "sleep",
+    "mkdir",
+    "yes",
+)
 
 
 class Board(PythonLink):

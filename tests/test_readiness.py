@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from parity import machines, readiness
+from parity import readiness
 from parity.errors import ConfigError
 from parity.readiness import Check, Report
-from parity.targets import machine
+from parity.targets import machine, machines
 from tests.boards import Board
 
 
@@ -77,6 +77,8 @@ def test_what_is_missing_comes_with_what_to_type(board: Board) -> None:
     assert row(own, "NumPy").to_do.startswith("python3 -m pip install numpy==")
     assert "ai-edge-litert==" in row(own, "runtime tflite").to_do
     assert "onnxruntime" not in row(own, "runtime tflite").to_do
+    there = readiness.Remedies("pi", "~/venv/bin/python", False, "there: ").install()
+    assert there.startswith("there: ~/venv/bin/python -m pip install numpy==")
 
 
 def test_numpy_without_a_runtime_is_not_enough_and_either_runtime_is(board: Board) -> None:
@@ -118,6 +120,12 @@ def test_without_a_python_the_shell_still_tells(tmp_path: Path) -> None:
     assert "Linux" in row(report, "system").found
     named = readiness.check(Board(tmp_path / "other", "pi"), "~/gone/python")
     assert state(named, "Python") == ("missing", "mend `python` in parity.toml, or take it away")
+
+
+def test_a_python_that_was_asked_for_and_is_not_there_is_told(tmp_path: Path) -> None:
+    asked = readiness.ask(Board(tmp_path / "board", "pi"), "python3.12")
+    with pytest.raises(ConfigError, match=r"pi: there is no Python that runs at python3\.12"):
+        readiness.needed(asked, "pi", "python3.12")
 
 
 def test_a_python_that_does_not_run_is_told(tmp_path: Path) -> None:
@@ -205,8 +213,8 @@ def asked(**changes: Any) -> readiness.Asked:
 @pytest.mark.parametrize(
     ("changes", "what", "found", "to_do"),
     [
-        ({"clock": time.time() - 3 * 86400}, "clock", "3 days behind this machine's", "sudo timedatectl set-ntp true"),
-        ({"clock": time.time() + 600}, "clock", "10 minutes ahead of this machine's", "certificates fail"),
+        ({"clock": -3 * 86400}, "clock", "3 days behind this machine's", "sudo timedatectl set-ntp true"),
+        ({"clock": 601}, "clock", "10 minutes ahead of this machine's", "certificates fail"),
         ({"disk_free_bytes": 50_000_000}, "disk", "50 MB free for ", "parity target clean 'my pi'"),
         ({"memory_free_bytes": 1000, "memory_bytes": 10**9}, "memory", "1 kB free of 1 GB", "--jobs 1"),
         ({"governor": "ondemand"}, "governor", "ondemand", "echo performance | sudo tee /sys"),
@@ -214,7 +222,10 @@ def asked(**changes: Any) -> readiness.Asked:
     ],
 )
 def test_what_makes_trouble_later_is_noted(changes: dict[str, Any], what: str, found: str, to_do: str) -> None:
-    (check,) = [c for c in readiness._resources(asked(**changes), time.time(), "my pi") if c.what == what]
+    now = time.time()
+    if "clock" in changes:
+        changes = {"clock": now + changes["clock"]}
+    (check,) = [c for c in readiness._resources(asked(**changes), now, "my pi") if c.what == what]
     assert check.state == "note"
     assert found in check.found
     assert to_do in check.to_do

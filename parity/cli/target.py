@@ -12,8 +12,7 @@ import click
 from parity.cli.group import cli, complete
 
 if TYPE_CHECKING:
-    from parity.settings import TargetSettings
-    from parity.targets.link import Link
+    from parity.targets.named import Reached
 
 
 def _names() -> list[str]:
@@ -53,8 +52,8 @@ def check(name: str, form: str) -> None:
     """
     from parity import inventory, readiness
 
-    with _connected(name) as (link, settings):
-        report = readiness.check(link, settings.python, provisioned=_ours(settings))
+    with _connected(name) as there:
+        report = readiness.check(there.link, there.python, provisioned=there.python is None)
     inventory.show_readiness(report, form)
     sys.exit(report.exit_code)
 
@@ -76,9 +75,9 @@ def setup(name: str, runtimes: str, offline: bool, python: str | None) -> None:
         click.echo(f"{name}: {words}", err=True)
 
     chosen = [r.strip() for r in runtimes.split(",") if r.strip()]
-    with _connected(name) as (link, settings):
-        provisioning.may_set_up(link.name, settings)
-        made = provisioning.setup(link, chosen, offline=offline, python=python, say=say)
+    with _connected(name) as there:
+        provisioning.may_set_up(there)
+        made = provisioning.setup(there.link, chosen, offline=offline, python=python, say=say)
     what = ", ".join(f"{k} {v}" for k, v in made.versions.items())
     click.echo(f"{name}: {made.venv} {'has' if made.new else 'has already'} {what}")
     click.echo(f"now: parity run --target {name} --backend numpy")
@@ -89,28 +88,28 @@ def setup(name: str, runtimes: str, offline: bool, python: str | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="And the virtual environment that setup made.")
 def clean(name: str, everything: bool) -> None:
     """Take away what parity keeps there: its cache folder. It comes back by itself with the next run."""
-    from parity import machines, provisioning
+    from parity import provisioning
+    from parity.targets.machines import size
 
-    with _connected(name) as (link, _):
-        removed = provisioning.remove(link, everything)
-    for path, size in removed:
-        click.echo(f"{name}: removed {path} ({machines.size(size)})")
+    with _connected(name) as there:
+        removed = provisioning.remove(there.link, everything)
+    for path, taken in removed:
+        click.echo(f"{name}: removed {path} ({size(taken)})")
     if not removed:
         click.echo(f"{name}: parity keeps nothing there")
 
 
-def _ours(settings: TargetSettings) -> bool:
-    """Whether setup may make a Python there: a device whose Python the user hasn't named."""
-    return settings.ssh is not None and settings.python is None
-
-
 @contextlib.contextmanager
-def _connected(name: str) -> Iterator[tuple[Link, TargetSettings]]:
-    from parity import provisioning
+def _connected(name: str) -> Iterator[Reached]:
+    """The way to a target, connected."""
+    from parity import settings
+    from parity.targets import named
+    from parity.targets.link import PythonLink
 
-    link, settings = provisioning.find(name)
-    try:
-        link.connect()
-        yield link, settings
-    finally:
-        link.close()
+    with contextlib.ExitStack() as stack:
+        # This machine, seen as a device is: through a shell.
+        here = named.Reached(PythonLink(name, sys.executable), sys.executable)
+        there = named.reach(name, settings.addresses(), stack) or here
+        stack.callback(there.link.close)
+        there.link.connect()
+        yield there

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from parity.protocols import Arithmetic
+from parity.targets import machines
 from parity.targets.wire import WireError
 
 _LONGEST = 4000
@@ -52,16 +53,10 @@ def texts(value: Any) -> dict[str, str]:
 def machine(value: Any) -> dict[str, Any]:
     """What a machine says of itself (see `parity.targets.machine`). WireError where what is used of it isn't that."""
     try:
-        cpu = value["cpu"]
-        for text in (value["python"], value["system"], value["numpy"], cpu["model"], cpu["architecture"],
-                     cpu["features_sha256"]):  # fmt: skip
-            _is(text, str)
-        _is(cpu["cores"], int)
-        for key in ("temperature_c", "memory_bytes", "clock"):
-            _is(value.get(key), (int, float, type(None)))
-        for key in ("governor", "release"):
-            _is(value.get(key), (str, type(None)))
-    except (KeyError, TypeError) as e:
+        machines.checked(value)
+        _is(value["numpy"], str)
+        _is(value["cpu"], dict)  # what an environment is known by
+    except (KeyError, TypeError, ValueError) as e:
         raise WireError(f"no facts of a machine: {str(e)[:200]}") from None
     return dict(value)
 

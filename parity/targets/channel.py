@@ -26,6 +26,8 @@ MOST = 1 << 29
 """Bytes of arrays that one answer may have."""
 _PING = 5.0
 _SLICE = 1 << 18
+_NOISE = 4096
+"""Lines, and bytes of each, that a login shell may print before the far side speaks."""
 
 # Runs under any Python 3: it says what is missing, takes the far side if it isn't there, and becomes it.
 _LOADER = r"""
@@ -131,12 +133,20 @@ class Channel:
 
     def _word(self, deadline: float) -> str:
         """The next line of ours; what a login shell prints before it is passed over."""
-        seen = bytearray()
-        while (at := seen.find(b"\0parity-")) < 0 or b"\n" not in seen[at:]:
-            if len(seen) > 1 << 20:
-                raise self._stranger("it prints without end")
-            seen += self._some(1, deadline)
-        return answers.plain(bytes(seen[at + 8 : -1]).decode(errors="replace"))
+        line = b""
+        for _ in range(_NOISE):
+            line = self._line(deadline)
+            _, found, word = line.rpartition(b"\0parity-")
+            if found:
+                return answers.plain(word.decode(errors="replace"))
+        raise self._stranger(f"it prints {answers.plain(line.decode(errors='replace'))[:40]!r} without end")
+
+    def _line(self, deadline: float) -> bytes:
+        """Up to the next end of a line, byte by byte: what comes after it may be the far side's own."""
+        line = bytearray()
+        while len(line) < _NOISE and (byte := self._some(1, deadline)) != b"\n":
+            line += byte
+        return bytes(line)
 
     def _refused(self, kind: str, text: str) -> ConfigError:
         name, python = self._link.name, self._python or "python3"

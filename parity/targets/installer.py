@@ -32,8 +32,8 @@ MARK = "parity-setup.json"
 
 
 def say(**words: Any) -> None:
-    """A line to the other side."""
-    sys.stdout.write(json.dumps(words) + "\n")
+    """A line to the other side, whatever a login shell has left in the one before it."""
+    sys.stdout.write("\n" + json.dumps(words) + "\n")
     sys.stdout.flush()
 
 
@@ -212,18 +212,20 @@ def main(what: str) -> NoReturn:
         else:
             threading.Thread(target=_watch, daemon=True).start()
             make(request)
-        code = 0
+        os._exit(0)  # a thread may be waiting for stdin
     except Wrong as e:
-        say(error=e.kind, text=e.text)
-        code = 1
+        kind, text = e.kind, e.text
     except OSError as e:
-        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
-        say(error="full" if full else "denied", text="" if full else str(e))
-        code = 1
+        kind, text = "denied", str(e)
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            kind, text = "full", ""
+        elif e.errno == errno.ENOENT:
+            kind, text = "busy", "what was sent has gone again: another setup, or clean, is at work there"
     for path in _WORK:
         shutil.rmtree(str(path), ignore_errors=True)
-    sys.stdout.flush()
-    os._exit(code)  # a thread may be waiting for stdin
+    with contextlib.suppress(OSError):  # nobody may be there any more
+        say(error=kind, text=text)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from parity import wheels
-
 Text = Annotated[str, msgspec.Meta(max_length=300)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
 Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
@@ -65,23 +63,22 @@ class Machine(msgspec.Struct, frozen=True):
         """Python's."""
         return numbers(self.python)
 
-    @property
-    def platform(self) -> wheels.Platform | None:
-        """What wheels are chosen by; None where it isn't Linux with glibc."""
-        name, _, version = (self.libc or "").partition(" ")
-        libc = numbers(version)
-        if self.system != "Linux" or name != "glibc" or len(libc) < 2 or len(self.version) < 2:
-            return None
-        return wheels.Platform(self.architecture, (libc[0], min(libc[1], 99)), (self.version[0], self.version[1]))
-
 
 def believed(data: bytes) -> Machine:
     """What a machine said of itself, once it is checked; ValueError for anything else."""
     if len(data) > MOST:
         raise ValueError(f"{len(data)} bytes are no description")
     try:
-        return msgspec.convert(_clean(json.loads(data)), Machine)
-    except (msgspec.ValidationError, RecursionError, UnicodeDecodeError) as e:
+        return checked(json.loads(data))
+    except RecursionError as e:
+        raise ValueError(str(e)) from None
+
+
+def checked(value: Any) -> Machine:
+    """The same of what was read already; ValueError where something in it isn't what it should be."""
+    try:
+        return msgspec.convert(_clean(value), Machine)
+    except (msgspec.ValidationError, RecursionError) as e:
         raise ValueError(str(e)) from None
 
 
