@@ -175,7 +175,10 @@ class Contest:
         if not self.plan.models:
             return {}
         spec, artifact = self._reference or (self._against or self.plan).models[0]
-        outputs = (result if other is None else other).activations["", spec, artifact.precision]
+        if self._reference is not None:
+            outputs = result.kernels[spec, artifact.precision]
+        else:
+            outputs = (result if other is None else other).activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
             raise ConfigError(f"{spec!r}, which the network is held to, failed: {outputs.reason}",
                               "judge by another: model.reference in system.toml")  # fmt: skip
@@ -268,6 +271,7 @@ def _last(result: JobResult) -> JobResult:
     return JobResult(
         job=job, features={k: of(v) for k, v in result.features.items()},
         activations={k: of(v) for k, v in result.activations.items()},
+        kernels={k: of(v) for k, v in result.kernels.items()},
     )  # fmt: skip
 
 

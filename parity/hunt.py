@@ -24,7 +24,7 @@ except ImportError:
 
 NEAREST: Final = 100
 """Of so many examples one has its bounds worked out when all are drawn: those that were nearest by a guess."""
-DEATHS, WORKED_OUT = 40, 80
+DEATHS, WORKED_OUT = 40, 40
 """While something is shrunk: plugins that are started again, and clips whose bounds are worked out. Both take long."""
 
 
