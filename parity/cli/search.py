@@ -111,8 +111,9 @@ def _confirmed(task: Task, result: Result, judge: Contest, options: dict[str, An
 
     assert result.found is not None
     again = confirm(task, result.found, judge)
-    # What isn't kept with the goldens can be seen again all the same.
-    folder = golden_of(task, judge.plan) if options["save"] else cache.folder()
+    # What isn't kept with the goldens, or not confirmed, can be seen again all the same.
+    kept = options["save"] and again.found.failed
+    folder = golden_of(task, judge.plan) if kept else cache.folder()
     found = again.found if again.found.failed else result.found
     path = counterexamples.write(folder, counterexample(task, judge.plan, found))
     return again, shown(path)
@@ -127,7 +128,7 @@ def _replay(task: Task, options: dict[str, Any]) -> NoReturn:
     with local_target(None, options["limit"]) as target:
         judge = _contest(task, target)
         again = confirm(task, Found(held.drawn, held.described, False, 0.0), judge)
-    result = Result(task, again.found, 1, 1)
+    result = Result(task, again.found)
     _end(options, judge.plan.system.name, result, again, time.monotonic() - begun, "")
 
 

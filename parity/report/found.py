@@ -32,10 +32,16 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
     """Print what a search came to; `again` is a counter-example, `replay` the command that shows it once more."""
     task, found = result.task, result.found
     took = f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
-    different = f" ({result.count:,} different)"
+    if not result.drawn:  # seen again
+        took = f"{seconds:.0f} s"
+    different = f" ({result.count:,} different)" if result.drawn else ""
     if again is not None and again.found.failed:
         more = " (interrupted)" if result.interrupted else ""
-        _line(console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{more}; found after {took}", "bold red")
+        _line(
+            console,
+            f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{more}; {'found after ' if result.drawn else ''}{took}",
+            "bold red",
+        )
         counterexample(console, again)
     elif found is not None and found.failed:
         _line(
