@@ -71,7 +71,9 @@ class SshLink:
             options.append("BatchMode=yes")
         # Their own shared connection, where they have set one up, is as good as ours.
         if own.get("controlpath", "none") == "none" or own.get("controlmaster") == "false":
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="parity-")
+            # The path of a socket has 107 bytes at most, of which ssh wants 18 for a name while it makes it.
+            short = None if len(tempfile.gettempdir()) < 60 else "/tmp"
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="parity-", dir=short)
             options += ["ControlMaster=auto", "ControlPersist=no", f"ControlPath={self._folder.name}/master"]
         return [f"-o{option}" for option in options]
 
