@@ -1,7 +1,7 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi. Needs speech in PARITY_DATA
-(see CONTRIBUTING.md); without it, lines say so.
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi. Needs speech in
+PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
 """
 
 from __future__ import annotations

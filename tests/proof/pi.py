@@ -73,7 +73,7 @@ def lines() -> Iterator[Line]:
 def _differences(here: Target, there: Target, reports: Path) -> Iterator[Line]:
     taps: dict[tuple[str, ...], _Tap] = defaultdict(_Tap)
     failed, pairs, unlike = [], 0, []
-    for found in systems.every():
+    for found in systems.find(systems.names()):
         if not found.artifacts:
             continue
         backends = ("reference",) if found.name == INTEGERS else ("numpy",)
@@ -94,18 +94,18 @@ def _differences(here: Target, there: Target, reports: Path) -> Iterator[Line]:
             f"{t.most:.3g}",
             "" if t.steps is None else str(t.steps),
         )
-        for key, t in taps.items()
+        for key, t in sorted(taps.items())
         if t.differing
     ]
     show(("system", "by", "precision", "path", "tap", "elements", "differ", "at most", "steps"), rows)
     same = sum(not t.differing for t in taps.values())
+    integers = [t for t in taps.values() if t.steps is not None]
     yield Line(
-        f"{DEVICE}, emulated: everything within bounds, or a known gap", f"{pairs} pairs; {', '.join(failed) or 'all'}",
+        f"{DEVICE}, emulated: everything within bounds, or a known gap",
+        f"{pairs} pairs; {', '.join(failed) or 'all'}; {same} of {len(taps)} taps as here to the last bit, "
+        f"of integers {sum(not t.differing for t in integers)} of {len(integers)}",
         not failed and pairs > 0,
-    )  # fmt: skip
-    yield Line(
-        "this machine and the emulated one: taps that are the same to the last bit", f"{same} of {len(taps)}", None,
-    )  # fmt: skip
+    )
     yield Line("clips that the one computes and the other doesn't", str(len(unlike)), not unlike)
 
 
@@ -141,12 +141,13 @@ def _gate(here: Target, there: Target, reports: Path) -> Iterator[Line]:
     first, folder = gated(there)
     states = {b["system"]: b["state"] for b in first.gate["baselines"]}
     yield Line(
-        "a baseline accepted on x86-64 is not taken for the emulated Pi's", ", ".join(f"{s}: {x}" for s, x in states.items()),
+        "a baseline accepted on this machine is not taken for the emulated Pi's",
+        ", ".join(f"{s}: {x}" for s, x in states.items()),
         set(states.values()) == {"new"} and len(states) == len(GATED) and first.exit_code == 0,
     )  # fmt: skip
     accepted(first, folder)
     was, failed, moved = _ratios(first), 0, 0
-    for i in range(RERUNS):
+    for _ in range(RERUNS):
         there.release()
         run, _ = gated(there)
         states = {b["system"]: b["state"] for b in run.gate["baselines"]}
