@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from parity import acceptance, gate, localize, pipeline, records, settings
@@ -207,3 +209,21 @@ def test_a_baseline_of_this_machine_is_not_taken_for_the_devices(emulated_pi: Em
             acceptance.accept(proposal, first, "measured")
         again, _ = gated([there], require_baseline=True)
     assert (again.exit_code, again.gate["findings"]) == (0, [])
+
+
+# ---- As a user has it ----
+
+
+@pytest.mark.usefixtures("emulated_pi")  # built, or a skip that says why not
+def test_the_command_starts_a_device_and_leaves_none(tmp_path: Path) -> None:
+    golden = rig.goldens(tmp_path / "golden", name="tiny-conv")
+    temporary = Path(tempfile.mkdtemp(prefix="p"))  # short: sockets are put there
+    done = rig.process(
+        "run", "--target", "emulated-pi", "--system", "tiny-conv", "--precision", "int8", "--backend", "numpy",
+        "--runtime", "tflite", "--golden", golden, "--report", tmp_path / "reports", TMPDIR=str(temporary),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "aarch64" in done.stdout
+    assert "emulated: not a device's speed" in done.stdout
+    temporary.rmdir()  # nothing is left in it
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(temporary) in " ".join(p.info["cmdline"] or [])]
