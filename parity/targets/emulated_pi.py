@@ -125,7 +125,7 @@ def _wanted(name: str) -> Kind:
     if missing:
         raise ConfigError(f"{name} needs {', '.join(missing)}", INSTALL)
     if os.geteuid() != 0:
-        raise ConfigError(f"{name} needs root: it makes mounts of its own", "sudo -E parity ..., or in a container")
+        raise ConfigError(f"{name} needs root: it makes mounts of its own", 'sudo "$(command -v parity)" ...')
     return kind
 
 
