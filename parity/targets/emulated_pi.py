@@ -28,7 +28,9 @@ from parity.targets.own_sshd import OwnSshd, program
 
 NEEDS = "openssh-server openssh-client qemu-user-static mmdebstrap"
 INSTALL = f"sudo apt-get install --no-install-recommends {NEEDS}"
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
+_MAIN_ONLY = "sed -i -E '/-(security|updates) /d' \"$1/etc/apt/sources.list\""
+"""A release without what came after it: two builds give the same."""
 _PROGRAMS = "python3 bash dash coreutils findutils grep gzip procps sed tar util-linux libgcc-s1 libstdc++6"
 _SITE = "usr/local/lib/python3.11/dist-packages"
 _USER, _ID = "pi", 1000
@@ -175,7 +177,8 @@ def _make(kind: Kind, root: Path, say: Callable[[str], None]) -> None:
     _run(
         [
             "mmdebstrap", "--quiet", "--mode=root", f"--arch={kind.architecture}", "--variant=extract",
-            "--skip=check/qemu", f"--include={packages}", SUITE, str(root), os.environ.get("PARITY_PI_MIRROR", MIRROR),
+            "--skip=check/qemu", f"--include={packages}", f"--setup-hook={_MAIN_ONLY}", SUITE, str(root),
+            *([mirror] if (mirror := os.environ.get("PARITY_PI_MIRROR")) else []),
         ],
         f"fetching Debian's packages for {kind.name}",
     )  # fmt: skip
