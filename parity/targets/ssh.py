@@ -87,12 +87,16 @@ class SshLink:
         self._options = self._given()
         master = self._popen(r"printf '\000parity-connected\n'; exec cat")
         self._words = bytearray()
-        threading.Thread(target=self._listen, args=(master, self._words), daemon=True).start()
+        listening = threading.Thread(target=self._listen, args=(master, self._words), daemon=True)
+        listening.start()
         limit = None if interactive() else CONNECT
         if not _until(master, _READY, limit):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                master.wait(1.0)  # its stdout ends a moment before it does
             waited = master.poll() is None
+            if not waited:
+                listening.join(1.0)  # its last words
             end(master)
-            time.sleep(0.05)  # for its last words
             if waited:
                 raise TargetError(f"{self.name}: {self._host} gave no answer within {CONNECT:g} s", _REACH)
             raise _error(self.name, self._host, self._words.decode(errors="replace"), self._port)
