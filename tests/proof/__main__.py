@@ -1,7 +1,7 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift. Needs speech in PARITY_DATA
-(see CONTRIBUTING.md); without it, lines say so.
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi. Needs speech in
+PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
 """
 
 from __future__ import annotations
@@ -49,9 +49,15 @@ def _drift() -> Iterator[Line]:
     return drift.lines()
 
 
+def _pi() -> Iterator[Line]:
+    from tests.proof import pi
+
+    return pi.lines()
+
+
 PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
     "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
-    "drift": _drift,
+    "drift": _drift, "pi": _pi,
 }  # fmt: skip
 
 
