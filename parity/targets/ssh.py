@@ -23,6 +23,8 @@ from parity.errors import ConfigError, ParityError, TargetError
 from parity.targets.link import Done, close_pipes, finish, kill, shell
 
 _READY = b"\0parity-connected\n"
+SET_UP = ("numpy", "onnxrt", "tflite")
+"""What `parity target setup` installs."""
 CONNECT = 30.0
 """Seconds in which a connection must stand, asking for a passphrase apart."""
 ANSWER = 10.0
@@ -140,8 +142,10 @@ class SshLink:
         return False
 
     def how_to_install(self, distributions: Sequence[str], plugin: str) -> str:
-        more = "" if plugin == "numpy" else f" --with {plugin}"
-        return f"parity target setup {shlex.quote(self.name)}{more}"
+        if plugin in SET_UP:
+            more = "" if plugin == "numpy" else f" --with {plugin}"
+            return f"parity target setup {shlex.quote(self.name)}{more}"
+        return f"have {' '.join(distributions)} for the Python there, and name that: `python` of [targets.NAME]"
 
     def _drop(self) -> None:
         master, self._master = self._master, None
