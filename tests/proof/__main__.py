@@ -1,7 +1,7 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift. Needs speech in PARITY_DATA
-(see CONTRIBUTING.md); without it, lines say so.
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, boards. Needs speech in
+PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
 """
 
 from __future__ import annotations
@@ -49,9 +49,15 @@ def _drift() -> Iterator[Line]:
     return drift.lines()
 
 
+def _boards() -> Iterator[Line]:
+    from tests.proof import boards
+
+    return boards.lines()
+
+
 PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
     "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
-    "drift": _drift,
+    "drift": _drift, "boards": _boards,
 }  # fmt: skip
 
 
