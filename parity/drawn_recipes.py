@@ -153,10 +153,11 @@ def _quantization(choose: _Choice) -> fe.Quantize:
 
 
 def _micro(choose: _Choice, rate: int) -> fe.Frontend:
-    length = choose.one(30 * rate // 1000, st.integers(16, 2048))
+    whole = st.integers(2, 60).map(lambda ms: ms * rate // 1000)  # milliseconds, as the op takes them
+    length = choose.one(30 * rate // 1000, whole, st.integers(16, 2048))
     made = fe.Micro(
         length=length,
-        hop=choose.one(max(1, rate // 50), max(1, rate // 100), st.integers(max(1, length // 8), 2 * length)),
+        hop=choose.one(min(length, 20 * rate // 1000), length, whole, st.integers(max(1, length // 8), 2 * length)),
         bands=choose.one(40, st.integers(1, 64)),
         fmin=float(choose.one(125, st.integers(0, 1000))),
         fmax=float(choose.one(min(7500, rate // 2 - 1), st.integers(1500, rate // 2 - 1))),

@@ -116,7 +116,7 @@ def search_plan(
     except (AssertionError, hypothesis.errors.HypothesisException):
         # Hypothesis runs the smallest failing example last: what failed then is the counter-example.
         failing = examples.failing
-    return _rows(p, examples, failing)
+    return [row | {"target": target.name} for row in _rows(p, examples, failing)]
 
 
 def _rows(p: Plan, examples: _Examples, failing: dict[tuple[str, str, str], Verdict]) -> list[dict[str, Any]]:

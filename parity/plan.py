@@ -111,7 +111,9 @@ def everywhere(selection: Selection, targets: Sequence[Target]) -> Planned:
     """The plans of every target, made side by side; those of a system are one after another, in the targets' order."""
     pool = ThreadPoolExecutor(len(targets), thread_name_prefix="parity-plan")
     try:
-        made = list(pool.map(lambda target: make(selection, target), targets))
+        # Read once, and here: msgspec must not learn a type in two threads at a time.
+        systems = _each_once(system.find(selection.systems))
+        made = list(pool.map(lambda target: make(selection, target, systems), targets))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who waits for a plugin is freed by the end of its target
     planned = Planned([], [], {})
@@ -128,9 +130,11 @@ def everywhere(selection: Selection, targets: Sequence[Target]) -> Planned:
     return planned
 
 
-def make(selection: Selection, target: Target) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
-    """Plans, what is skipped, and the versions of every plugin, as its target tells."""
-    systems = _each_once(system.find(selection.systems))
+def make(
+    selection: Selection, target: Target, systems: Sequence[System] | None = None
+) -> tuple[list[Plan], list[Skipped], dict[str, Mapping[str, str]]]:
+    """Plans, what is skipped, and the versions of every plugin, as its target tells; `systems` as they were read."""
+    systems = _each_once(system.find(selection.systems)) if systems is None else systems
     backends = _specs("backend", selection.backends, target)
     runtimes = _specs("runtime", selection.runtimes, target)
     for kind, specs in (("backend", backends), ("runtime", runtimes)):

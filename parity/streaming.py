@@ -266,8 +266,9 @@ class Stream:
                 mean = (s.features + s.network) / s.frames
                 rows.append(
                     {
-                        "system": self._system.name, "pair": " ".join((backend, runtime, precision)), "chunk": size,
-                        "frames": s.frames, "features_ms": 1e3 * s.features / s.frames,
+                        "system": self._system.name, "pair": " ".join((backend, runtime, precision)),
+                        "target": self.name, "chunk": size, "frames": s.frames,
+                        "features_ms": 1e3 * s.features / s.frames,
                         "network_ms": 1e3 * s.network / s.frames, "frame_ms": 1e3 * mean,
                         "real_time_factor": mean * f.input.rate / _frame(f).hop,
                     }

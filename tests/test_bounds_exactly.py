@@ -596,6 +596,16 @@ def test_a_cosine_that_is_zero_but_for_rounding() -> None:
     np.testing.assert_allclose(found.hi[:, 1], 4.0 * D * np.abs(m).max() * array(8.0, 2.0), rtol=1e-6)
 
 
+def test_the_sine_of_a_lifter_is_of_a_rounded_argument() -> None:
+    value = array(1.0, -2.0, 3.0, 0.5).reshape(1, 4)
+    x, frontend = Interval(value, value, value), recipe(fe.Log(base="e"))
+    lifted = levels.cepstrum(np.zeros((1, 3)), replace(DCT, lifter=4.0), frontend, x)
+    m, raw = matrix(replace(DCT, lifter=4.0), 4), np.abs(value @ matrix(DCT, 4).T)
+    argument = math.pi / 4.0 * array(1.0, 2.0, 3.0)
+    zero = 4.0 * D * np.abs(m).max() * 6.5
+    same(lifted.hi, own_rounding(value, m) + zero + 2.0 * U * (3.0 * argument + 2.0) * raw)
+
+
 def test_a_dct_of_nothing() -> None:
     nothing = Interval(*[np.zeros((0, 4))] * 3)
     for compress in (fe.Decibel(), fe.Log(base="e")):

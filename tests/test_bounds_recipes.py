@@ -18,15 +18,14 @@ from parity.bounds.features import bounds
 from parity.calibrate import ratios
 from parity.compare import compare
 from parity.protocols import Array, Clip, Tap, arithmetic_of
-from parity.search import clip_of, clips
+from parity.search import clip_of, clips, frontends
 from parity.signals import Signal
 from parity.testing import RECIPES
-from parity.testing.recipes import frontends
 
 LIKE_SPEECH = clip_of(Signal(kind="pink", level_dbfs=-12.0, seed=1, fade=2000, noise_dbfs=-42.0))
 
-# Error over bound on LIKE_SPEECH, the least of 200 drawn recipes: the median over the elements of a tap, and the
-# largest. Measured: numpy 0.0015 and 0.031, tf_signal 0.0050 and 0.032, torch 0.0044 and 0.037, librosa 0.012 and 0.16.
+# Error over bound on LIKE_SPEECH: the median over the elements of a tap, and the largest; nine drawn recipes of ten
+# have more. Measured on 1,000: numpy 0.0025 and 0.045, tf_signal 0.0050 and 0.051, torch 0.0034 and 0.052, librosa LIB.
 LEAST = {"numpy": (0.001, 0.02), "tf_signal": (0.003, 0.02), "torch": (0.003, 0.02), "librosa": (0.008, 0.1)}
 
 
@@ -52,14 +51,15 @@ def test_drawn_recipes_hold_their_bounds_which_are_no_wider_than_was_measured(sp
                 if clip is LIKE_SPEECH and tap != "features/quantized":
                     moved = got != x.value
                     some = ratios(got[moved], x.value[moved], x.lo[moved], x.hi[moved])
-                    if some.size:
+                    if some.size >= 500:  # of a few elements all may round alike
                         found[tap].append((float(np.median(some)), float(some.max())))
 
     check()
     assert {"features/spectrum", "features/filterbank", "features/compressed"} <= found.keys()
     for tap, measured in found.items():
-        assert min(median for median, _ in measured) > LEAST[spec][0], tap
-        assert min(largest for _, largest in measured) > LEAST[spec][1], tap
+        usual = np.quantile(measured, 0.1, axis=0)
+        print(spec, tap, usual)
+        assert (usual > LEAST[spec]).all(), (tap, usual)
 
 
 # ---- The two classes of arithmetic ----

@@ -322,7 +322,7 @@ def test_the_commands_say_what_they_found(
     assert code == 0, said
     assert "PASS: everything compared is within bounds, and nothing drifted from the accepted baseline" in said
     grown = Grown(local, 1.5, golden, [rig.SYSTEM])
-    monkeypatch.setattr(commands, "local_target", lambda *_: contextlib.nullcontext(grown))
+    monkeypatch.setattr(commands, "opened_targets", lambda _: contextlib.nullcontext([grown]))
     code, said = typed("gate")
     assert code == 1
     assert said.startswith("FAIL: 20 taps drifted from the accepted baseline")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
 from parity.localize import (
@@ -15,9 +16,11 @@ from parity.localize import (
     follows_from,
     hertz,
     number,
+    on,
     pairs,
     passes_alone,
     place,
+    several,
     since,
     title,
     title_of,
@@ -189,7 +192,7 @@ def test_empty_and_hostile_runs() -> None:
     assert pairs(run()) == []
     assert first_failures(run()) == []
     found = first_failures(hostile())
-    assert [v.backend for v in found] == [HOSTILE, HOSTILE]
+    assert [v.backend for v in found] == [HOSTILE] * 4
 
 
 @pytest.mark.parametrize(
@@ -339,3 +342,18 @@ def test_the_last_tap_within_bounds_counts_whatever_its_name() -> None:
     failing = next(s for s in of.summaries if s.tap == "features/filterbank")
     failing.since = {"zzz": 1}
     assert since(of, failing.worst) == Since("zzz", ("features/spectrum",))
+
+
+def test_this_machine_is_named_beside_others_only() -> None:
+    assert (on(""), on("", True), on("local"), on("local", True), on("pi")) == ("", "", "", " on local", " on pi")
+    assert title("s", "numpy", "", "", "local", True) == "s · numpy on local"
+    v = verdict("pass", "features/spectrum", backend="numpy")
+    alone, beside = run(v), run(v, msgspec.structs.replace(v, target="pi"))
+    assert (several(run()), several(alone), several(beside)) == (False, False, True)
+    assert title_of(v) == title_of(v, alone) == "commands-cnn · numpy"
+    assert title_of(v, beside) == "commands-cnn · numpy on local"
+    assert [p.name for p in pairs(alone)] == ["numpy"]
+    assert [p.name for p in pairs(beside)] == ["numpy on local", "numpy on pi"]
+    # A target that nothing was compared on is one all the same.
+    assert several(run(v, environment={"targets": {"local": {}, "pi": {}}}))
+    assert not several(run(v, environment={"targets": {"local": {}}}))

@@ -5,6 +5,7 @@ Clips of one length go through librosa as a batch: the filter bank is built once
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -83,10 +84,12 @@ class LibrosaBackend:
         out: dict[Tap, Array] = {"features/audio": y, "features/spectrum": x.swapaxes(-1, -2)}
         if (mel := frontend.filterbank) is not None:
             assert isinstance(mel, fe.Mel)  # supports() has refused the others
-            x = librosa.feature.melspectrogram(
-                S=x, sr=frontend.input.rate, n_fft=spectrum.n_fft, n_mels=mel.bands, fmin=mel.fmin, fmax=mel.fmax,
-                htk=mel.scale == "htk", norm=None if mel.norm == "none" else mel.norm,
-            )  # fmt: skip
+            with warnings.catch_warnings():  # a band between two bins is empty: so the recipe has it
+                warnings.filterwarnings("ignore", "Empty filters", UserWarning)
+                x = librosa.feature.melspectrogram(
+                    S=x, sr=frontend.input.rate, n_fft=spectrum.n_fft, n_mels=mel.bands, fmin=mel.fmin, fmax=mel.fmax,
+                    htk=mel.scale == "htk", norm=None if mel.norm == "none" else mel.norm,
+                )  # fmt: skip
             out["features/filterbank"] = x.swapaxes(-1, -2)
         if (c := frontend.compress) is not None:
             x = self._compress(x, c)

@@ -75,7 +75,7 @@ def render(run: Run, folder: Path | None = None) -> str:
         skipped=wording.not_compared(run), overall=read.all, edges=_edges(), bound=BOUND,
         near_ties=wording.near_ties(run), saturated=wording.saturated(run),
         confusions=[(names, columns_of(c), c) for names, c in same_confusion(run)],
-        accuracies=[(wording.accuracy_of(p, run), p) for p in run.labels.get("pairs", [])],
+        accuracies=[(wording.pair_of(p, run), p) for p in run.labels.get("pairs", [])],
         differ=[(d, by_label(d["labels"])) for d in run.labels.get("differ", [])],
         failed=FAILED, neutral=NOT_COMPARED, gate=gate,
         on=functools.partial(on, several=several(run)), **_measured(run), **_places(run, lined),

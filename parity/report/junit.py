@@ -9,9 +9,9 @@ from pathlib import Path
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from parity.localize import NOT_COMPARED, flow, number, title_of
+from parity.localize import NOT_COMPARED, flow, number, several, title
 from parity.records import Run, TapSummary
-from parity.report.wording import clean, details, judgement, outcome_of, unanchored
+from parity.report.wording import clean, details, judgement, outcome_of, pair_of, unanchored
 
 _PATHS = ("features", "isolated", "deployment", "cumulative")
 
@@ -20,9 +20,10 @@ def write(folder: Path, run: Run, out: Path | None = None) -> None:
     """Write `folder/junit.xml`, or `out`: a test case each (system, backend, runtime, precision, path, tap)."""
     xml = JUnitXml("parity")
     suites: dict[str, TestSuite] = {}
-    bare = unanchored(run)
+    bare, named = unanchored(run), several(run)
     for summary in _ordered(run):
-        name = clean(title_of(summary.worst, run))
+        s = summary
+        name = clean(title(s.system, s.backend, s.runtime, s.precision, s.target, named))
         if name not in suites:
             suites[name] = TestSuite(name)
             if summary.system in bare:
@@ -122,7 +123,7 @@ def _whole(run: Run, any_verdicts: bool) -> list[TestCase]:
         case.result = [Failure("a known gap that matched no failure", "gap")]
         cases.append(case)
     for e in run.examples:
-        case = TestCase(clean(e["pair"]), "generated examples")
+        case = TestCase(clean(pair_of(e, run)), "generated examples")
         if e.get("failed"):
             case.result = [Failure(clean(e.get("message") or e.get("worst") or "out of bounds"), "fail")]
         elif outcome_of(e) == "unsupported":

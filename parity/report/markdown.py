@@ -18,13 +18,13 @@ from parity.report.compared import Change, Changes
 from parity.report.rows import rows as rows_of
 from parity.report.wording import (
     WORDS,
-    accuracy_of,
     counts,
     judgement,
     made,
     near_ties,
     not_compared,
     one_line,
+    pair_of,
     shorten,
 )
 
@@ -163,7 +163,7 @@ def _failures(run: Run, told: Sequence[Told]) -> str:
                      numbers, text(where), text(why or v.message)])  # fmt: skip
     lines = [*_table(["what", "first at", "error / bound", "where", "why"], rows), ""] if rows else []
     lines += [f"- known gap that matched no failure: {text(gap)}" for gap in run.gaps.get("unmet", [])]
-    lines += [f"- generated examples of {text(e['pair'])} out of bounds" for e in run.examples if e.get("failed")]
+    lines += [f"- generated examples of {text(pair_of(e, run))} out of bounds" for e in run.examples if e.get("failed")]
     if following:
         lines.append("\n" + _folded(f"Following from these: {len(following)}", following[:ROWS]))
     return "\n".join([*lines, ""]) if lines else ""
@@ -222,7 +222,7 @@ def _neutral(run: Run) -> str:
     if ties := near_ties(run):
         blocks.append(_folded(f"Near ties: {len(ties)}", [f"- {text(line)}" for line in ties]))
     if measured := run.labels.get("pairs"):
-        rows = [[text(accuracy_of(p, run)), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
+        rows = [[text(pair_of(p, run)), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in measured]
         blocks.append(_folded(f"Accuracy: {len(rows)} pairs", _table(["pair", "clips", "accuracy"], rows)))
     return "\n".join(blocks)
 

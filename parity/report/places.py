@@ -91,7 +91,7 @@ def about(run: Run, target: str) -> str:
     e = environment_of(run, target)
     cpu = _table(e.get("cpu"))
     told = [e.get("address"), cpu.get("board"), cpu.get("model"), cpu.get("architecture")]
-    words = list(dict.fromkeys(str(w) for w in told if w and w != target))
+    words = list(dict.fromkeys(str(w) for w in told if w and str(w) not in target))
     played = emulated(run, target) and not any("emulated" in w for w in words)
     return ", ".join(words + ["emulated"] * played)
 
@@ -106,14 +106,13 @@ def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _facts(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What of a place may change a number, or says which place it is."""
+def _facts(environment: Mapping[str, Any], system: str) -> Iterator[tuple[str, str]]:
+    """What of a place may change a number, or says which place it is; `system` is the key that names its OS."""
     cpu = _table(environment.get("cpu"))
     yield from (("CPU", cpu.get("model", "")), ("architecture", cpu.get("architecture", "")))
     yield from (("CPU features", cpu.get("features_sha256", "")), ("cores", cpu.get("cores", "")))
     yield "emulated", "yes" if environment.get("emulated") or cpu.get("emulated") else "no"
-    yield "OS", environment.get("release") or environment.get("os", "")
-    for word, key in (("Python", "python"), ("NumPy", "numpy"), ("threads", "threads")):
+    for word, key in (("OS", system), ("Python", "python"), ("NumPy", "numpy"), ("threads", "threads")):
         yield word, environment.get(key, "")
     for plugin, versions in _table(environment.get("plugins")).items():
         for library, version in _table(versions).items():
@@ -123,7 +122,9 @@ def _facts(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def differing(run: Run) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
     """(what, its value on each target) where two differ; and (what, value) of what is the same everywhere."""
-    facts = [{k: str(v) for k, v in _facts(environment_of(run, t)) if v not in ("", None)} for t in targets(run)]
+    environments = [environment_of(run, t) for t in targets(run)]
+    system = "release" if all(e.get("release") for e in environments) else "os"
+    facts = [{k: str(v) for k, v in _facts(e, system) if v not in ("", None)} for e in environments]
     names = dict.fromkeys(name for of in facts for name in of)
     table = [(name, [of.get(name, "–") for of in facts]) for name in names]
     return (

@@ -179,6 +179,7 @@ class Example(TypedDict):
 
     system: str
     pair: str
+    target: str
     count: int
     worst_ratio: float | None
     worst: str

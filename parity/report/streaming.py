@@ -9,7 +9,7 @@ from rich.table import Table
 
 from parity.localize import number
 from parity.records import Run
-from parity.report.wording import one_line
+from parity.report.wording import one_line, pair_of
 from parity.streaming import Detection
 
 
@@ -35,5 +35,5 @@ def show_times(run: Run, console: Console) -> None:
         table.add_column(name, justify="left" if name in ("system", "pair") else "right")
     for r in rows:
         times = [f"{number(r[k])} ms" for k in ("features_ms", "network_ms", "frame_ms")]
-        table.add_row(r["system"], r["pair"], str(r["chunk"]), *times, number(r["real_time_factor"]))
+        table.add_row(r["system"], pair_of(r, run), str(r["chunk"]), *times, number(r["real_time_factor"]))
     console.print(table)

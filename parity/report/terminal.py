@@ -30,7 +30,6 @@ from parity.report.rows import rows
 from parity.report.streaming import show_times
 from parity.report.wording import (
     WORDS,
-    accuracy_of,
     against,
     by_label,
     clean,
@@ -47,6 +46,7 @@ from parity.report.wording import (
     one_line,
     outcome_of,
     own,
+    pair_of,
     published,
     same_confusion,
     saturated,
@@ -56,6 +56,8 @@ from parity.taps import MODEL_INPUT
 
 FEW = 3
 """Up to so many pairs, every tap is shown without being asked for."""
+WIDE = 24
+"""A target's name at the head of a column is no longer than that."""
 MOST = 10
 """Lines of one kind of the gate's findings."""
 STYLES = {
@@ -167,6 +169,7 @@ def _at(row: Row) -> str:
 def _side_by_side(screen: _Screen, run: Run, found: Sequence[Pair]) -> None:
     """A column a target: what became of each pair there; and in what the targets differ."""
     lines, names = places.lines(rows(run, list(found))), targets(run)
+    heads = [shorten(name, WIDE) for name in names]
     screen.heading("Targets")
     for name in names:
         screen.line(one_line(f"{name}: {places.about(run, name) or 'nothing is known of it'}"), indent=2)
@@ -177,11 +180,11 @@ def _side_by_side(screen: _Screen, run: Run, found: Sequence[Pair]) -> None:
         shown: list[list[Text | str]] = []
         for line in (line for line in lines if line.system == system):
             shown.append([line.name, *(_cell(screen, line.cells.get(t)) for t in names)])
-        screen.table(["pair", *names], shown)
+        screen.table(["pair", *heads], shown)
     differing, _ = places.differing(run)
     if differing:
         screen.heading("In what the targets differ")
-        screen.table(["", *names], [[what, *values] for what, values in differing])
+        screen.table(["", *heads], [[what, *values] for what, values in differing])
 
 
 def _cell(screen: _Screen, cell: places.Cell | None) -> Text:
@@ -204,15 +207,16 @@ def _devices(screen: _Screen, run: Run, verbose: bool) -> None:
         screen.line(one_line(f"{told['target']}: {'; '.join(told['words'])}"), indent=2)
     head = ["target", "by", *["system"] * verbose, "ms a clip", "95 %", "real-time factor", "s to load", "peak memory"]
     shown: list[list[Text | str]] = []
-    for target, plugin in dict.fromkeys((c["target"], c["plugin"]) for c in costs):
+    pairs_of = dict.fromkeys((c["target"], c["plugin"]) for c in costs)
+    for target, plugin in sorted(pairs_of, key=lambda pair: targets(run).index(pair[0])):
         of = [c for c in costs if (c["target"], c["plugin"]) == (target, plugin)]
         load = loads.get((target, plugin), {})
         for c in of if verbose else [max(of, key=lambda c: c["rtf"] or c["ms"])]:
             name = f"{plugin} {c['precision']}".strip() if verbose else plugin
             times = [number(c["ms"]), number(c["p95"]), number(c["rtf"])]
-            shown.append([target, name, *[c["system"]] * verbose, *times, number(load.get("load")),
+            shown.append([shorten(target, WIDE), name, *[c["system"]] * verbose, *times, number(load.get("load")),
                           device.size(load.get("peak"))])  # fmt: skip
-    screen.table(head, sorted(shown, key=lambda row: targets(run).index(str(row[0]))))
+    screen.table(head, shown)
     if names := [t for t in targets(run) if places.emulated(run, t)]:
         screen.line(f"  {', '.join(map(one_line, names))}: {device.EMULATED}")
 
@@ -301,7 +305,7 @@ def _labels(screen: _Screen, run: Run, verbose: bool) -> None:
         screen.heading("Labels")
         screen.table(
             ["pair", "clips", "accuracy"],
-            [[accuracy_of(p, run), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of],
+            [[pair_of(p, run), str(p["clips"]), f"{100 * p['accuracy']:.3g} %"] for p in of],
         )
     for names, confusion in same_confusion(run):
         screen.heading(f"Truth (rows) and label of {names}")
@@ -330,14 +334,14 @@ def _examples(screen: _Screen, run: Run) -> None:
     if not run.examples:
         return
     screen.heading("Generated examples")
-    rows = []
+    rows: list[list[Text | str]] = []
     for e in run.examples:
         outcome = screen.outcome(outcome_of(e))
         worst = f"{e.get('worst_tap', '')} {e.get('worst', '')}".strip()
-        rows.append([e["pair"], outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
+        rows.append([pair_of(e, run), outcome, str(e["count"]), number(e.get("worst_ratio")), worst])
     screen.table(["pair", "outcome", "count", "error/bound", "worst at"], rows)
     for e in run.examples:
         if e.get("message"):
-            screen.line(f"{e['pair']}: {one_line(e['message'])}", indent=2)
+            screen.line(f"{pair_of(e, run)}: {one_line(e['message'])}", indent=2)
         if e.get("counterexample"):
-            screen.line(f"{e['pair']}: counter-example {one_line(e['counterexample'])}", indent=2)
+            screen.line(f"{pair_of(e, run)}: counter-example {one_line(e['counterexample'])}", indent=2)

@@ -220,22 +220,34 @@ def outcome_of(example: Mapping[str, Any]) -> str:
 
 
 def near_ties(run: Run) -> list[str]:
-    """A line a model and path: on how many clips it says another label, and on the features of which backends."""
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    first: dict[tuple[str, str], str] = {}
+    """A line a model and path: on how many clips it says another label, and on the features of which backends.
+
+    Targets on which it is the same share a line.
+    """
+    found: dict[tuple[str, str, str], dict[str, int]] = {}
+    first: dict[tuple[str, str, str], str] = {}
     for s in run.summaries:
         if s.near_ties:
-            who = f"{s.system} · {s.runtime} {s.precision}{on(s.target, several(run))}"
-            found.setdefault((who, s.path), {})[s.backend] = s.near_ties
-            first.setdefault((who, s.path), s.tie)
-    lines = []
-    for (who, path), ties in found.items():
+            key = f"{s.system} · {s.runtime} {s.precision}", s.path, s.target
+            found.setdefault(key, {})[s.backend] = s.near_ties
+            first.setdefault(key, s.tie)
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for (who, path, target), ties in found.items():
         same = len(set(ties.values())) == 1
         number = str(max(ties.values())) if same else ", ".join(f"{b} {n}" for b, n in ties.items())
         fed = f" (on the features of {', '.join(ties)})" if same and any(ties) else ""
-        example = first[who, path]
-        lines.append(f"{who}, {path}: {number}{fed}" + (f"; first {example}" if example else ""))
-    return lines
+        example = first[who, path, target]
+        said = f"{number}{fed}" + (f"; first {example}" if example else "")
+        lines.setdefault((who, path, said), []).append(target)
+    every = targets(run)
+    return [
+        f"{who}{' on every target' if several(run) and len(of) == len(every) else _each(of, run)}, {path}: {said}"
+        for (who, path, said), of in lines.items()
+    ]
+
+
+def _each(of: Sequence[str], run: Run) -> str:
+    return on(" and ".join(of) if several(run) else of[0], several(run))
 
 
 def saturated(run: Run) -> list[str]:
@@ -402,8 +414,8 @@ def published(anchor: Mapping[str, Any]) -> str:
     return f"{len(told['reproduced'])} published vectors reproduced ({told['source']}) at {taps}{without}"
 
 
-def accuracy_of(row: Mapping[str, Any], run: Run) -> str:
-    """The pair that an accuracy is of, and the target where targets are told apart."""
+def pair_of(row: Mapping[str, Any], run: Run) -> str:
+    """The pair that a row of labels or examples is of, and the target where targets are told apart."""
     return f"{row['pair']}{on(row.get('target', ''), several(run))}"
 
 
@@ -414,10 +426,10 @@ def same_confusion(run: Run) -> list[tuple[str, dict[str, dict[str, int]]]]:
     for p in of:
         for names, confusion in found:
             if confusion == p["confusion"]:
-                names.append(accuracy_of(p, run))
+                names.append(pair_of(p, run))
                 break
         else:
-            found.append(([accuracy_of(p, run)], p["confusion"]))
+            found.append(([pair_of(p, run)], p["confusion"]))
     every = len(found) == 1 and len(of) > 1
     return [("every pair" if every else ", ".join(names), confusion) for names, confusion in found]
 

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ import numpy as np
 from parity.errors import ConfigError
 from parity.targets import answers, far, wire
 from parity.targets.bundle import bundle
-from parity.targets.link import Link, close_pipes, end
+from parity.targets.link import Link, close_pipes, kill
 from parity.targets.places import python_there
 
 MOST = 1 << 29
 """Bytes of arrays that one answer may have."""
 _PING = 5.0
 _SLICE = 1 << 18
+_NOISE = 4096
+"""Lines, and bytes of each, that a login shell may print before the far side speaks."""
 
 # Runs under any Python 3: it says what is missing, takes the far side if it isn't there, and becomes it.
 _LOADER = r"""
@@ -94,6 +96,7 @@ class Channel:
         self._moved = time.monotonic()
         self._words = bytearray()
         self._process: subprocess.Popen[bytes] | None = None
+        self._readers: list[threading.Thread] = []
         self.hello: dict[str, Any] = {}
         self.content = ""
         """The folder there with what it was sent."""
@@ -110,12 +113,17 @@ class Channel:
         command = f'"$python" -c {shlex.quote(_LOADER)} {arguments}'
         # The shell stays, to say how Python ended: ssh answers 255 for a signal there as for a lost link.
         self._process = self._link.start(f"{python_there(self._python)}; {command}; echo parity-exit-$? >&2")
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._reading(self._listen)
         deadline = time.monotonic() + limit
         self._begin(deadline)
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading(self._read)
         self._greeted(self._taken(self._answers[0], max(0.1, deadline - time.monotonic())))
         threading.Thread(target=self._ping, daemon=True).start()
+
+    def _reading(self, what: Callable[[], None]) -> None:
+        thread = threading.Thread(target=what, daemon=True)
+        thread.start()
+        self._readers.append(thread)
 
     def _begin(self, deadline: float) -> None:
         """Up to the far side's own first message."""
@@ -131,12 +139,20 @@ class Channel:
 
     def _word(self, deadline: float) -> str:
         """The next line of ours; what a login shell prints before it is passed over."""
-        seen = bytearray()
-        while (at := seen.find(b"\0parity-")) < 0 or b"\n" not in seen[at:]:
-            if len(seen) > 1 << 20:
-                raise self._stranger("it prints without end")
-            seen += self._some(1, deadline)
-        return answers.plain(bytes(seen[at + 8 : -1]).decode(errors="replace"))
+        line = b""
+        for _ in range(_NOISE):
+            line = self._line(deadline)
+            _, found, word = line.rpartition(b"\0parity-")
+            if found:
+                return answers.plain(word.decode(errors="replace"))
+        raise self._stranger(f"it prints {answers.plain(line.decode(errors='replace'))[:40]!r} without end")
+
+    def _line(self, deadline: float) -> bytes:
+        """Up to the next end of a line, byte by byte: what comes after it may be the far side's own."""
+        line = bytearray()
+        while len(line) < _NOISE and (byte := self._some(1, deadline)) != b"\n":
+            line += byte
+        return bytes(line)
 
     def _refused(self, kind: str, text: str) -> ConfigError:
         name, python = self._link.name, self._python or "python3"
@@ -197,6 +213,8 @@ class Channel:
         assert process.stdin is not None
         try:
             with self._writing:
+                if self._lost is not None:
+                    raise LostError(self._lost)
                 for part in parts:
                     whole = memoryview(part).cast("B") if len(part) else memoryview(b"")
                     while whole:
@@ -225,8 +243,7 @@ class Channel:
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([process.stdout], [], [], wait)[0]:
+        if deadline is not None and not _readable(process.stdout.fileno(), deadline):
             self._fail("no word from it")
             raise LostError(self._why())
         try:
@@ -309,14 +326,27 @@ class Channel:
         process = self._process
         if process is None:
             return
-        with contextlib.suppress(OSError):
-            assert process.stdin is not None
-            process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(3.0)
+        # Nothing is closed under a thread that uses it: the number of a closed pipe is soon another file's.
+        if self._writing.acquire(timeout=2.0):
+            with contextlib.suppress(OSError):
+                assert process.stdin is not None
+                process.stdin.close()
+            self._writing.release()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(3.0)
         if process.poll() is None:
-            end(process)
-        close_pipes(process)
+            kill(process)
+        for reader in self._readers:
+            reader.join(2.0)
+        if not any(reader.is_alive() for reader in self._readers):
+            close_pipes(process)
+
+
+def _readable(source: int, deadline: float) -> bool:
+    """Whether something comes before the deadline."""
+    waiting = select.poll()
+    waiting.register(source, select.POLLIN)
+    return bool(waiting.poll(max(0.0, 1e3 * (deadline - time.monotonic()))))
 
 
 def _size(value: Any) -> int:

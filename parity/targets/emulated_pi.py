@@ -28,10 +28,14 @@ from parity.targets.own_sshd import OwnSshd, program
 
 NEEDS = "openssh-server openssh-client qemu-user-static mmdebstrap"
 INSTALL = f"sudo apt-get install --no-install-recommends {NEEDS}"
-SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+SUITE = "bookworm"
+_MAIN_ONLY = "sed -i -E '/-(security|updates) /d' \"$1/etc/apt/sources.list\""
+"""A release without what came after it: two builds give the same."""
 _PROGRAMS = "python3 bash dash coreutils findutils grep gzip procps sed tar util-linux libgcc-s1 libstdc++6"
 _SITE = "usr/local/lib/python3.11/dist-packages"
 _USER, _ID = "pi", 1000
+_AUTHORIZED = "AuthorizedKeysFile /run/sshd/authorized"
+"""Its own folder is this machine's user's alone; sshd reads the key as the user who logs in."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def _wanted(name: str) -> Kind:
     if missing:
         raise ConfigError(f"{name} needs {', '.join(missing)}", INSTALL)
     if os.geteuid() != 0:
-        raise ConfigError(f"{name} needs root: it makes mounts of its own", "sudo -E parity ..., or in a container")
+        raise ConfigError(f"{name} needs root: it makes mounts of its own", 'sudo "$(command -v parity)" ...')
     return kind
 
 
@@ -135,7 +139,11 @@ def _run(command: list[str], what: str) -> None:
         raise TargetError(f"{what} failed: {(told or ['it says nothing'])[0][:300]}", "try again, with a network")
 
 
-def build(name: str, say: Callable[[str], None] = lambda _: None) -> Path:
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def build(name: str, say: Callable[[str], None] = _tell) -> Path:
     """The root file system of a stand-in, made if the cache doesn't have it; two at once make it once.
 
     ConfigError where something is missing here, TargetError where its parts can't be fetched.
@@ -169,7 +177,8 @@ def _make(kind: Kind, root: Path, say: Callable[[str], None]) -> None:
     _run(
         [
             "mmdebstrap", "--quiet", "--mode=root", f"--arch={kind.architecture}", "--variant=extract",
-            "--skip=check/qemu", f"--include={packages}", SUITE, str(root), os.environ.get("PARITY_PI_MIRROR", MIRROR),
+            "--skip=check/qemu", f"--include={packages}", f"--setup-hook={_MAIN_ONLY}", SUITE, str(root),
+            *([mirror] if (mirror := os.environ.get("PARITY_PI_MIRROR")) else []),
         ],
         f"fetching Debian's packages for {kind.name}",
     )  # fmt: skip
@@ -236,6 +245,7 @@ for f in passwd group; do mount --bind /mnt/etc/$f /etc/$f; done
 test ! -e /etc/shadow || mount --bind {private}/shadow /etc/shadow
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/sshd
+cp client_key.pub /run/sshd/authorized
 """
 
 
@@ -260,19 +270,17 @@ class EmulatedPi:
         *,
         fresh: bool = False,
         home: str = "50%",
-        say: Callable[[str], None] = lambda _: None,
+        say: Callable[[str], None] = _tell,
     ) -> None:
         kind, root = _wanted(name), build(name, say)
         self.name = name
         with contextlib.ExitStack() as made:
             folder = made.enter_context(_private_folder())
             environment = f"QEMU_CPU={kind.cpu} PARITY_EMULATED={kind.qemu}:{kind.cpu}"
-            self.sshd = made.enter_context(
-                OwnSshd(
-                    name, _USER, ("ChrootDirectory /mnt", f"SetEnv {environment}"), ("user", "mount", "pid"),
-                    _mounts(kind, root, folder, fresh, home),
-                )
-            )  # fmt: skip
+            settings = ("ChrootDirectory /mnt", _AUTHORIZED, f"SetEnv {environment}")
+            mounts = _mounts(kind, root, folder, fresh, home)
+            server = OwnSshd(name, _USER, settings, ("user", "mount", "pid"), mounts, remove=(folder,))
+            self.sshd = made.enter_context(server)
             self._made = made.pop_all()
         self.host, self.ssh_config, self.port = self.sshd.host, self.sshd.ssh_config, self.sshd.port
 

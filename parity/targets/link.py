@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -98,9 +99,17 @@ def _feed(pipe: object, data: bytes) -> None:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a command that we started here, and wait for it."""
+    kill(process)
+    close_pipes(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command, with all that it started where it leads a group of its own, and wait for it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.wait()
-    close_pipes(process)
 
 
 def close_pipes(process: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,9 @@
 """A server and all that it starts, in namespaces of their own: when it ends nothing is left, neither process nor mount.
 
 Run as a process of its own, `python -m parity.targets.namespaces FILE`: the JSON in the file says what to `unshare` (of
-"user", "mount", "pid"), a `script` for `sh` to be run first (mounts), and the `server` to run. It lives until its stdin
-ends, so that it goes with whoever started it, even by SIGKILL. `reboot SECONDS` on stdin kills all that is in it,
-waits, and starts the server again. Linux only; `unshare` needs root.
+"user", "mount", "pid"), a `script` for `sh` to be run first, in the file's folder (mounts), the `server` to run, and
+folders to `remove` at the end. It lives until its stdin ends, so that it goes with whoever started it, even by SIGKILL.
+`reboot SECONDS` on stdin kills all that is in it, waits, and starts the server again. Linux only; `unshare` needs root.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,8 +119,9 @@ def _inside(what: dict[str, Any]) -> None:
     _system_call("prctl", _SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if what.get("script"):
         done = subprocess.run(
-            ["sh", "-eu", "-c", what["script"]], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+            ["sh", "-eu", "-c", what["script"]],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=Path(sys.argv[1]).parent,
+        )  # fmt: skip
         if done.returncode:
             told = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
             raise SystemExit(f"its namespaces can't be made: {told}")
@@ -133,6 +135,12 @@ def main() -> None:
     """Do what the file says."""
     what = json.loads(Path(sys.argv[1]).read_bytes())
     os.setsid()  # Ctrl-C is the starter's: it closes our stdin
+    _keep(what)
+    for folder in what["remove"]:  # a server that ended by itself leaves its log to the starter
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(what: dict[str, Any]) -> None:
     try:
         if what["unshare"]:
             _enter(what["unshare"])
@@ -146,7 +154,8 @@ def main() -> None:
         _system_call("prctl", _SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _inside(what)  # as process 1: with it all of them go
         os._exit(0)
-    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+    if code := os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]):
+        raise SystemExit(code)
 
 
 if __name__ == "__main__":

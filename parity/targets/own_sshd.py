@@ -74,10 +74,11 @@ def _free_port() -> int:
 
 
 class OwnSshd:
-    """A running server. `host` is its name in `ssh_config`; `settings` are lines of sshd_config beside the common ones.
+    """A running server. `host` is its name in `ssh_config`; `settings` are lines of sshd_config before the common ones.
 
     `unshare` and `script`: see parity.targets.namespaces. `enter` stands before its command, as `ip netns exec name`
-    does, where `address` can be reached. ConfigError where the server can't be had here.
+    does, where `address` can be reached. Its folder and those to `remove` go with it, however its starter ends.
+    ConfigError where the server can't be had here.
     """
 
     def __init__(
@@ -89,13 +90,14 @@ class OwnSshd:
         script: str = "",
         enter: Sequence[str] = (),
         address: str = "127.0.0.1",
+        remove: Sequence[Path] = (),
     ) -> None:
         self.host, self.user, self.address = host, user, address
         self._sshd = program("sshd", "openssh-server")
         self._settings, self._unshare, self._script, self._enter = settings, unshare, script, enter
         self.folder = Path(tempfile.mkdtemp(prefix="parity-sshd-"))
-        self.folder.chmod(0o711)  # sshd reads the authorized key as the user who logs in
         self.ssh_config = self.folder / "ssh_config"
+        self._remove = [str(path) for path in (self.folder, *remove)]
         self._process: subprocess.Popen[str] | None = None
         self._log = self.folder / "log"
         try:
@@ -116,12 +118,13 @@ class OwnSshd:
     def _start(self) -> None:
         self._log.unlink(missing_ok=True)
         values = {k: getattr(self, k) for k in ("address", "port", "folder", "host", "user")}
-        text = _SERVER.format(**values) + "".join(line + "\n" for line in self._settings)
+        text = "".join(line + "\n" for line in self._settings) + _SERVER.format(**values)
         (self.folder / "sshd_config").write_text(text, encoding="utf-8")
         self.ssh_config.write_text(_CLIENT.format(**values), encoding="utf-8")
         self._know(self._host_key)
         server = [*self._enter, self._sshd, "-D", "-E", str(self._log), "-f", str(self.folder / "sshd_config")]
         what: dict[str, Any] = {"unshare": list(self._unshare), "script": self._script, "server": server}
+        what["remove"] = self._remove
         (self.folder / "what.json").write_text(json.dumps(what), encoding="utf-8")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "parity.targets.namespaces", str(self.folder / "what.json")],

@@ -271,6 +271,10 @@ class RemoteWorker:
                 for reply in self._asked(channel, rest, replies - done):
                     done += 1
                     rest = _rest(rest, reply)
+                    if message["do"] == "open":
+                        self._models.append(message)
+                    elif message["do"] == "close":
+                        self._models.clear()
                     yield reply
             except LostError:
                 how = self._place.ended(channel)
@@ -280,10 +284,6 @@ class RemoteWorker:
                 if died > 1 or message["do"] != "load":
                     self._dead = how
                     raise WorkerDiedError(how) from None
-        if message["do"] == "open":
-            self._models.append(message)
-        elif message["do"] == "close":
-            self._models.clear()
 
     def _begin(self, channel: Channel, message: dict[str, Any]) -> None:
         """A process of its own on a far side that hasn't one yet, in the state that it was in."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parity.errors import ConfigError, ParityError, TargetError
-from parity.targets.link import Done, close_pipes, end, finish, shell
+from parity.targets.link import Done, close_pipes, finish, kill, shell
 
 _READY = b"\0parity-connected\n"
 CONNECT = 30.0
@@ -47,6 +47,7 @@ class SshLink:
         self._master: subprocess.Popen[bytes] | None = None
         self._asking = threading.Lock()
         self._words = bytearray()
+        self._listener: threading.Thread | None = None
 
     @property
     def address(self) -> str:
@@ -70,7 +71,9 @@ class SshLink:
             options.append("BatchMode=yes")
         # Their own shared connection, where they have set one up, is as good as ours.
         if own.get("controlpath", "none") == "none" or own.get("controlmaster") == "false":
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="parity-")
+            # The path of a socket has 107 bytes at most, of which ssh wants 18 for a name while it makes it.
+            short = None if len(tempfile.gettempdir()) < 60 else "/tmp"
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="parity-", dir=short)
             options += ["ControlMaster=auto", "ControlPersist=no", f"ControlPath={self._folder.name}/master"]
         return [f"-o{option}" for option in options]
 
@@ -87,16 +90,16 @@ class SshLink:
         self._options = self._given()
         master = self._popen(r"printf '\000parity-connected\n'; exec cat")
         self._words = bytearray()
-        listening = threading.Thread(target=self._listen, args=(master, self._words), daemon=True)
-        listening.start()
+        self._listener = threading.Thread(target=self._listen, args=(master, self._words), daemon=True)
+        self._listener.start()
         limit = None if interactive() else CONNECT
         if not _until(master, _READY, limit):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                master.wait(1.0)  # its stdout ends a moment before it does
+                master.wait(1.0)  # it may be about to say why
             waited = master.poll() is None
-            if not waited:
-                listening.join(1.0)  # its last words
-            end(master)
+            kill(master)
+            self._heard()
+            close_pipes(master)
             if waited:
                 raise TargetError(f"{self.name}: {self._host} gave no answer within {CONNECT:g} s", _REACH)
             raise _error(self.name, self._host, self._words.decode(errors="replace"), self._port)
@@ -150,8 +153,14 @@ class SshLink:
         with contextlib.suppress(subprocess.TimeoutExpired):
             master.wait(2.0)
         if master.poll() is None:
-            end(master)
+            kill(master)
+        self._heard()
         close_pipes(master)
+
+    def _heard(self) -> None:
+        """Wait for the last words of a connection that has ended."""
+        if self._listener is not None:
+            self._listener.join(2.0)
 
     def close(self) -> None:
         self._drop()

@@ -14,8 +14,9 @@ Plain pytest classes; `pip install 'parity[test]'`. A plugin is done when its cl
 
 from __future__ import annotations
 
+from parity.search import clips, frontends, inputs
 from parity.testing.backends import BackendConformance
-from parity.testing.recipes import RECIPES, SOUNDS, frontends
+from parity.testing.recipes import RECIPES, SOUNDS
 from parity.testing.runtimes import RuntimeConformance
 
-__all__ = ["RECIPES", "SOUNDS", "BackendConformance", "RuntimeConformance", "frontends"]
+__all__ = ["RECIPES", "SOUNDS", "BackendConformance", "RuntimeConformance", "clips", "frontends", "inputs"]

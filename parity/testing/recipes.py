@@ -1,11 +1,9 @@
-"""What plugins are tried on: recipes of real systems, drawn recipes, and a few sounds."""
+"""What plugins are tried on besides drawn recipes and clips: recipes of real systems, and a few sounds."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
-
-from hypothesis import strategies as st
 
 from parity import frontend as fe
 from parity.protocols import Clip
@@ -83,39 +81,6 @@ RECIPES: dict[str, fe.Frontend] = {
     "raw audio in chunks": fe.Frontend(input=fe.Input(rate=16000), frame=fe.Frame(length=512, hop=512, last="pad")),
 }  # fmt: skip
 """Recipes of real systems, and a few that put stages together in other ways."""
-
-
-@st.composite
-def frontends(draw: st.DrawFn) -> fe.Frontend:
-    """Consistent recipes: a usual one with any few settings changed. A plugin supports some and refuses the rest."""
-
-    def one(usual: Any, *others: Any) -> Any:
-        return draw(st.sampled_from((*[usual] * 3 * (1 + len(others)), *others)))
-
-    length, name = one(512, 400, 401), one("hann", "hamming", "rectangular")
-    mel = dataclasses.replace(
-        _HTK, scale=one("htk", "slaney", "1127ln"), norm=one("slaney", "none"), triangles=one("hz", "mel", "bins"),
-        fmin=one(0.0, 125.0), fmax=one(8000.0, 7500.0),
-    )  # fmt: skip
-    logs = (fe.Log(base="e", offset=1.0), fe.Log(base="10", floor=1e-5), fe.Log(base="e", offset=1e-6))
-    relative = fe.Decibel(ref="max", amin=1e-5)
-    compress = one(fe.Decibel(), None, *logs, relative, fe.Decibel(ref=2.0, top_db=None), fe.Decibel(top_db=40.0))
-    cepstrum = fe.Cepstrum(count=13, norm=one("ortho", "none", "ortho-c0-sqrt2"), lifter=one(0.0, 22.0))
-    return fe.Frontend(
-        input=one(fe.Input(rate=16000), fe.Input(rate=16000, length=16000), fe.Input(rate=16000, scale="int16"),
-                  fe.Input(rate=16000, peak_normalize=True), fe.Input(rate=16000, pre_emphasis=0.97)),
-        frame=fe.Frame(length=length, hop=one(160, 600), center=one(False, True), last=one("drop", "pad"),
-                       pad_mode=one("zero", "reflect", "edge")),
-        window=fe.Window(name=name, periodic=one(True, False), length=one(None, 320, 321),
-                         position=one("center", "left")),
-        spectrum=fe.Spectrum(n_fft=one(512, 513, 1024), exponent=one(1, 2), scaling=one("none", "1/n_fft"),
-                             nyquist=one(True, False)),
-        filterbank=one(mel, None, fe.Pool(size=6)),
-        compress=compress,
-        cepstrum=one(None, cepstrum) if compress is not None else None,
-        normalize=one(None, fe.Normalize(mean=(1.5,), spread=(3.0,))),
-        quantize=one(None, fe.Quantize(dtype="int8", scale=0.5, rounding=one("half-even", "half-away", "floor"))),
-    )  # fmt: skip
 
 
 SOUNDS: tuple[Clip, ...] = tuple(

@@ -79,6 +79,8 @@ def test_what_the_op_cannot_be_told_is_refused(tf: FeatureBackend) -> None:
 
     odd = dataclasses.replace(EVERY_10_MS, micro=dataclasses.replace(MICRO, hop=100))
     assert "whole milliseconds" in refusal(odd)
+    gaps = dataclasses.replace(EVERY_10_MS, micro=dataclasses.replace(MICRO, hop=MICRO.length + 16))
+    assert "gap" in refusal(gaps)
     assert "[micro]" in refusal(RECIPES["commands-cnn"])
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from parity import pipeline
+from parity import pipeline, records
 from parity.plan import Selection
 from parity.records import Run
 from tests.conftest import program
 from tests.plugins_for_tests import rig
+from tests.report import places as several
 
 HOSTILE = "<script>alert(1)</script>.wav"
 """A clip's name: the file `script>.wav` in the folder `<script>alert(1)<`."""
@@ -62,6 +63,15 @@ def passing(tmp_path_factory: pytest.TempPathFactory) -> Made:
             golden=golden,
         )  # fmt: skip
         return Made(*pipeline.run(selection, local, folder / "reports", "parity run --backend numpy"))
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A backend that is right here and wrong on a Pi."""
+    folder = tmp_path_factory.mktemp("places")
+    runs = several.made(folder, ["local", "pi"], wrong=["pi"])
+    joined = several.joined(runs, folder / "reports", pi=several.PI)
+    return Made(records.read_run(joined), joined)
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ def test_rows_are_filtered_and_sorted(opened: Opened, failing: Made) -> None:
             column = [
                 float(x)
                 for x in page.evaluate(
-                    "[...document.querySelectorAll('#costs ~ .wide td:nth-child(7)')].map(td => td.dataset.value)"
+                    "[...document.querySelectorAll('#costs ~ .wide td:nth-child(6)')].map(td => td.dataset.value)"
                 )
             ]
             assert column == sorted(column, reverse=way < 0)
@@ -257,12 +257,14 @@ def test_print_leaves_the_controls_out(opened: Opened, failing: Made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("which", "scheme"), [("failing", "light"), ("failing", "dark"), ("passing", "light"), ("compared", "dark")]
-)
+    ("which", "scheme"),
+    [("failing", "light"), ("failing", "dark"), ("passing", "light"), ("compared", "dark"), ("places", "light"),
+     ("places", "dark")],
+)  # fmt: skip
 def test_no_barrier_is_serious(
-    opened: Opened, failing: Made, passing: Made, tmp_path: Path, which: str, scheme: str
+    opened: Opened, failing: Made, passing: Made, places: Made, tmp_path: Path, which: str, scheme: str
 ) -> None:
-    url = {"failing": failing.url, "passing": passing.url}.get(which, "")
+    url = {"failing": failing.url, "passing": passing.url, "places": places.url}.get(which, "")
     if not url:
         url = compared.write(passing.folder, failing.folder, tmp_path / "since.html").as_uri()
     with opened(url, color_scheme=scheme) as (page, _):

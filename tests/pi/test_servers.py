@@ -54,9 +54,16 @@ def test_a_server_goes_with_the_process_that_started_it_however_that_ends(tmp_pa
     starter.stdout.close()
     _, alive = psutil.wait_procs(below, timeout=10)
     assert not alive
-    for left in sorted(Path(folder).iterdir()):  # keys and logs: who is killed can't tidy up
-        left.unlink()
-    Path(folder).rmdir()
+    keeper_ended(int(keeper))
+    assert not Path(folder).exists()
+
+
+def keeper_ended(pid: int, limit: float = 10.0) -> None:
+    """Wait for what keeps a server, of a process that isn't there any more."""
+    deadline = time.monotonic() + limit
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @root

@@ -1,6 +1,6 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, boards. Needs speech in
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi, boards. Needs speech in
 PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
 """
 
@@ -49,6 +49,12 @@ def _drift() -> Iterator[Line]:
     return drift.lines()
 
 
+def _pi() -> Iterator[Line]:
+    from tests.proof import pi
+
+    return pi.lines()
+
+
 def _boards() -> Iterator[Line]:
     from tests.proof import boards
 
@@ -57,7 +63,7 @@ def _boards() -> Iterator[Line]:
 
 PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
     "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
-    "drift": _drift, "boards": _boards,
+    "drift": _drift, "pi": _pi, "boards": _boards,
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from parity.localize import pairs
 from parity.records import Run
 from parity.report import device, github, html, junit, markdown, places, rows, wording
 
-from .made import HOSTILE, PI, hostile, on, run, verdict, whole
+from .made import HOSTILE, PI, example, hostile, on, run, verdict, whole
 from .made import places as several
 from .test_html import Page
 from .test_terminal import shown
@@ -198,3 +198,21 @@ def test_names_are_the_same_wherever_a_pair_is_named() -> None:
     assert localize.title_of(v, of) == "commands-cnn · numpy on local"
     assert localize.title_of(v, run(*whole("numpy"))) == "commands-cnn · numpy"
     assert {p.name for p in pairs(of) if not p.runtime} == {"numpy on local", "numpy on old", "numpy on pi"}
+
+
+def test_examples_labels_and_streams_say_their_target(tmp_path: Path) -> None:
+    pair = "commands-cnn numpy onnxrt float32"
+    more: dict[str, Any] = {
+        "examples": [example(pair, True, 3.0, None) | {"target": t} for t in ("local", "pi")],
+        "labels": {"pairs": [{"pair": pair, "target": t, "clips": 2, "accuracy": a, "confusion": {"yes": {"yes": k}}}
+                             for t, a, k in (("local", 1.0, 2), ("pi", 0.5, 1))]},
+        "streaming": {"times": [{"system": "commands-cnn", "pair": pair, "target": "pi", "chunk": 3, "features_ms": 1.0,
+                                 "network_ms": 1.0, "frame_ms": 2.0, "real_time_factor": 0.2}]},
+    }  # fmt: skip
+    of = several(**more)
+    junit.write(tmp_path, of)
+    for text in (Page(html.render(of)).text, shown(of, width=160), markdown.render(of)):
+        assert f"{pair} on pi" in text
+        assert f"{pair} on local" in text
+    cases = {case.name for suite in JUnitXml.fromfile(str(tmp_path / "junit.xml")) for case in suite}
+    assert {f"{pair} on pi", f"{pair} on local"} <= cases

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parity.backends.numpy_ import NumpyBackend
 from parity.frontend import Frontend
-from parity.protocols import Artifact, Clip, Session, Tap, Taps, Unsupported
+from parity.protocols import Array, Artifact, Clip, Session, Tap, Taps, Unsupported
 from parity.runtimes.onnxrt import OnnxRuntime
 
 
@@ -102,3 +102,24 @@ class SaysNo(NumpyBackend):
 
     def supports(self, frontend: Frontend) -> Unsupported | None:
         return "no"  # type: ignore[return-value]
+
+
+class Slow(OnnxRuntime):
+    """Right, in half a second a clip; tells of each before it begins."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__()
+        self._told = told
+
+    @contextmanager
+    def open(self, artifact: Artifact, threads: int = 1) -> Iterator[Session]:
+        with super().open(artifact, threads) as session:
+            run = session.run
+
+            def slowly(inputs: Mapping[str, Array], taps: frozenset[Tap]) -> Taps:
+                _tell(self._told)
+                time.sleep(0.5)
+                return run(inputs, taps)
+
+            session.run = slowly  # type: ignore[method-assign]
+            yield session
