@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -32,6 +33,43 @@ def shown() -> Iterator[Step]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield step
+
+
+@contextmanager
+def nearest(goal: str) -> Iterator[Callable[[Any], None]]:
+    """Yields what a search reports to: how far it is, and the best that it found so far."""
+    if not sys.stderr.isatty():
+        last = time.monotonic()
+
+        def plain(result: Any) -> None:
+            nonlocal last
+            if time.monotonic() - last >= EVERY:
+                last = time.monotonic()
+                sys.stderr.write(f"{result.drawn:,} of {result.task.examples:,}: {_best(goal, result)}\n")
+                sys.stderr.flush()
+
+        yield plain
+        return
+    columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def step(result: Any) -> None:
+            bar.update(task, completed=min(result.drawn, result.task.examples), total=result.task.examples,
+                       description=_best(goal, result))  # fmt: skip
+
+        yield step
+
+
+def _best(goal: str, result: Any) -> str:
+    found = result.found
+    if found is None:
+        return "nothing yet"
+    if found.failed:
+        return f"found, shrinking: {found.words}"
+    if goal != "error":
+        return f"nearest so far: {found.words}"
+    return f"{found.score:.2f} of its bound so far: {found.words}"
 
 
 def _plain() -> Step:

@@ -245,6 +245,8 @@ class Job:
     moved: Sequence[Array] = ()
     """How far each value of `references` may move, for the runtime that derives bounds."""
     taps: Sequence[frozenset[Tap]] = ()
+    stages: frozenset[Tap] = frozenset()
+    """The taps that are wanted of backends, the recipe's last among them; empty: all that they have."""
     state: Mapping[tuple[str, str, str], Mapping[str, Array]] | None = None
     """Of a stream, whose clips are chunks of one sound, in order: by backend, runtime and precision the state to go on
     from, zeros where there is none yet. None: clips are whole, and each starts from nothing."""

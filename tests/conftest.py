@@ -24,6 +24,17 @@ settings.register_profile(
 settings.register_profile("nightly", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what takes minutes to `make search`."""
+    if os.environ.get("HYPOTHESIS_PROFILE", "ci") == "nightly":
+        return
+    long = [item for item in items if item.get_closest_marker("nightly")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 PROJECT = Path(__file__).parents[1]
 collect_ignore = ["example_plugin"]  # another package, tested as that: tests/test_example_plugin.py
 

@@ -22,6 +22,7 @@ from parity.cli import (  # noqa: F401
     recheck,
     report,
     run,
+    search,
     target,
 )
 from parity.cli.group import cli

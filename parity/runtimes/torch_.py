@@ -53,6 +53,7 @@ class _TorchSession:
     def __init__(self, net: torch.nn.Module, artifact: Artifact, dtype: torch.dtype) -> None:
         self._net, self._dtype = net, dtype
         self._seen: dict[Tap, Any] = {}
+        self._wanted: frozenset[Tap] = frozenset()
         modules = dict(net.named_modules())
         for tap, port in artifact.taps.items():
             name = port.name
@@ -65,12 +66,14 @@ class _TorchSession:
     def _keep(self, tap: Tap) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             # A copy: a later in-place operation must not reach what was seen.
-            self._seen[tap] = output.detach().clone()
+            if tap in self._wanted:
+                self._seen[tap] = output.detach().clone()
 
         return hook
 
     def run(self, inputs: Mapping[str, Any], taps: frozenset[Tap]) -> Taps:
         self._seen.clear()
+        self._wanted = taps
         with torch.inference_mode():
             # Copies: an in-place operation of the network must not reach the caller's arrays.
             self._net(*(torch.tensor(np.ascontiguousarray(x), dtype=self._dtype) for x in inputs.values()))

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import parity
 from parity import errors
 from parity.targets import wire
 
@@ -58,7 +57,7 @@ class Worker:
         self.versions: Mapping[str, str] = {}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
         # -P: the current folder must not shadow a library; parity itself may be run from a checkout.
-        path = os.pathsep.join(filter(None, [str(Path(parity.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "parity.targets.agent"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,

@@ -248,6 +248,10 @@ class WorkersTarget:
                     worker.request({"do": "close"})
                     worker.opened.clear()
 
+    def forgive(self) -> None:
+        """Start again what died, where it is asked for."""
+        self._failed.clear()
+
     def submit(self, work: Callable[..., Outputs], *arguments: Any) -> Future[Outputs]:
         """Queue work on the pool."""
         return self._pool.submit(work, *arguments)
@@ -327,7 +331,7 @@ class _Running:
 
     def __init__(self, target: WorkersTarget, job: Job) -> None:
         self._target, self._job = target, job
-        taps = frozenset(job.frontend.taps)
+        taps = job.stages or frozenset(job.frontend.taps)
         self._features = {spec: target.submit(target.features, spec, job, taps) for spec in job.backends}
         self._isolated: dict[tuple[str, str, str], Future[Outputs]] = {}
         self._kernels: dict[tuple[str, str], Future[Outputs]] = {}

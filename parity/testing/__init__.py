@@ -1,4 +1,11 @@
-"""The conformance suite: what every backend and runtime must do, inherited in three lines.
+"""What tests of other people's code use: a check of any featurizer, strategies, and the conformance suite of plugins.
+
+    from parity.testing import assert_parity
+
+    def test_mine():
+        assert_parity(my_features, "my-kws/system.toml")     # samples in, features out
+
+What every backend and runtime must do is inherited in three lines:
 
     from parity.testing import BackendConformance, RuntimeConformance
 
@@ -16,7 +23,10 @@ from __future__ import annotations
 
 from parity.search import clips, frontends, inputs
 from parity.testing.backends import BackendConformance
+from parity.testing.featurizer import assert_parity
 from parity.testing.recipes import RECIPES, SOUNDS
 from parity.testing.runtimes import RuntimeConformance
 
-__all__ = ["RECIPES", "SOUNDS", "BackendConformance", "RuntimeConformance", "clips", "frontends", "inputs"]
+__all__ = [
+    "RECIPES", "SOUNDS", "BackendConformance", "RuntimeConformance", "assert_parity", "clips", "frontends", "inputs",
+]  # fmt: skip

@@ -1,0 +1,327 @@
+"""A pair, and what it is held to: judges one drawn clip after another, or what a network was fed with.
+
+The same jobs and verdicts as a run's. Two things are other than in a run: bounds of activations are guessed from like
+clips (`parity.sensitivity`) unless a clip comes near them, and a plugin that died is started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity import plan, policy, sources
+from parity.bounds import networks
+from parity.bounds.features import Interval
+from parity.errors import ConfigError
+from parity.evidence import Evidence
+from parity.expected import Expected, bounds_of
+from parity.judge import Judge
+from parity.plan import Plan
+from parity.protocols import Arithmetic, Array, Artifact, Clip, ClipOutput, Failure, Job, JobResult, Outputs, Tap
+from parity.records import Verdict, severity
+from parity.sensitivity import Sensitivity
+from parity.taps import LABEL, MARGIN, MODEL_INPUT, REGENERATED_TAPS, is_feature
+from parity.targets.local import LocalTarget
+
+EXACT_FROM = 0.25
+"""Errors over a guessed bound from here on are judged again by a bound that is worked out."""
+FAILED = frozenset({"fail", "missing", "error"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What became of one clip."""
+
+    verdicts: tuple[Verdict, ...]
+    exact: bool
+    """By bounds worked out for this clip, where a network was compared."""
+    largest: float
+    """The largest finite number that the pair gave, as its power of two; 0 where it gave none."""
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def failing(self) -> Verdict | None:
+        """The first tap that fails, in flow order."""
+        return next((v for v in self.verdicts if v.outcome in FAILED), None)
+
+    @property
+    def worst(self) -> Verdict:
+        """The worst of all."""
+        return max(self.verdicts, key=severity)
+
+    @property
+    def ratio(self) -> float:
+        """The largest error over bound."""
+        return max((v.ratio for v in self.verdicts if v.ratio is not None), default=0.0)
+
+    @property
+    def network_ratio(self) -> float:
+        """The largest of those that rest on the bounds of activations."""
+        return max((v.ratio for v in self.verdicts if v.ratio is not None and guessed(v)), default=0.0)
+
+    @property
+    def lead(self) -> float | None:
+        """The right label's lead over the next, in what the two may move together; None where no label was decided."""
+        found = [v for v in self.verdicts if v.tap == MARGIN and v.golden is not None and v.bound]
+        return min((v.golden / v.bound for v in found if v.golden is not None and v.bound), default=None)
+
+    @property
+    def nearest(self) -> Verdict:
+        """Where the lead is smallest; the worst of all where no label was decided."""
+        found = [v for v in self.verdicts if v.tap == MARGIN and v.golden is not None and v.bound]
+        return min(found, key=lambda v: (v.golden or 0.0) / (v.bound or 1.0), default=self.worst)
+
+    @property
+    def flipped(self) -> Verdict | None:
+        """A label that differs, by more than a near tie first."""
+        found = [v for v in self.verdicts if v.tap == LABEL and (v.near_tie or v.outcome == "fail")]
+        return max(found, key=severity, default=None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """A clip, or the features `[frames, bands]` that a network is fed with in its place, under a name."""
+
+    clip: Clip
+    features: Array | None = None
+
+
+class Contest:
+    """Judges clips on the pair of a plan; where the plan has no backend, networks on features that are given."""
+
+    def __init__(self, p: Plan, target: LocalTarget, rules: policy.Policy, against: Plan | None = None) -> None:
+        """`against`: another pair, whose answers stand in the place of the oracle's and the reference runtime's.
+
+        ConfigError where nothing can judge the network.
+        """
+        self.plan, self._target, self._against = p, target, against
+        self._reference: tuple[str, Artifact] | None = None
+        self._bounder: Artifact | None = None
+        if p.models:
+            self._reference = None if against is not None else plan.reference(p, plan.asking(target))
+            precisions = {a.precision for q in (p, against) if q is not None for _, a in q.models}
+            self._bounder = sources.bounded_by(p.system, precisions, target)
+        self._frontend = p.system.frontend
+        self._classes: set[Arithmetic] = {"float32", *p.arithmetic.values()}
+        if against is not None:
+            self._classes |= set(against.arithmetic.values())
+        self._judge = Judge(p.system, rules, target.name, own_judge=self._reference, arithmetic=p.arithmetic,
+                            alone=False)  # fmt: skip
+        self._staged = Judge(p.system, rules, target.name, own_judge=self._reference, arithmetic=p.arithmetic)
+        # What only moves samples about shows in the stages behind it: it is looked at when all is over.
+        self._late = [t for t in self._frontend.taps if t not in REGENERATED_TAPS or t == self._frontend.output]
+        self._guesses = Sensitivity()
+        self.worked_out = 0
+        """Clips whose bounds were worked out."""
+
+    def see(self, drawn: Drawn, after: Drawn | None = None, exact: bool = False, whole: bool = False) -> Seen:
+        """What becomes of a clip; `after` is given to the same plugins before it, and not judged.
+
+        `whole`: at every tap, and with each stage's isolated error; then bounds are exact, as they are with `exact`.
+        A ParityError that the plugin answers with (a clip that it refuses) is raised.
+        """
+        frontend, given = self._frontend, [after, drawn] if after is not None else [drawn]
+        made: list[tuple[dict[Arithmetic, dict[Tap, Interval]], Array]] = []
+        for d in given:
+            if d.features is None:
+                made.append(bounds_of(d.clip, frontend, self._classes))
+            else:
+                made.append(({of: {} for of in self._classes}, d.features))
+        intervals, fed = made[-1]
+        taps = frozenset(self.plan.system.taps if whole else self._answers())
+        feds = [x for _, x in made]
+        stages = frozenset(self._late if not whole else ())
+        result = self._run(self.plan, given, feds, taps, stages)
+        other = None if self._against is None else self._run(self._against, given, feds, taps, stages)
+        moved = networks.moved(frontend, intervals["float32"][frontend.output]) if drawn.features is None else 0.0 * fed
+        right = self._right(result, other)
+        halves: Mapping[str, Array] = {}
+        known = not self.plan.models or self._bounder is None
+        if not known:
+            guessed = None if exact or whole else self._guesses.guess(fed, moved, right)
+            known = guessed is None
+            halves = self._worked_out(drawn, fed, moved, taps, right) if guessed is None else guessed
+        verdicts = self._verdicts(drawn, intervals, fed, right, halves, result, other, whole)
+        if not known and _near(verdicts):
+            halves, known = self._worked_out(drawn, fed, moved, taps, right), True
+            verdicts = self._verdicts(drawn, intervals, fed, right, halves, result, other, whole)
+        if any(isinstance(o, Failure) for o in (*result.features.values(), *result.activations.values())):
+            self._target.forgive()
+        evidence = tuple(_evidence(self.plan, result, fed)) if whole else ()
+        return Seen(tuple(verdicts), known, _largest(result), evidence)
+
+    def _answers(self) -> Sequence[Tap]:
+        """The taps that are wanted of every clip, and those behind them."""
+        system = self.plan.system
+        first = min((i for i, tap in enumerate(system.taps) if tap in system.answers), default=0)
+        return [*system.answers, *system.taps[first:]]
+
+    def _run(self, p: Plan, given: Sequence[Drawn], fed: Sequence[Array], taps: frozenset[Tap],
+             stages: frozenset[Tap]) -> JobResult:  # fmt: skip
+        kernels = [self._reference] if self._reference is not None and p is self.plan else []
+        job = Job(
+            system=p.system.name, frontend=p.system.frontend, clips=[d.clip for d in given], backends=list(p.backends),
+            models=p.models, kernels=kernels, references=list(fed), taps=[taps | {MODEL_INPUT}] * len(given),
+            stages=stages,
+        )  # fmt: skip
+        (result,) = self._target.run([job])
+        return _last(result)
+
+    def _right(self, result: JobResult, other: JobResult | None) -> dict[Tap, Array]:
+        """What the network's taps are held to: of the reference runtime, or of the other pair's network."""
+        if not self.plan.models:
+            return {}
+        spec, artifact = self._reference or (self._against or self.plan).models[0]
+        if self._reference is not None:
+            outputs = result.kernels[spec, artifact.precision]
+        else:
+            outputs = (result if other is None else other).activations["", spec, artifact.precision]
+        if isinstance(outputs, Failure):
+            raise ConfigError(f"{spec!r}, which the network is held to, failed: {outputs.reason}",
+                              "judge by another: model.reference in system.toml")  # fmt: skip
+        return {t: a for t, a in outputs[0].taps.items() if t != MODEL_INPUT}
+
+    def _worked_out(
+        self, drawn: Drawn, fed: Array, moved: Array, taps: frozenset[Tap], right: Mapping[Tap, Array]
+    ) -> Mapping[str, Array]:
+        assert self._bounder is not None
+        bounder = self._bounder
+        wanted = networks.wanted(taps, bounder)
+        if not self.plan.backends:
+            wanted = frozenset(t for t in wanted if not t.endswith(":cumulative"))
+        job = Job(
+            system=self.plan.system.name, frontend=self.plan.system.frontend, clips=[drawn.clip], references=[fed],
+            models=[(networks.RUNTIME, bounder)], taps=[wanted], moved=[moved],
+        )  # fmt: skip
+        (result,) = self._target.run([job])
+        (halves,) = sources.halves_of(result, bounder)
+        self._guesses.add(fed, moved, right, halves)
+        self.worked_out += 1
+        return halves
+
+    def _verdicts(
+        self, drawn: Drawn, intervals: Mapping[Arithmetic, Mapping[Tap, Interval]], fed: Array,
+        right: Mapping[Tap, Array], halves: Mapping[str, Array], result: JobResult, other: JobResult | None,
+        whole: bool,
+    ) -> list[Verdict]:  # fmt: skip
+        judge = self._staged if whole else self._judge
+        e = Expected(drawn.clip, intervals["float32"], fed, right, halves, intervals.get("float64-rounded", {}))
+        if other is None or self._against is None:
+            declared = self.plan.backends
+            if not whole:
+                declared = {b: taps.intersection(self._late) for b, taps in declared.items()}
+            found = judge.judge(result, [e], declared)
+        else:
+            found = self._held_to(judge, e, intervals, result, other)
+        return [j.verdict for j in found if j.verdict.outcome != "unavailable"]
+
+    def _held_to(self, judge: Judge, e: Expected, intervals: Any, result: JobResult, other: JobResult) -> Any:
+        """Verdicts against the other pair: each may be off by its own bound, so the two by both together."""
+        assert self._against is not None
+        (spec, artifact), (other_spec, other_artifact) = self.plan.models[0], self._against.models[0]
+        halves = {
+            networks.name(tap, artifact.precision, path): half + e.halves[named]
+            for tap in e.model for path in networks.PATHS
+            if (half := e.halves.get(networks.name(tap, artifact.precision, path))) is not None
+            and (named := networks.name(tap, other_artifact.precision, path)) in e.halves
+        }  # fmt: skip
+        e = dataclasses.replace(e, halves=halves, rounded={})
+        for backend, outputs in result.features.items():
+            (name, theirs), *_ = other.features.items()
+            if isinstance(theirs, Failure):
+                raise ConfigError(f"{name!r}, which {backend!r} is held to, failed: {theirs.reason}")
+            mine, yours = (intervals[q.arithmetic.get(b, "float32")]
+                           for q, b in ((self.plan, backend), (self._against, name)))  # fmt: skip
+            between = {tap: _between(a, mine[tap], yours[tap]) for tap, a in theirs[0].taps.items() if tap in mine}
+            declared = self.plan.backends[backend] & between.keys()
+            shown = dataclasses.replace(e, features={**e.features, **between})
+            yield from judge.column("features", outputs, [shown], backend=backend, declared=declared)
+            cumulative = other.activations[name, other_spec, other_artifact.precision]
+            if isinstance(cumulative, Failure):
+                raise ConfigError(f"{other_spec!r}, which {spec!r} is held to, failed: {cumulative.reason}")
+            right = {t: a for t, a in cumulative[0].taps.items() if t != MODEL_INPUT}
+            yield from judge.column(
+                "cumulative", result.activations[backend, spec, artifact.precision],
+                [dataclasses.replace(shown, model=right)], backend=backend, runtime=spec, artifact=artifact,
+            )  # fmt: skip
+        alone = result.activations["", spec, artifact.precision]
+        yield from judge.column("isolated", alone, [e], runtime=spec, artifact=artifact)
+
+
+def _between(value: Array, mine: Interval, yours: Interval) -> Interval:
+    """Where one may be, given the other's value, when each is within its own interval."""
+    v = np.asarray(value, np.float64)
+    with np.errstate(invalid="ignore"):
+        lo, hi = v + (mine.lo - yours.hi), v + (mine.hi - yours.lo)
+    return Interval(v, np.where(np.isnan(lo), v, lo), np.where(np.isnan(hi), v, hi))
+
+
+def _last(result: JobResult) -> JobResult:
+    """The results of the last clip of a job."""
+
+    def of(outputs: Outputs) -> Outputs:
+        return outputs if isinstance(outputs, Failure) else outputs[-1:]
+
+    job = dataclasses.replace(
+        result.job, clips=result.job.clips[-1:], references=result.job.references[-1:], taps=result.job.taps[-1:]
+    )
+    return JobResult(
+        job=job, features={k: of(v) for k, v in result.features.items()},
+        activations={k: of(v) for k, v in result.activations.items()},
+        kernels={k: of(v) for k, v in result.kernels.items()},
+    )  # fmt: skip
+
+
+def guessed(v: Verdict) -> bool:
+    """Whether a verdict rests on the bounds of activations."""
+    return not is_feature(v.tap) and v.tap != MODEL_INPUT and v.outcome in ("pass", "fail", "gap")
+
+
+def _near(verdicts: Sequence[Verdict]) -> bool:
+    """Whether a guess says too little: a network's error isn't far below its bound."""
+    for v in verdicts:
+        if not guessed(v):
+            continue
+        if v.tap == LABEL and (v.outcome == "fail" or v.near_tie):
+            return True
+        if (v.ratio or 0.0) >= EXACT_FROM or (v.outcome == "fail" and v.error is not None):
+            return True
+    return False
+
+
+def _largest(result: JobResult) -> float:
+    largest = 0.0
+    outputs: list[tuple[Outputs, Tap | None]] = [(o, result.job.frontend.output) for o in result.features.values()]
+    outputs += [(o, None) for o in result.activations.values()]
+    for found, tap in outputs:
+        for clip in [] if isinstance(found, Failure) else found:
+            for t, a in clip.taps.items():
+                if (tap is None or t == tap) and a.size and np.issubdtype(a.dtype, np.number):
+                    most = float(np.abs(a).max())
+                    largest = max(largest, most) if np.isfinite(most) else largest
+    return float(np.log2(largest)) if largest > 0 else 0.0
+
+
+def _evidence(p: Plan, result: JobResult, fed: Array) -> Any:
+    clip, name = result.job.clips[0], p.system.name
+
+    def only(found: Outputs) -> ClipOutput | None:
+        return None if isinstance(found, Failure) else found[0]
+
+    for backend, found in result.features.items():
+        if (output := only(found)) is not None:
+            yield Evidence(name, clip, features=output.taps, backend=backend)
+    for (backend, spec, precision), found in sorted(result.activations.items()):
+        if (output := only(found)) is None or (spec, precision) not in {(s, a.precision) for s, a in p.models}:
+            continue
+        given = fed
+        if backend:
+            features = only(result.features[backend])
+            given = fed if features is None else features.taps[p.system.frontend.output]
+        model = {t: a for t, a in output.taps.items() if t != MODEL_INPUT}
+        path = "cumulative" if backend else "isolated"
+        who: dict[str, Any] = {"backend": backend, "runtime": spec, "precision": precision, "path": path}
+        yield Evidence(name, clip, model=model, fed=given, **who)

@@ -1,0 +1,147 @@
+"""What a search found, on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+
+from parity.adversary import BEFORE, FED_BEFORE, Found, Result, Task, words_of
+from parity.confirm import Confirmed
+from parity.explain import wording
+from parity.localize import number, place, title
+from parity.records import Verdict
+
+CLOSE = 0.9
+"""Share of the error that a setting must explain to be named where it doesn't explain all."""
+_PAIR = {"error": "is out of bounds", "flip": "says another label", "crash": "crashes"}
+
+
+def whose(task: Task, name: str) -> str:
+    """What was searched: `commands-cnn · numpy → onnxrt float32`."""
+    pair = title(name, task.backend, task.runtime, task.precision if task.runtime else "")
+    pair = pair if task.backend else pair.replace("golden features", "drawn inputs")
+    return f"{pair}, held to {task.against}" if task.against else pair
+
+
+def show(console: Console, name: str, result: Result, again: Confirmed | None, seconds: float, replay: str) -> None:
+    """Print what a search came to; `again` is a counter-example, `replay` the command that shows it once more."""
+    task, found = result.task, result.found
+    took = f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
+    if not result.drawn:  # seen again
+        took = f"{seconds:.0f} s"
+    different = f" ({result.count:,} different)" if result.drawn else ""
+    if again is not None and again.found.failed:
+        more = " (interrupted)" if result.interrupted else ""
+        _line(
+            console,
+            f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{more}; {'found after ' if result.drawn else ''}{took}",
+            "bold red",
+        )
+        counterexample(console, again)
+    elif found is not None and found.failed:
+        _line(
+            console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]} once, and not in fresh workers; {took}", "bold red"
+        )
+        _rows(console, [("clip", found.words), ("then", _said(found.verdict)),
+                        ("note", "it may need what came before it, or differ from run to run")])  # fmt: skip
+    else:
+        word = "STOPPED" if result.interrupted else "PASS"
+        nothing = {"error": "nothing out of bounds", "flip": "no label flips beyond its bound", "crash": "no crash"}
+        style = "bold yellow" if result.interrupted else "bold green"
+        _line(console, f"{word}: {nothing[task.goal]}: {whose(task, name)}; {took}{different}", style)
+        if found is not None:
+            _rows(console, _nearest(task, found))
+    notes = [("", f"{result.refused:,} clips refused: {result.refusal}")] if result.refused else []
+    _rows(console, [*notes, *([("again", replay)] if replay else [])])
+
+
+def counterexample(console: Console, again: Confirmed) -> None:
+    """Print a clip that fails: where first, by how much, what follows, and why."""
+    failing = again.failing
+    first = again.found.verdict or failing[0]
+    rows = [("clip", again.found.words)]
+    if again.remembers:
+        before = words_of(BEFORE if any(v.path == "features" for v in again.verdicts) else FED_BEFORE)
+        rows.append(("after", f"{before}: alone it passes, so something isn't reset between clips"))
+    rows.append(("first at", ", ".join([f"{first.tap} ({first.path})", *place(first)])))
+    rows.append(("", _said(first)))
+    rest = list(dict.fromkeys(v.tap for v in failing if v.tap != first.tap))
+    if rest:
+        rows.append(("then", ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")))
+    if again.explanation is not None:
+        rows += [("why" if not i else "", line) for i, line in enumerate(why(again))]
+    _rows(console, rows)
+
+
+def why(again: Confirmed) -> list[str]:
+    """What explains it, in words; nothing where nothing does, or nothing comes near."""
+    e = again.explanation
+    if e is None:
+        return []
+    told = [f for f in e.findings if f.alternatives and (f.complete or f.share is None or f.share >= CLOSE)]
+    lines = wording.lines(dataclasses.replace(e, findings=tuple(told), note=""))[1:]
+    return [line.strip() for line in lines] if told else []
+
+
+def numbers(v: Verdict) -> str:
+    """`error 0.31 dB, bound 2.1e-5 (14800 times)`."""
+    if v.error is None:
+        return ""
+    unit = f" {v.unit}" if v.unit else ""
+    times = "" if v.ratio is None or v.ratio >= 1e6 else f" ({number(v.ratio)} {'of it' if v.ratio < 1 else 'times'})"
+    mine, right = number(v.candidate), number(v.golden)
+    given = "" if v.candidate is None or mine == right else f"; {mine} where {right} is right"
+    return f"error {number(v.error)}{unit}, bound {number(v.bound)}{times}{given}"
+
+
+def _said(v: Verdict | None) -> str:
+    if v is None:
+        return ""
+    return numbers(v) if v.ratio is not None and v.error is not None else v.message
+
+
+def _nearest(task: Task, found: Found) -> list[tuple[str, str]]:
+    v = found.verdict
+    rows = [({"error": "nearest", "flip": "nearest", "crash": "largest"}[task.goal], found.words)]
+    if v is not None:
+        what = f"flips, by less than what arithmetic allows: {v.message}" if v.near_tie else _said(v)
+        rows.append(("", ", ".join([f"{v.tap} ({v.path})", *place(v)]) + f": {what}"))
+    return rows
+
+
+def _line(console: Console, text: str, style: str) -> None:
+    word, _, rest = text.partition(":")
+    console.print(f"[{style}]{word}[/]:{escape(rest)}", soft_wrap=True)
+
+
+def _rows(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+    for name, text in rows:
+        if text:
+            console.print(f"  [dim]{name:<8}[/] {escape(text)}", soft_wrap=True)
+
+
+def as_json(name: str, result: Result, again: Confirmed | None, seconds: float, replay: str) -> str:
+    """The same for programs."""
+    task, found = result.task, again.found if again is not None else result.found
+    told = {
+        "system": name, "backend": task.backend, "runtime": task.runtime, "precision": task.precision,
+        "against": task.against, "for": task.goal, "seed": task.seed, "asked": task.examples, "examples": result.drawn,
+        "judged": result.count, "bounds_worked_out": result.worked_out, "refused": result.refused,
+        "seconds": round(seconds, 3), "interrupted": result.interrupted,
+        "failed": result.found is not None and result.found.failed,
+        "confirmed": again is not None and again.found.failed,
+        "only_after_another": again is not None and again.remembers,
+        "clip": None if found is None else found.words, "worst": None if found is None else found.verdict,
+        "failing": [] if again is None else again.failing, "why": [] if again is None else why(again), "replay": replay,
+    }  # fmt: skip
+    return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
+
+
+def command(path: str, system: str) -> str:
+    """What to type to see a counter-example again."""
+    return f"parity search --replay {shlex.quote(path)}" + (f" --system {shlex.quote(system)}" if system else "")

@@ -1,0 +1,1 @@
+"""The long search: recipes and clips that nobody thought of (`make search`)."""

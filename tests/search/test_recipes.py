@@ -1,0 +1,124 @@
+"""Drawn recipes: what is drawn is valid, and every backend that supports it holds its bounds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, find, given, seed, settings
+from hypothesis import strategies as st
+
+from parity import frontend as fe
+from parity import recipe, registry
+from parity.backends.numpy_ import NumpyBackend
+from parity.protocols import Clip
+from parity.search import clips, frontends
+from tests.plugins_for_tests import rig
+from tests.search.differential import Differential
+
+DRAWN = frontends().flatmap(lambda f: st.tuples(st.just(f), clips(f)))
+BACKENDS = ("numpy", "librosa", "torch", "tf_signal", "microfrontend")
+SHARDS, EACH = 10, 2_000
+FIRST = int(os.environ.get("PARITY_SEARCH_SEED", "0"))
+
+
+@given(frontends())
+def test_a_drawn_recipe_is_one_that_a_system_may_have(frontend: fe.Frontend) -> None:
+    assert recipe.inconsistent(frontend) is None
+    assert recipe.read_frontend(Path("drawn.toml"), _without_none(fe.to_plain(frontend))) == frontend
+    assert fe.from_plain(fe.to_plain(frontend)) == frontend
+
+
+def _without_none(plain: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    return {stage: {k: v for k, v in values.items() if v is not None} for stage, values in plain.items()}
+
+
+REACHED = {
+    "micro": lambda f: f.micro is not None and f.quantize is not None,
+    "raw": lambda f: f.spectrum is None and f.micro is None and f.frame is not None,
+    "every stage": lambda f: f.stft is not None and len(f.stages()) == 9,
+    "a prime FFT": lambda f: f.spectrum is not None and f.spectrum.n_fft == 401,
+    "a short window on the left": lambda f: f.window is not None and f.window.length and f.window.position == "left",
+    "another rate": lambda f: f.input.rate == 44100,
+}
+
+
+@pytest.mark.parametrize("what", REACHED)
+def test_any_combination_is_reached_and_shrinks_to_usual_settings(what: str) -> None:
+    found = find(frontends(), lambda f: bool(REACHED[what](f)), settings=settings(max_examples=5_000, database=None))
+    if found.filterbank is not None:
+        assert found.filterbank in (
+            fe.Mel(bands=40, fmax=found.input.rate / 2, scale="htk", norm="none"),
+            fe.Pool(size=6),
+        )
+
+
+class LeftAsCenter(NumpyBackend):
+    """Says that it supports every window, and centers a short one wherever it should sit."""
+
+    def features(self, clips: object, frontend: fe.Frontend, taps: object) -> object:
+        from dataclasses import replace
+
+        if frontend.window is not None:
+            frontend = replace(frontend, window=replace(frontend.window, position="center"))
+        return super().features(clips, frontend, taps)  # type: ignore[arg-type]
+
+
+def test_a_backend_that_supports_what_it_does_not_do_is_found_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "create", lambda *_: LeftAsCenter())
+    differential = Differential(("numpy",))
+
+    def differs(drawn: tuple[fe.Frontend, Clip]) -> bool:
+        try:
+            differential.check(*drawn)
+        except AssertionError:
+            return True
+        return False
+
+    frontend, _ = find(DRAWN, differs, settings=settings(max_examples=2_000, database=None))
+    assert frontend.window is not None
+    assert frontend.window.position == "left"
+    assert frontend.window.length is not None
+    assert frontend.input == fe.Input(rate=16000)
+    assert frontend.frame == fe.Frame(length=512, hop=160)
+    assert frontend.spectrum == fe.Spectrum(n_fft=512)
+
+
+@pytest.mark.slow
+def test_a_backend_that_crashes_is_a_finding_and_the_next_recipe_goes_on() -> None:
+    with mock.patch.dict(os.environ, rig.environment()):
+        differential = Differential(("numpy", "faulty.backends:Aborts"))
+        usual = find(DRAWN, lambda _: True)
+        try:
+            for _ in range(2):
+                with pytest.raises(AssertionError, match=r"faulty\.backends:Aborts"):
+                    differential.check(*usual)
+        finally:
+            differential.close()
+    assert differential.compared == {"numpy": 2}
+
+
+@pytest.fixture(scope="module")
+def differential() -> Iterator[Differential]:
+    found = registry.plugins("backend")
+    made = Differential([spec for spec in BACKENDS if not found[spec].missing])
+    yield made
+    made.close()
+    print("\nrecipes compared:", dict(made.compared))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_every_backend_holds_its_bounds_on_every_recipe_that_it_supports(
+    shard: int, differential: Differential
+) -> None:
+    @seed(FIRST + shard)
+    @settings(max_examples=EACH, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(DRAWN)
+    def check(drawn: tuple[fe.Frontend, Clip]) -> None:
+        differential.check(*drawn)
+
+    check()

@@ -1,0 +1,128 @@
+"""`parity search`: what it prints, writes and ends with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from parity import counterexamples
+from parity.parameters import Parameters, Sound
+from tests.plugins_for_tests import rig
+
+PAIR = ("search", "--system", "commands-cnn", "--backend")
+
+
+def _golden(folder: Path) -> Path:
+    """Goldens with two recordings, whose tolerances are the project's."""
+    (folder / "clips").mkdir(parents=True)
+    for name in ("yes-en-us-f2.flac", "impulse.flac"):
+        shutil.copyfile(rig.ROOT / "golden" / "clips" / name, folder / "clips" / name)
+    shutil.copyfile(rig.ROOT / "golden" / "tolerances.toml", folder / "tolerances.toml")
+    return folder
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    """What runs in a process group."""
+    found = []
+    for p in psutil.process_iter(["pid", "status"]):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(p.pid) == leader and p.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(p)
+    return found
+
+
+@pytest.mark.slow
+def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
+    golden, cache = _golden(tmp_path / "golden"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    more = ("--golden", golden, "--examples", "60")
+    done = rig.process(*PAIR, "faulty.backends:LoudGain", *more, "--save", **cache)
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("FAIL: commands-cnn · faulty.backends:LoudGain is out of bounds; found after ")
+    said = {line[2:10].strip(): line[11:] for line in lines[1:]}
+    assert said["clip"] == "tone 1000 Hz"
+    assert said["first at"].startswith("features/audio (features), sample ")
+    assert "features/spectrum" in said["then"]
+    assert said["why"].startswith("audio: gain 1.001 on the samples: 100 % of the error explained")
+    (file,) = golden.rglob("counterexamples/*/*.toml")
+    assert said["again"] == f"parity search --replay {file}"
+    found = counterexamples.read(file)
+    assert (found.drawn, found.tap) == (Parameters(sounds=(Sound(),)), "features/audio")
+
+    again = rig.process("search", "--replay", file, **cache)
+    assert again.returncode == 1, again.stderr
+    assert "clip     tone 1000 Hz" in again.stdout
+    mended = rig.process("search", "--replay", file, "--backend", "numpy", **cache)
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert mended.stdout.startswith("PASS: ")
+
+
+@pytest.mark.slow
+def test_nothing_found_is_told_with_what_came_nearest(tmp_path: Path) -> None:
+    more = ("--runtime", "onnxrt", "--examples", "20", "--golden", _golden(tmp_path / "golden"))
+    done = rig.process(*PAIR, "numpy", *more, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, nearest, numbers = done.stdout.splitlines()
+    assert first.startswith("PASS: nothing out of bounds: commands-cnn · numpy → onnxrt float32; 20 of 20 examples, ")
+    assert nearest.startswith("  nearest  ")
+    assert "bound" in numbers
+    assert "of it" in numbers
+    assert not list(tmp_path.rglob("*.toml*/counterexamples"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_came_nearest(tmp_path: Path) -> None:
+    typed = [*PAIR, "numpy", "--examples", "100000", "--golden", str(_golden(tmp_path / "golden"))]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=rig.environment(XDG_CACHE_HOME=str(tmp_path)), start_new_session=True,
+    )  # fmt: skip
+    time.sleep(8.0)
+    os.killpg(begun.pid, signal.SIGINT)  # as a terminal does: to all of them
+    said, errors = begun.communicate(timeout=30)
+    assert begun.returncode == 130, said + errors
+    assert said.startswith("STOPPED: nothing out of bounds: commands-cnn · numpy; ")
+    assert "nearest" in said
+    assert "Traceback" not in errors
+    time.sleep(0.5)
+    assert _group(begun.pid) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("search",), "--system"),
+        (("search", "--system", "commands-cnn"), "--backend and --runtime say what is searched"),
+        ((*PAIR, "numpy", "--oracle", "--against", "librosa"), "take --oracle away"),
+        ((*PAIR, "numpy", "--runtime", "onnxrt", "--against", "librosa"), "--against librosa/tflite"),
+        (("search", "--replay", "x.toml", "--seed", "1"), "take --seed away"),
+        ((*PAIR, "numpy", "--examples", "0"), "0 is not in the range"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(typed: tuple[str, ...], words: str) -> None:
+    done = rig.parity(*typed)
+    assert done.returncode == 3
+    assert words in done.stderr
+
+
+def test_what_is_not_there_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
+    rig.refused(rig.parity("search", "--system", "nowhere", "--backend", "numpy"), 3, "nowhere")
+    rig.refused(rig.parity("search", "--replay", tmp_path / "none.toml"), 5, "can't be read")
+
+
+@pytest.mark.slow
+def test_a_pair_that_compares_nothing_is_no_pass(tmp_path: Path) -> None:
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    done = rig.process("search", "--system", "micro-speech", "--backend", "numpy", **cache)
+    rig.refused(done, 2, "numpy can't compute the features of micro-speech")
+    done = rig.process(*PAIR, "numpy", "--runtime", "tflite", "--precision", "uint8", **cache)
+    rig.refused(done, 2, "no model in uint8")
