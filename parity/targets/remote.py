@@ -38,6 +38,10 @@ _SLACK = 30.0
 _REMEMBERED = 32 << 20
 
 
+class _LostLinkError(TargetError):
+    """Lost while the far side was being started: it may be worth a second try."""
+
+
 class Remote:
     """The place behind a link. `python` is the interpreter there; `limit` seconds a reply of a worker may take."""
 
@@ -63,8 +67,11 @@ class Remote:
             if self.closing:
                 raise WorkerDiedError("stopped")
             if self._channel is None:
-                self._link.connect()
-                self._channel = self._opened()
+                self._link.connect()  # who can't be reached at first isn't waited for
+                try:
+                    self._channel = self._opened()
+                except _LostLinkError as e:
+                    self._take_up(e.message)
             elif self._channel.lost is not None:
                 self._again(self._channel)
             return self._channel
@@ -85,7 +92,7 @@ class Remote:
                 said = f"; its last words: {words}" if words else ""
                 raise ConfigError(f"{self.name}: the far side can't be started: exit code {code}{said}",
                                   f"parity target check {self.name}") from None  # fmt: skip
-            raise TargetError(f"{self.name}: the link was lost: {e}", "the same command again") from None
+            raise _LostLinkError(f"{self.name}: the link was lost: {e}", "the same command again") from None
         except BaseException:
             fresh.close()
             raise
@@ -93,10 +100,14 @@ class Remote:
         return fresh
 
     def _again(self, old: Channel) -> None:
-        """Take up a lost link. TargetError when it isn't back in time."""
+        """Another far side in the place of one that was lost."""
         old.close()
         self._given.clear()
-        deadline, wait, why = time.monotonic() + self.patience, 0.0, old.lost
+        self._take_up(old.lost)
+
+    def _take_up(self, why: str | None) -> None:
+        """Take up a lost link. TargetError when it isn't back in time."""
+        deadline, wait = time.monotonic() + self.patience, 0.0
         while not self.closing:
             time.sleep(wait)
             try:
