@@ -71,9 +71,9 @@ class Remote:
                 try:
                     self._channel = self._opened()
                 except _LostLinkError as e:
-                    self._take_up(e.message)
+                    self._channel = self._taken_up(e.message)
             elif self._channel.lost is not None:
-                self._again(self._channel)
+                self._channel = self._again(self._channel)
             return self._channel
 
     def _opened(self) -> Channel:
@@ -99,22 +99,21 @@ class Remote:
         self._hello = self._machine(fresh.hello)
         return fresh
 
-    def _again(self, old: Channel) -> None:
+    def _again(self, old: Channel) -> Channel:
         """Another far side in the place of one that was lost."""
         old.close()
         self._given.clear()
-        self._take_up(old.lost)
+        return self._taken_up(old.lost)
 
-    def _take_up(self, why: str | None) -> None:
-        """Take up a lost link. TargetError when it isn't back in time."""
+    def _taken_up(self, why: str | None) -> Channel:
+        """A lost link, taken up. TargetError when it isn't back in time."""
         deadline, wait = time.monotonic() + self.patience, 0.0
         while not self.closing:
             time.sleep(wait)
             try:
                 if not self._link.alive:
                     self._link.connect()
-                self._channel = self._opened()
-                return
+                return self._opened()
             except TargetError as e:
                 why, wait = e.message, min(max(0.5, 2 * wait), 8.0)
                 if time.monotonic() + wait > deadline:
