@@ -48,6 +48,7 @@ class SshLink:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._asking = threading.Lock()
+        self._closed = False
         self._words = bytearray()
         self._listener: threading.Thread | None = None
 
@@ -88,6 +89,13 @@ class SshLink:
         )  # fmt: skip
 
     def connect(self) -> None:
+        try:
+            self._connect()
+        finally:
+            if self._closed:  # meanwhile, by another thread
+                self.close()
+
+    def _connect(self) -> None:
         self._drop()
         self._options = self._given()
         master = self._popen(r"printf '\000parity-connected\n'; exec cat")
@@ -167,6 +175,7 @@ class SshLink:
             self._listener.join(2.0)
 
     def close(self) -> None:
+        self._closed = True
         self._drop()
         if self._folder is not None:
             self._folder.cleanup()
