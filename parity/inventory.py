@@ -192,15 +192,16 @@ def show_readiness(report: Report, form: str) -> None:
     console = _console()
     words = {"ok": "ok", "note": "note", "missing": "MISSING", "wrong": "WRONG", "absent": "–"}
     styles = {"ok": "green", "note": "yellow", "missing": "bold red", "wrong": "bold red", "absent": "dim"}
-    table = Table("", "what", "found", box=None, pad_edge=False, show_header=False)
+    marks, names = (max(len(words[c.state]) for c in report.checks), max(len(c.what) for c in report.checks))
     told: set[str] = set()
+    console.print(Text(f"{report.target} ({report.address})"), soft_wrap=True)
     for c in report.checks:
-        table.add_row(Text(words[c.state], styles[c.state]), c.what, Text(c.found, overflow="fold"))
+        # Lines aren't folded: what is to be typed must be copied whole.
+        mark = Text(words[c.state].ljust(marks), styles[c.state])
+        console.print(mark, Text(f" {c.what.ljust(names)}  {c.found}"), soft_wrap=True)
         if c.to_do and c.to_do not in told:
-            table.add_row("", "", Text(f"-> {c.to_do}", overflow="fold"))
+            console.print(Text(f"{'':{marks + names + 4}}-> {c.to_do}"), soft_wrap=True)
             told.add(c.to_do)
-    console.print(Text(f"{report.target} ({report.address})"))
-    console.print(table)
     if report.ready:
         console.print(Text(f"ready: parity run --target {report.target} --backend numpy"))
     else:

@@ -29,6 +29,7 @@ class Cache:
     """Content of `root`; two processes may use it at once."""
 
     def __init__(self, root: Path) -> None:
+        self.folder = root
         self._root = root / "content"
 
     def held(self) -> list[str]:

@@ -94,7 +94,7 @@ class Far:
         self.send({"id": id, "plugins": registry.lacking(kind)})
 
     def _facts(self, id: int) -> None:
-        self.send({"id": id, "facts": machine.facts() | {"numpy": np.__version__}})
+        self.send({"id": id, "facts": machine.facts(str(self._cache.folder)) | {"numpy": np.__version__}})
 
     def _hold(self, id: int, sha256: str, name: str, data: Array) -> None:
         self._cache.put(sha256, name, data.tobytes())
@@ -233,12 +233,15 @@ def main() -> None:
     os.dup2(2, 1)  # what anything prints
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     silence = float(sys.argv[1]) if len(sys.argv) > 1 else SILENCE
-    cache = Cache(machine.cache_folder())
+    folder = machine.cache_folder()
+    # What libraries leave in a user's cache (ONNX Runtime: an id and a database) is ours to clean up, too.
+    os.environ["XDG_CACHE_HOME"] = str(folder / "libraries")
+    cache = Cache(folder)
     cache.tidy()
     far = Far(out, cache)
     out.write(MAGIC)
-    root = str(machine.cache_folder() / "content")
-    far.send({"hello": machine.facts() | {"numpy": np.__version__}, "content": root, "held": cache.held()})
+    root = str(folder / "content")
+    far.send({"hello": machine.facts(str(folder)) | {"numpy": np.__version__}, "content": root, "held": cache.held()})
     read = _reader(source, silence)
     begun = time.monotonic()
     try:

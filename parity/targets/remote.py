@@ -38,6 +38,10 @@ _SLACK = 30.0
 _REMEMBERED = 32 << 20
 
 
+class _LostLinkError(TargetError):
+    """Lost while the far side was being started: it may be worth a second try."""
+
+
 class Remote:
     """The place behind a link. `python` is the interpreter there; `limit` seconds a reply of a worker may take."""
 
@@ -63,10 +67,13 @@ class Remote:
             if self.closing:
                 raise WorkerDiedError("stopped")
             if self._channel is None:
-                self._link.connect()
-                self._channel = self._opened()
+                self._link.connect()  # who can't be reached at first isn't waited for
+                try:
+                    self._channel = self._opened()
+                except _LostLinkError as e:
+                    self._channel = self._taken_up(e.message)
             elif self._channel.lost is not None:
-                self._again(self._channel)
+                self._channel = self._again(self._channel)
             return self._channel
 
     def _opened(self) -> Channel:
@@ -85,25 +92,28 @@ class Remote:
                 said = f"; its last words: {words}" if words else ""
                 raise ConfigError(f"{self.name}: the far side can't be started: exit code {code}{said}",
                                   f"parity target check {self.name}") from None  # fmt: skip
-            raise TargetError(f"{self.name}: the link was lost: {e}", "the same command again") from None
+            raise _LostLinkError(f"{self.name}: the link was lost: {e}", "the same command again") from None
         except BaseException:
             fresh.close()
             raise
         self._hello = self._machine(fresh.hello)
         return fresh
 
-    def _again(self, old: Channel) -> None:
-        """Take up a lost link. TargetError when it isn't back in time."""
+    def _again(self, old: Channel) -> Channel:
+        """Another far side in the place of one that was lost."""
         old.close()
         self._given.clear()
-        deadline, wait, why = time.monotonic() + self.patience, 0.0, old.lost
+        return self._taken_up(old.lost)
+
+    def _taken_up(self, why: str | None) -> Channel:
+        """A lost link, taken up. TargetError when it isn't back in time."""
+        deadline, wait = time.monotonic() + self.patience, 0.0
         while not self.closing:
             time.sleep(wait)
             try:
                 if not self._link.alive:
                     self._link.connect()
-                self._channel = self._opened()
-                return
+                return self._opened()
             except TargetError as e:
                 why, wait = e.message, min(max(0.5, 2 * wait), 8.0)
                 if time.monotonic() + wait > deadline:

@@ -23,6 +23,8 @@ from parity.errors import ConfigError, ParityError, TargetError
 from parity.targets.link import Done, close_pipes, finish, kill, shell
 
 _READY = b"\0parity-connected\n"
+SET_UP = ("numpy", "onnxrt", "tflite")
+"""What `parity target setup` installs."""
 CONNECT = 30.0
 """Seconds in which a connection must stand, asking for a passphrase apart."""
 ANSWER = 10.0
@@ -46,6 +48,7 @@ class SshLink:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._master: subprocess.Popen[bytes] | None = None
         self._asking = threading.Lock()
+        self._closed = False
         self._words = bytearray()
         self._listener: threading.Thread | None = None
 
@@ -86,6 +89,13 @@ class SshLink:
         )  # fmt: skip
 
     def connect(self) -> None:
+        try:
+            self._connect()
+        finally:
+            if self._closed:  # meanwhile, by another thread
+                self.close()
+
+    def _connect(self) -> None:
         self._drop()
         self._options = self._given()
         master = self._popen(r"printf '\000parity-connected\n'; exec cat")
@@ -140,8 +150,10 @@ class SshLink:
         return False
 
     def how_to_install(self, distributions: Sequence[str], plugin: str) -> str:
-        more = "" if plugin == "numpy" else f" --with {plugin}"
-        return f"parity target setup {shlex.quote(self.name)}{more}"
+        if plugin in SET_UP:
+            more = "" if plugin == "numpy" else f" --with {plugin}"
+            return f"parity target setup {shlex.quote(self.name)}{more}"
+        return f"have {' '.join(distributions)} for the Python there, and name that: `python` of [targets.NAME]"
 
     def _drop(self) -> None:
         master, self._master = self._master, None
@@ -163,6 +175,7 @@ class SshLink:
             self._listener.join(2.0)
 
     def close(self) -> None:
+        self._closed = True
         self._drop()
         if self._folder is not None:
             self._folder.cleanup()

@@ -1,6 +1,6 @@
 """`make proof`: prints every table; exit 1 when a figure isn't met.
 
-python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi. Needs speech in
+python -m tests.proof [PART ...]; parts: figures, alarms, panel, detection, causes, drift, pi, boards. Needs speech in
 PARITY_DATA (see CONTRIBUTING.md); without it, lines say so.
 """
 
@@ -55,9 +55,15 @@ def _pi() -> Iterator[Line]:
     return pi.lines()
 
 
+def _boards() -> Iterator[Line]:
+    from tests.proof import boards
+
+    return boards.lines()
+
+
 PARTS: Mapping[str, Callable[[], Iterator[Line]]] = {
     "figures": _figures, "alarms": _alarms, "panel": _panel, "detection": _detection, "causes": _causes,
-    "drift": _drift, "pi": _pi,
+    "drift": _drift, "pi": _pi, "boards": _boards,
 }  # fmt: skip
 
 

@@ -73,6 +73,12 @@ class KilledForMemory(_Faulty):
         return taps
 
 
+class Segfaults(_Faulty):
+    def spoil(self, taps: Taps) -> Taps:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return taps
+
+
 class OutOfMemory(_Faulty):
     """Really asks for more than it may have: a gigabyte beyond a limit set for this process alone."""
 
