@@ -113,7 +113,7 @@ def parameters(draw: st.DrawFn, frontend: Frontend, recordings: Path | None = No
     if sounds and length > 1 and room.may(draw, _seldom):
         values["fade"] = draw(st.integers(0, length // 2))
     if any(s.kind == "recording" and s.at < length // 4 for s in sounds) and room.may(draw, _seldom):
-        values["speed"] = draw(st.sampled_from((0.9, 1.1, 0.8, 1.25, 0.5, 2.0)))
+        values["speed"] = draw(st.sampled_from(_speeds(sounds, length)))
     random = "noise_dbfs" in values or any(s.kind in ("white", "pink", "clicks") for s in sounds)
     if random and room.may(draw, st.booleans()):
         values["seed"] = draw(st.integers(0, 999))
@@ -135,6 +135,11 @@ def _sound(draw: st.DrawFn, kind: Any, length: int, rate: int, files: Sequence[s
     elif room.may(draw, _seldom):
         values["at"] = draw(st.integers(-length // 2 if kind == "recording" else 0, (length - 1) // 2))
     return Sound(**values)
+
+
+def _speeds(sounds: Sequence[Sound], length: int) -> list[float]:
+    """At which every sound is heard: played slower, a clip holds less of them, and what begins later is none of it."""
+    return [v for v in (0.9, 1.1, 0.8, 1.25, 0.5, 2.0) if all(s.at < length * v for s in sounds)]
 
 
 @lru_cache(maxsize=16)

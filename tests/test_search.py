@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from parity import audio, patterns, search
 from parity import frontend as fe
-from parity.parameters import Parameters, describe, from_plain, named, render, to_plain
+from parity.parameters import Parameters, Sound, describe, from_plain, named, render, to_plain
 from parity.protocols import Clip
 from parity.testing import RECIPES
 from tests.conftest import PROJECT
@@ -92,3 +92,16 @@ def test_inputs_too_small_to_be_normal_are_drawn_and_found_as_two_numbers() -> N
         return bool(((x != 0) & (np.abs(x) < np.finfo(np.float32).tiny)).any())
 
     assert len(patterns.named(find(search.patterns(), denormal))) <= 2
+
+
+@pytest.mark.parametrize("at", [0, 7999, 8000, 12800, 14399, 14400, 15999])
+def test_a_sound_that_begins_late_is_not_played_so_slowly_that_it_is_never_heard(at: int) -> None:
+    sounds = (Sound(kind="recording", file="chirp.flac"), Sound(kind="impulse", at=at))
+    allowed = search._speeds(sounds, 16000)
+    assert {1.1, 1.25, 2.0} <= set(allowed)
+    for speed in (0.5, 0.8, 0.9, 1.1, 1.25, 2.0):
+        if speed in allowed:
+            assert Parameters(sounds=sounds, speed=speed).speed == speed
+        else:
+            with pytest.raises(ValueError, match="at must be below"):
+                Parameters(sounds=sounds, speed=speed)
