@@ -80,6 +80,9 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
     equal &= np.count_nonzero(equal, axis=-1, keepdims=True) > 2
     rounding = np.where(equal, half, np.inf).min(axis=-1, keepdims=True)
     together += np.abs(equal @ matrix.T) * np.where(np.isfinite(rounding), rounding, 0.0)
+    # And for what errs to one side only: where a level is nothing but rounding it is above its floor in every band.
+    raised = np.where(shared, 0.0, np.maximum((x.hi - x.value) - (x.value - x.lo), 0.0))
+    together += np.abs(raised @ matrix.T)
     own = DCT * U * np.sqrt(x.value.shape[-1]) * np.sqrt(np.square(x.value) @ np.square(matrix).T)
     # A cosine that is zero comes out as 6e-17 here and as another such number there.
     own = own + 4.0 * DOUBLE * np.abs(matrix).max() * np.abs(x.value).sum(axis=-1, keepdims=True)
