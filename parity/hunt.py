@@ -75,6 +75,7 @@ class Hunt:
         @hypothesis.settings(
             max_examples=task.examples, deadline=None, database=self._kept, print_blob=False,
             report_multiple_bugs=False, suppress_health_check=list(hypothesis.HealthCheck),
+            phases=[p for p in hypothesis.Phase if p is not hypothesis.Phase.explain],
             verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
         @hypothesis.given(self._draws.strategy)

@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.protocols import Array
 
-NEAR = 0.25
+NEAR = 0.4
 """Decades in which inputs, their room and the answers of two clips may differ: then one stands for the other."""
 
 

@@ -40,6 +40,18 @@ def _group(leader: int) -> list[psutil.Process]:
     return found
 
 
+def _wait_for_work(leader: int) -> None:
+    """Until both processes have drawn clips for a while: importing takes half of that."""
+    deadline = time.monotonic() + 90.0
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psutil.Error):
+            busy = [p for p in psutil.Process(leader).children() if p.cpu_times().user > 2.0]
+            if len(busy) == 2:
+                return
+        time.sleep(0.2)
+    raise AssertionError("nothing is drawn")
+
+
 @pytest.mark.slow
 def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
     golden, cache = _golden(tmp_path / "golden"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -68,15 +80,15 @@ def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_found_is_told_with_what_came_nearest(tmp_path: Path) -> None:
-    more = ("--runtime", "onnxrt", "--examples", "20", "--golden", _golden(tmp_path / "golden"))
+    more = ("--examples", "20", "--golden", _golden(tmp_path / "golden"))
     done = rig.process(*PAIR, "numpy", *more, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr
     first, nearest, numbers = done.stdout.splitlines()
-    assert first.startswith("PASS: nothing out of bounds: commands-cnn · numpy → onnxrt float32; 20 of 20 examples, ")
+    assert first.startswith("PASS: nothing out of bounds: commands-cnn · numpy; 20 of 20 examples, ")
     assert nearest.startswith("  nearest  ")
     assert "bound" in numbers
     assert "of it" in numbers
-    assert not list(tmp_path.rglob("*.toml*/counterexamples"))
+    assert not list(tmp_path.rglob("counterexamples"))
 
 
 @pytest.mark.slow
@@ -86,7 +98,7 @@ def test_ctrl_c_keeps_what_came_nearest(tmp_path: Path) -> None:
         [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=rig.environment(XDG_CACHE_HOME=str(tmp_path)), start_new_session=True,
     )  # fmt: skip
-    time.sleep(8.0)
+    _wait_for_work(begun.pid)
     os.killpg(begun.pid, signal.SIGINT)  # as a terminal does: to all of them
     said, errors = begun.communicate(timeout=30)
     assert begun.returncode == 130, said + errors

@@ -15,6 +15,7 @@ from parity.confirm import Confirmed
 from parity.explain import wording
 from parity.localize import number, place, title
 from parity.records import Verdict
+from parity.taps import MARGIN
 
 CLOSE = 0.9
 """Share of the error that a setting must explain to be named where it doesn't explain all."""
@@ -106,12 +107,18 @@ def _said(v: Verdict | None) -> str:
 
 
 def _nearest(task: Task, found: Found) -> list[tuple[str, str]]:
+    """The clip that came nearest to what was looked for, and how near."""
     v = found.verdict
-    rows = [({"error": "nearest", "flip": "nearest", "crash": "largest"}[task.goal], found.words)]
-    if v is not None:
-        what = f"flips, by less than what arithmetic allows: {v.message}" if v.near_tie else _said(v)
-        rows.append(("", ", ".join([f"{v.tap} ({v.path})", *place(v)]) + f": {what}"))
-    return rows
+    rows = [("largest" if task.goal == "crash" else "nearest", found.words)]
+    if v is None:
+        return rows
+    if task.goal == "crash":
+        return [*rows, ("", f"numbers up to {number(2.0**found.score)}")]
+    if v.near_tie:
+        return [*rows, ("", f"flips, by less than what arithmetic allows: {v.message.removeprefix('near tie: ')}")]
+    if task.goal == "flip" and v.tap == MARGIN:
+        return [*rows, ("", f"the right label leads by {number(v.golden)}, which may move by {number(v.bound)}")]
+    return [*rows, ("", ", ".join([f"{v.tap} ({v.path})", *place(v)]) + f": {_said(v)}")]
 
 
 def _line(console: Console, text: str, style: str) -> None:
