@@ -596,6 +596,17 @@ def test_a_cosine_that_is_zero_but_for_rounding() -> None:
     np.testing.assert_allclose(found.hi[:, 1], 4.0 * D * np.abs(m).max() * array(8.0, 2.0), rtol=1e-6)
 
 
+def test_bands_that_can_only_be_raised_are_raised_together() -> None:
+    value = array(-3.0, 1.0, 2.0, 0.5).reshape(1, 4)
+    lo, hi = value - array(0.25, 0.5, 0.5, 0.0), value + array(4.25, 0.5, 0.25, 0.125)
+    found = levels.cepstrum(np.zeros((1, 3)), DCT, recipe(fe.Log(base="e")), Interval(value, lo, hi))
+    m = matrix(DCT, 4)
+    raised = np.abs(4.0 * m[:, 0] + 0.125 * m[:, 3])
+    free = 2.0 * np.sqrt(np.square(array(4.25, 0.5, 0.5, 0.125)) @ np.square(m).T)
+    zero = 4.0 * D * np.abs(m).max() * 6.5
+    same(found.hi, free + raised + own_rounding(value, m) + zero)
+
+
 def test_the_sine_of_a_lifter_is_of_a_rounded_argument() -> None:
     value = array(1.0, -2.0, 3.0, 0.5).reshape(1, 4)
     x, frontend = Interval(value, value, value), recipe(fe.Log(base="e"))

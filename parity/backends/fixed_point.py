@@ -214,7 +214,7 @@ def _log(x: Array, shift: int) -> Array:
     c0, c1 = _SEGMENTS[segment], _SEGMENTS[segment + 1]
     log2 = (whole << 16) + part + c0 + (((c1 - c0) * (part - (segment << 9))) >> 16)
     ln = (45426 * log2 + (1 << 15)) >> 16
-    return np.where(x > 1, ((ln << shift) + (1 << 15)) >> 16, 0)
+    return np.where(x > 1, (((ln << shift) + (1 << 15)) & 0xFFFFFFFF) >> 16, 0)  # 32 bits: it wraps around
 
 
 def features(x: Array, s: Micro, rate: int) -> Array:

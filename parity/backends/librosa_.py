@@ -19,6 +19,18 @@ from parity.protocols import Arithmetic, Array, Clip, Tap, Taps, Unsupported
 _PAD = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
 
 
+def _reflects_too_few(n: int, hop: int, length: int | None) -> bool:
+    """Whether the last frames miss samples: stft() pads only what follows the first frame that reaches over the end.
+
+    Of that less than n // 2 + 1 samples may be left, and then np.pad turns around once more.
+    """
+    if length is None:
+        return n - hop <= n // 2  # of some lengths
+    tail = (length + n // 2 - n) // hop + 1
+    start = tail * hop - n // 2
+    return tail > -(-(n // 2) // hop) and start + n <= length + n // 2 and length - start <= n // 2
+
+
 class LibrosaBackend:
     """`librosa.stft`, `librosa.feature.melspectrogram` and `power_to_db`, with the recipe's settings spelt out."""
 
@@ -34,6 +46,9 @@ class LibrosaBackend:
             "librosa has no peak normalization by the largest sample": frontend.input.peak_normalize,
             "librosa's preemphasis starts from another first sample": frontend.input.pre_emphasis != 0,
             "librosa drops a last frame that isn't full": frame.last != "drop",
+            "librosa reflects the clip's end from too few samples where the hop is half the FFT or longer": frame.center
+            and frame.pad_mode == "reflect"
+            and _reflects_too_few(frame.length, frame.hop, frontend.input.length),
             "librosa's frame is as long as its FFT": frame.length != spectrum.n_fft,
             "librosa centers a short window in its frame": w.position != "center"
             and w.length not in (None, frame.length),

@@ -30,6 +30,9 @@ CONNECT = 30.0
 ANSWER = 10.0
 """Seconds in which a byte must come back."""
 
+_ROOM = 60
+"""Characters of a folder's name that leave room for a socket in it: a path to one has 104 at most."""
+
 
 def interactive() -> bool:
     """Whether somebody is there who can type a passphrase or look at a new host key."""

@@ -8,6 +8,8 @@ import pytest
 
 from parity import frontend as fe
 from parity.backends import reference
+from parity.backends.librosa_ import LibrosaBackend
+from parity.protocols import Clip
 from parity.testing import BackendConformance
 
 
@@ -38,3 +40,29 @@ def test_the_oracles_lifter_is_librosas(lifter: int) -> None:
     theirs = librosa.feature.mfcc(S=x, n_mfcc=13, lifter=lifter)
     ours = reference.dct_matrix(fe.Cepstrum(count=13, lifter=float(lifter)), 40) @ x
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def centered(hop: int, length: int | None) -> fe.Frontend:
+    return fe.Frontend(
+        input=fe.Input(rate=16000, length=length), frame=fe.Frame(length=64, hop=hop, center=True, pad_mode="reflect"),
+        window=fe.Window(name="rectangular"), spectrum=fe.Spectrum(n_fft=64),
+    )  # fmt: skip
+
+
+def test_reflection_is_refused_exactly_where_librosa_turns_around_too_early() -> None:
+    plugin, refused = LibrosaBackend(), 0
+    samples = np.random.default_rng(0).uniform(-1.0, 1.0, 256).astype(np.float32)
+    for hop in (16, 31, 32, 64, 70):
+        for n in range(64, 257, 8):
+            frontend, clip = centered(hop, n), Clip("noise", samples[:n], 16000, "")
+            (got,) = plugin.features([clip], frontend, frozenset({"features/spectrum"}))
+            right = reference.oracle(frontend, clip)["features/spectrum"]
+            differs = not np.allclose(got["features/spectrum"], right, rtol=1e-3, atol=1e-3)
+            assert (plugin.supports(frontend) is not None) == differs, (hop, n)
+            refused += differs
+    assert refused > 5
+    # Where any length may come, a hop of less than half the FFT is safe.
+    assert plugin.supports(centered(31, None)) is None
+    found = plugin.supports(centered(32, None))
+    assert found is not None
+    assert "reflects" in found.reason

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -149,6 +150,18 @@ def test_a_slow_line_changes_nothing(
         assert line.connections == 1
         assert target.link()["reconnects"] == 0
     assert (done.exit_code, verdicts) == (0, undisturbed)
+
+
+def test_a_long_folder_for_temporary_files_is_no_hindrance(
+    server: PlainSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS gives each user one: too long for the socket of a shared connection."""
+    long = tmp_path / ("temporary" * 10)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with reached(server.ssh_config, server.host) as target:
+        assert target.facts()["numpy"]
+    assert list(long.iterdir()) == []
 
 
 # ---- One that doesn't ----
