@@ -634,6 +634,10 @@ def test_behind_a_band_without_end_no_coefficient_is_right_or_wrong() -> None:
         same(found.value[row], [math.nan] * 3)
         same(found.lo[row], [-INF] * 3)
         same(found.hi[row], [INF] * 3)
+    # And what is made of them is neither: NaN, infinite less infinite, is as good as any number.
+    further = levels.normalize(given, fe.Normalize(mean=(1.0,), spread=(2.0,)), found)
+    same(further.value[2], [math.nan] * 3)
+    within(Interval(further.value[2], further.lo[2], further.hi[2]), [-INF] * 3, [INF] * 3)
     # The others are what they are by themselves.
     alone = levels.cepstrum(given[1:2], DCT, frontend, Interval(value[1:2], lo[1:2], hi[1:2]))
     same(found.value[1:2], given[1:2])

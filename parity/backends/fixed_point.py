@@ -31,7 +31,7 @@ def _top_bit(x: Array) -> Array:
 
 def window(length: int) -> Array:
     """A Hann window whose points lie between the samples, in 12 bits, int32 `[length]`."""
-    step = np.float64(np.float32(2.0 * np.pi) / np.float32(length))
+    step = np.float64(np.float32(2.0 * np.pi / length))
     w = _f32(0.5 - 0.5 * np.cos(step * (np.arange(length) + 0.5)))
     return np.floor(w.astype(np.float64) * (1 << _WINDOW_BITS) + 0.5).astype(np.int32)
 

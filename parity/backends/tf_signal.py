@@ -80,7 +80,7 @@ class TfSignalBackend:
             "TensorFlow's average pooling puts half of a group's missing bins before the first": isinstance(
                 mel, fe.Pool
             )
-            and frontend.bands * mel.size - frontend.bins > 1,
+            and -frontend.bins % mel.size > 1,
             "tf.signal has no triangles between whole bins": isinstance(mel, fe.Mel) and mel.triangles == "bins",
             "tf.signal's mel scale is HTK's or Slaney's": isinstance(mel, fe.Mel) and mel.scale == "1127ln",
             "TensorFlow's own bank is HTK without norm": isinstance(mel, fe.Mel)

@@ -112,7 +112,8 @@ def normalize(value: Array, s: fe.Normalize, x: Interval) -> Interval:
             down, up = (low - mean) / spread, (high - mean) / spread
             lo = np.where(finite, lo, np.where(np.isfinite(down), down - own(down, low), down))
             hi = np.where(finite, hi, np.where(np.isfinite(up), up + own(up, high), up))
-    return Interval(value, lo, hi)
+    # Where no coefficient was right or wrong none is here.
+    return Interval(np.where(np.isnan(x.value), np.nan, value), lo, hi)
 
 
 def quantized(value: Array, s: fe.Quantize, x: Interval) -> Interval:

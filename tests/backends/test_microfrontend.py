@@ -47,7 +47,8 @@ LOUD = (
     "other",
     [
         {"pcan": False}, {"log": False}, {"pcan": False, "log": False}, {"hop": 160}, {"length": 1024, "hop": 512},
-        {"length": 400, "hop": 160, "bands": 32}, {"length": 64, "hop": 32, "bands": 8}, {"bands": 80},
+        {"length": 400, "hop": 160, "bands": 32}, {"length": 64, "hop": 32, "bands": 8}, {"length": 288, "hop": 288},
+        {"length": 1760, "hop": 320}, {"bands": 80},
         {"even_smoothing": 0.5, "odd_smoothing": 0.9, "min_signal_remaining": 0.3}, {"smoothing_bits": 8},
         {"fmin": 20.0, "fmax": 7000.0}, {"log_shift": 3}, {"log_shift": 12, "odd_smoothing": 0.0},
         {"gain_bits": 20, "pcan_offset": 60.0, "pcan_strength": 1.0},

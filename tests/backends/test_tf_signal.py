@@ -71,3 +71,17 @@ def test_the_oracles_cepstrum_with_c0_times_sqrt_2_is_tensorflows() -> None:
     theirs = tf.signal.mfccs_from_log_mel_spectrograms(tf.constant(x)).numpy()
     ours = x @ reference.dct_matrix(fe.Cepstrum(count=40, norm="ortho-c0-sqrt2"), 40).T
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_pooling_that_lacks_bins_is_refused_whatever_comes_after_it() -> None:
+    """A cepstrum of one coefficient hides how many groups there are."""
+    from parity.backends.tf_signal import TfSignalBackend
+
+    recipe = fe.Frontend(
+        input=fe.Input(rate=16000), frame=fe.Frame(length=512, hop=160), window=fe.Window(name="hann"),
+        spectrum=fe.Spectrum(n_fft=512, nyquist=False), filterbank=fe.Pool(size=6),
+        compress=fe.Log(base="e", offset=1e-6), cepstrum=fe.Cepstrum(count=1),
+    )  # fmt: skip
+    found = TfSignalBackend().supports(recipe)
+    assert found is not None
+    assert "pooling" in found.reason
