@@ -101,5 +101,5 @@ def candidate(
             model = {
                 t: layout.time_major(out[t], artifact.taps[t].layout) for t in artifact.taps if not taps or t in taps
             }
-            found.append(Evidence(name, clip, {}, model, x, "", "wrong", artifact.precision, "isolated"))
+            found.append(Evidence(name, clip, {}, model, x, "", "wrong", artifact.precision, path="isolated"))
     return found

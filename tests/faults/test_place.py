@@ -106,7 +106,7 @@ def test_a_failing_run_keeps_evidence_that_shows_the_fault_again(
     assert 2 <= len(found) <= 3
     assert [e.clip.name for e in found] == [row["clip"] for row in done.evidence]
     worst = next(s.worst for s in done.summaries if s.tap == "features/compressed")
-    assert {e.group for e in found} == {("commands-cnn", FAULTY + "SymmetricHann", "", "", "features")}
+    assert {e.group for e in found} == {("commands-cnn", FAULTY + "SymmetricHann", "", "", "local", "features")}
     assert worst.clip in {e.clip.name for e in found}
     frontend = system.load(rig.SYSTEM).frontend
     for e in found:
