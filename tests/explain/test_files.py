@@ -56,7 +56,7 @@ def _evidence(of: systems.System) -> list[Evidence]:
             inputs = {artifact.input.name: layout.native(x.astype(np.float32), artifact.input.layout)}
             out = session.run(inputs, frozenset(artifact.taps))
             taps = {t: from_output(out[t], port, session.tensors.get(t)) for t, port in artifact.taps.items()}
-            found.append(Evidence(CNN, clip, {}, taps, x, "", "onnxrt", "int8", "isolated"))
+            found.append(Evidence(CNN, clip, {}, taps, x, "", "onnxrt", "int8", path="isolated"))
     return found
 
 

@@ -348,7 +348,7 @@ def _int8(folder: Path, change: Callable[[Array], Array]) -> list[Evidence]:
             inputs = {wrong.input.name: layout.native(x.astype(np.float32), wrong.input.layout)}
             out = session.run(inputs, frozenset(wrong.taps))
             taps = {t: from_output(out[t], port, session.tensors.get(t)) for t, port in wrong.taps.items()}
-            found.append(Evidence(CNN, clip, {}, taps, x, "", "wrong", "int8", "isolated"))
+            found.append(Evidence(CNN, clip, {}, taps, x, "", "wrong", "int8", path="isolated"))
     return found
 
 
