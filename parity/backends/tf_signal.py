@@ -8,6 +8,7 @@ mel, so it serves only recipes that say `triangles = "mel"`.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,7 +25,7 @@ with contextlib.suppress(RuntimeError):  # TensorFlow is at work in this process
 
 
 def _mel(f: Any) -> Any:
-    return 2595.0 / np.log(10.0) * tf.math.log1p(f / 700.0)
+    return 2595.0 / math.log(10.0) * tf.math.log1p(f / 700.0)
 
 
 @lru_cache(maxsize=16)
@@ -33,10 +34,10 @@ def _bank(s: fe.Mel, rate: int, n_fft: int, bins: int) -> Any:
     f = tf.cast(tf.range(bins), tf.float64) * (rate / n_fft)
     if s.scale == "htk":
         low, high = _mel(tf.constant(s.fmin, tf.float64)), _mel(tf.constant(s.fmax, tf.float64))
-        hz = 700.0 * tf.math.expm1(tf.linspace(low, high, s.bands + 2) * (np.log(10.0) / 2595.0))
+        hz = 700.0 * tf.math.expm1(tf.linspace(low, high, s.bands + 2) * (math.log(10.0) / 2595.0))
     else:
-        step = np.log(6.4) / 27.0
-        ends = [15.0 + np.log(e / 1000.0) / step if e >= 1000.0 else e * 0.015 for e in (s.fmin, s.fmax)]
+        step = math.log(6.4) / 27.0
+        ends = [15.0 + math.log(e / 1000.0) / step if e >= 1000.0 else e * 0.015 for e in (s.fmin, s.fmax)]
         m = tf.linspace(tf.constant(ends[0], tf.float64), tf.constant(ends[1], tf.float64), s.bands + 2)
         hz = tf.where(m < 15.0, m / 0.015, 1000.0 * tf.exp((m - 15.0) * step))
     left, center, right = hz[:-2], hz[1:-1], hz[2:]
