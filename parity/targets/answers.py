@@ -5,7 +5,6 @@ Text loses its control characters, for it goes to terminals and pages.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -17,12 +16,17 @@ from parity.targets.wire import WireError
 
 _LONGEST = 4000
 """Characters of a text that are kept."""
+_LARGEST = 1 << 63
+"""No whole number is as large; a float can be made of each that is smaller."""
+_YEAR = 366 * 86400.0
 
 
 def plain(value: Any) -> Any:
-    """A message with every text in it printable, and not too long."""
+    """A message with every text in it printable, and not too long. WireError for a number beyond 64 bits."""
     if isinstance(value, str):
         return value if value.isprintable() and len(value) <= _LONGEST else _printable(value)
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise WireError(f"a number of {value.bit_length()} bits")
     if isinstance(value, dict):
         return {plain(k): plain(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -68,7 +72,7 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> None:
 
 def _seconds(value: Any) -> None:
     _is(value, (int, float))
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value <= _YEAR:
         raise ValueError(f"{value} seconds")
 
 
@@ -133,6 +137,8 @@ def _run(request: Mapping[str, Any], answer: Any) -> None:
 
 def _memory(_request: Mapping[str, Any], answer: Any) -> None:
     _is(answer["peak_bytes"], (int, type(None)))
+    if answer["peak_bytes"] is not None and answer["peak_bytes"] < 0:
+        raise ValueError(f"{answer['peak_bytes']} bytes")
 
 
 def _closed(_request: Mapping[str, Any], answer: Any) -> None:

@@ -47,13 +47,15 @@ class Cache:
         return self._root / sha256 / name
 
     def use(self, sha256: str, name: str) -> Path | None:
-        """The file of that content, marked as used; None where it isn't there."""
+        """The file of that content, marked as used; None where it isn't there, or is damaged: by a loss of power, say."""
         path = self.path(sha256, name)
         try:
+            with path.open("rb") as f:
+                whole = hashlib.file_digest(f, "sha256").hexdigest() == sha256
             os.utime(path.parent)
         except OSError:
             return None
-        return path if path.is_file() else None
+        return path if whole else None
 
     def put(self, sha256: str, name: str, data: bytes | memoryview) -> Path:
         """Keep content, in one step. ConfigError where its digest is another, or the disk is full."""
@@ -70,8 +72,7 @@ class Cache:
             except OSError as e:
                 if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                if not final.is_file():  # the same bytes under another name
-                    os.replace(temporary / name, final)
+                os.replace(temporary / name, final)  # the same bytes under another name, or in place of damaged ones
         except OSError as e:
             raise no_room(self._root, e, len(data)) from None
         finally:

@@ -101,6 +101,11 @@ class Channel:
         self.content = ""
         """The folder there with what it was sent."""
         self.held: set[str] = set()
+        """Digests of arrays, and of more, that are there."""
+        self.files: set[str] = set()
+        """Paths there of files that are known to be whole."""
+        self.strange: str | None = None
+        """What of its words can't be read, where that was its end."""
 
     @property
     def lost(self) -> str | None:
@@ -273,7 +278,8 @@ class Channel:
                     if not isinstance(number, int):
                         raise wire.WireError("a message without a number")
                 except wire.WireError as e:
-                    self._fail(f"what it says can't be read: {e}")
+                    self.strange = f"what it says can't be read: {e}"
+                    self._fail(self.strange)
                     return
                 if "pong" in message:
                     continue

@@ -4,6 +4,7 @@ It talks over stdin and stdout in the messages of `wire`. Requests (each with an
 
     plugins   {kind}                             -> {plugins}: name -> what it lacks
     facts     {}                                 -> {facts}: what the machine says of itself now
+    has       {sha256, name}                     -> {has}: whether the cache has that file, whole
     hold      {sha256, name, data}               -> {}: bytes of a file, for the cache
     start     {worker, kind, spec, limit}        -> {}: a process for a plugin; `ask` it to load
     ask       {worker, request, replies}         -> so many {reply}
@@ -95,6 +96,9 @@ class Far:
 
     def _facts(self, id: int) -> None:
         self.send({"id": id, "facts": machine.facts(str(self._cache.folder)) | {"numpy": np.__version__}})
+
+    def _has(self, id: int, sha256: str, name: str) -> None:
+        self.send({"id": id, "has": self._cache.use(sha256, name) is not None})
 
     def _hold(self, id: int, sha256: str, name: str, data: Array) -> None:
         self._cache.put(sha256, name, data.tobytes())

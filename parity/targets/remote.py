@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import re
+import shlex
 import signal
 import threading
 import time
@@ -36,6 +37,8 @@ _SMALL = 1024
 _SLACK = 30.0
 """Seconds that an answer may take on its way, beyond a worker's limit."""
 _REMEMBERED = 32 << 20
+_AGAIN = 3
+"""Times that the link may be lost over one request, and nothing come back in between."""
 
 
 class _LostLinkError(TargetError):
@@ -91,7 +94,7 @@ class Remote:
             if code is not None:
                 said = f"; its last words: {words}" if words else ""
                 raise ConfigError(f"{self.name}: the far side can't be started: exit code {code}{said}",
-                                  f"parity target check {self.name}") from None  # fmt: skip
+                                  f"parity target check {shlex.quote(self.name)}") from None  # fmt: skip
             raise _LostLinkError(f"{self.name}: the link was lost: {e}", "the same command again") from None
         except BaseException:
             fresh.close()
@@ -136,12 +139,20 @@ class Remote:
 
     def ask(self, message: dict[str, Any], limit: float = 60.0) -> dict[str, Any]:
         """A request to the far side itself, again when the link was lost meanwhile."""
-        for _ in range(3):
+        for _ in range(_AGAIN):
+            channel = self.channel()
             try:
-                return _checked(next(self.channel().ask(message, 1, limit)))
+                return _checked(next(channel.ask(message, 1, limit)))
             except LostError:
                 continue
-        raise TargetError(f"{self.name}: the link is lost again and again", "the same command again")
+        raise self.again_and_again(channel)
+
+    def again_and_again(self, channel: Channel) -> errors.ParityError:
+        """Why a request is given up, for which the link was lost each time."""
+        if channel.strange is not None:
+            return self._stranger(channel.strange)
+        why = channel.lost
+        return TargetError(f"{self.name}: the link is lost again and again: {why}", "the same command again")
 
     # ---- a place ----
 
@@ -165,17 +176,26 @@ class Remote:
             data = path.read_bytes()
         except OSError as e:
             raise ModelError(f"{path} can't be read: {e.strerror}", "export it again") from None
+        if len(data) > wire.MAX_ARRAYS:
+            raise ModelError(f"{path} is too large to be sent: {len(data) / 1e9:.1f} GB", "2.1 GB are the most")
         sha256, name = hashlib.sha256(data).hexdigest(), _plain_name(path.name)
         with self._guard:
             channel = self.channel()
             there = f"{channel.content}/{sha256}/{name}"
-            if f"{sha256}/{name}" not in self._files and sha256 not in channel.held:
-                self.ask({"do": "hold", "sha256": sha256, "name": name, "data": np.frombuffer(data, np.uint8)}, 600.0)
+            if there not in channel.files:
+                file = {"sha256": sha256, "name": name}
+                # By its name, too: the same bytes may be there under another.
+                if self.ask({"do": "has", **file}).get("has") is not True:
+                    self.ask({"do": "hold", **file, "data": np.frombuffer(data, np.uint8)}, 600.0)
+                channel.files.add(there)
             self._files[f"{sha256}/{name}"] = str(path)
             return there
 
     def plugins(self, kind: registry.Kind) -> Mapping[str, str]:
-        return answers.texts(self.ask({"do": "plugins", "kind": kind})["plugins"])
+        try:
+            return answers.texts(self.ask({"do": "plugins", "kind": kind}).get("plugins"))
+        except wire.WireError as e:
+            raise self._stranger(e) from None
 
     def how_to_install(self, plugin: registry.Plugin) -> str:
         return self._link.how_to_install([d for _, d in plugin.needs], plugin.name)
@@ -189,8 +209,11 @@ class Remote:
         try:
             return answers.machine(told)
         except wire.WireError as e:
-            raise ConfigError(f"{self.name}: what answers there is not parity's far side: {e}",
-                              f"what does it print? parity target check {self.name}") from None  # fmt: skip
+            raise self._stranger(e) from None
+
+    def _stranger(self, why: object) -> ConfigError:
+        return ConfigError(f"{self.name}: what answers there is not parity's far side: {why}",
+                           f"what does it print? parity target check {shlex.quote(self.name)}")  # fmt: skip
 
     def link(self) -> dict[str, Any]:
         return {
@@ -271,7 +294,7 @@ class RemoteWorker:
 
     def requests(self, message: dict[str, Any], replies: int) -> Iterator[Any]:
         """As a worker here answers; where the link is lost on the way, what hasn't come is asked for again."""
-        done, died = 0, 0
+        done, died, lost = 0, 0, 0
         rest = message
         while done < replies:
             channel = self._place.channel()
@@ -279,7 +302,7 @@ class RemoteWorker:
                 if channel is not self._channel:
                     self._begin(channel, message)
                 for reply in self._asked(channel, rest, replies - done):
-                    done += 1
+                    done, lost = done + 1, 0
                     rest = _rest(rest, reply)
                     if message["do"] == "open":
                         self._models.append(message)
@@ -289,7 +312,13 @@ class RemoteWorker:
             except LostError:
                 how = self._place.ended(channel)
                 if how is None:
-                    continue
+                    lost += 1
+                    if lost < _AGAIN:
+                        continue
+                    if channel.strange is not None:
+                        self._dead = channel.strange
+                        raise WorkerDiedError(self._dead) from None
+                    raise self._place.again_and_again(channel) from None
                 died += 1
                 if died > 1 or message["do"] != "load":
                     self._dead = how

@@ -75,7 +75,11 @@ def decode(read: Callable[[int], bytes | bytearray], most: int = MAX_ARRAYS) -> 
         total += n
         if total > most:
             raise WireError(f"arrays of over {most} bytes")
-        arrays.append(np.frombuffer(_writable(read(n)), dtype=dtype).reshape(shape))
+        data = _writable(read(n))
+        try:
+            arrays.append(np.frombuffer(data, dtype=dtype).reshape(shape))
+        except ValueError as e:  # no bytes, and yet too many: one side is 0, the others beyond what NumPy counts
+            raise WireError(f"an array of shape {str(shape)[:80]}: {e}") from None
 
     def whole_again(value: Any) -> Any:
         if isinstance(value, dict):

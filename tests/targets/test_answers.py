@@ -45,6 +45,8 @@ BAD: list[tuple[dict[str, Any], Any]] = [
     ({"do": "open"}, {"seconds": float("nan")}),
     ({"do": "open"}, {"seconds": -1}),
     ({"do": "open"}, {"seconds": True}),
+    ({"do": "open"}, {"seconds": 10**400}),
+    ({"do": "open"}, {"seconds": 1e308}),
     (RUN, {"taps": {"../../etc/passwd": X}, "raw": {}, "seconds": 0.0}),
     (RUN, {"taps": {"model/logits": X}, "seconds": 0.0}),
     (RUN, {"taps": {"model/logits": X}, "seconds": 0.0, "raw": {"model/logits": {"integers": X}}}),
@@ -54,6 +56,7 @@ BAD: list[tuple[dict[str, Any], Any]] = [
            "raw": {"model/logits": {"integers": np.zeros(9, np.int8), "scale": 0.5, "zero_point": 3}}}),
     ({"do": "stream", "taps": [[]]}, {"taps": {}, "raw": {}, "seconds": 0.0, "state": [X]}),
     ({"do": "memory"}, {"peak_bytes": "much"}),
+    ({"do": "memory"}, {"peak_bytes": -5}),
     ({"do": "close"}, 3),
 ]  # fmt: skip
 
@@ -104,3 +107,10 @@ def test_facts_of_a_machine_are_facts(spoilt: str) -> None:
         answers.machine(facts | {spoilt: 3})
     with pytest.raises(WireError):
         answers.machine(facts | {"memory_bytes": "lots"})
+
+
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])
+def test_a_number_that_no_machine_has_is_refused(number: int) -> None:
+    with pytest.raises(WireError, match="a number of .* bits"):
+        answers.plain({"raw": [{"zero_point": number}]})
+    assert answers.plain([(1 << 63) - 1, True]) == [(1 << 63) - 1, True]

@@ -31,6 +31,17 @@ def test_what_is_put_is_there_for_the_next(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "content").iterdir()) == [digest(b"abc")]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"abd", b"abcd"])
+def test_what_a_loss_of_power_damaged_is_not_used_and_is_replaced(damaged: bytes, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    path = cache.put(digest(b"abc"), "model.onnx", b"abc")
+    path.write_bytes(damaged)
+    assert cache.use(digest(b"abc"), "model.onnx") is None
+    cache.put(digest(b"abc"), "model.onnx", b"abc")
+    assert cache.use(digest(b"abc"), "model.onnx") == path
+    assert path.read_bytes() == b"abc"
+
+
 @pytest.mark.parametrize(
     ("sha256", "name"),
     [("../" + "a" * 61, "x"), ("a" * 63, "x"), ("A" * 64, "x"), ("a" * 64, "../x"), ("a" * 64, ".x"), ("a" * 64, "a/b"),

@@ -105,6 +105,33 @@ def test_the_same_comes_from_elsewhere_and_nothing_is_sent_twice(golden: Path, t
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_model_under_another_name_or_damaged_there_is_sent_again(tmp_path: Path) -> None:
+    """The cache knows content by its bytes; a runtime is given a file by its name."""
+    folder = tmp_path / "cache" / "parity" / "content"
+    for name, damaged in (("a.onnx", None), ("it's b.onnx", None), ("a.onnx", b""), ("a.onnx", b"mod")):
+        (tmp_path / name).write_bytes(b"model")
+        if damaged is not None:
+            next(folder.glob(f"*/{name}")).write_bytes(damaged)
+        with elsewhere(tmp_path / "cache") as (target, _):
+            for _again in range(2):
+                there = target.place._file(tmp_path / name)  # type: ignore[attr-defined]
+                assert Path(there).read_bytes() == b"model"
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_is_lost_again_and_again_is_given_up(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that can't be read comes again however often it is asked for: an error of its pair, not a loop."""
+    monkeypatch.setattr(channel, "MOST", 100_000)
+    with elsewhere(tmp_path / "cache") as (target, link):
+        (result,) = target.run([job(golden, ["numpy"], [])])
+        assert len(link._started) == 3
+    found = result.features["numpy"]
+    assert isinstance(found, Failure)
+    assert found.reason == "what it says can't be read: arrays of over 100000 bytes"
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_device_tells_what_it_took(golden: Path, tmp_path: Path) -> None:
     with elsewhere(tmp_path / "cache") as (target, _):
         done, _ = ran(target, golden, tmp_path / "reports", precisions=("float32",))
