@@ -47,7 +47,7 @@ class Cache:
         return self._root / sha256 / name
 
     def use(self, sha256: str, name: str) -> Path | None:
-        """The file of that content, marked as used; None where it isn't there, or is damaged: by a loss of power, say."""
+        """The file of that content, marked as used; None where it isn't there, or damaged (a loss of power)."""
         path = self.path(sha256, name)
         try:
             with path.open("rb") as f:

@@ -120,7 +120,9 @@ def test_a_model_under_another_name_or_damaged_there_is_sent_again(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_is_lost_again_and_again_is_given_up(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_lost_again_and_again_is_given_up(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An answer that can't be read comes again however often it is asked for: an error of its pair, not a loop."""
     monkeypatch.setattr(channel, "MOST", 100_000)
     with elsewhere(tmp_path / "cache") as (target, link):
