@@ -104,10 +104,14 @@ fi
     return Asked("" if shell.get("python") == "none" else shell.get("python", ""), shell, found)
 
 
+_LIBRARIES = 'XDG_CACHE_HOME="${XDG_CACHE_HOME:-$HOME/.cache}/parity/libraries"'
+"""What a library leaves in a user's cache when it is imported stays in parity's part of it, as in a run."""
+
+
 def works(link: Link, python: str | None, distribution: str) -> str | None:
     """Why a library can't be imported there; None where it can."""
     module = wheels.MODULES[distribution]
-    script = f'{places.python_there(python)}\ncd / && exec "$python" -c {shlex.quote(f"import {module}")}'
+    script = f'{places.python_there(python)}\ncd / && {_LIBRARIES} exec "$python" -c {shlex.quote(f"import {module}")}'
     done = link.run(script, limit=120)
     if done.code == 0:
         return None

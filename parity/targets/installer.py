@@ -158,6 +158,10 @@ def _run(command: list[str], kind: str, what: str = "") -> str:
     environment = {
         k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_USER")
     }
+    # What pip and the libraries leave in a user's cache is parity's to clean up, as in a run.
+    base = environment.get("XDG_CACHE_HOME", "")
+    base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")  # noqa: PTH111, PTH117
+    environment["XDG_CACHE_HOME"] = base + "/parity/libraries"
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/", env=environment,
         start_new_session=True,

@@ -65,7 +65,7 @@ class SshLink:
             raise ConfigError(f"{self.name}: there is no ssh on this machine", "apt install openssh-client")
         asked = subprocess.run([*self._ssh, "-G", "--", self._host], capture_output=True, text=True, check=False)
         if asked.returncode:
-            raise _error(self.name, self._host, asked.stderr, self._port)
+            raise self._error(asked.stderr)
         own = dict(line.partition(" ")[::2] for line in asked.stdout.splitlines())
         options = ["ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no", "RequestTTY=no", "RemoteCommand=none",
                    "LogLevel=ERROR"]  # fmt: skip
@@ -82,6 +82,9 @@ class SshLink:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="parity-", dir=short)
             options += ["ControlMaster=auto", "ControlPersist=no", f"ControlPath={self._folder.name}/master"]
         return [f"-o{option}" for option in options]
+
+    def _error(self, words: str) -> ParityError:
+        return _error(self.name, self._host, words, self._port, self._ssh[1:])
 
     def _popen(self, command: str, *options: str) -> subprocess.Popen[bytes]:
         assert self._options is not None
@@ -114,8 +117,10 @@ class SshLink:
             self._heard()
             close_pipes(master)
             if waited:
-                raise TargetError(f"{self.name}: {self._host} gave no answer within {CONNECT:g} s", _REACH)
-            raise _error(self.name, self._host, self._words.decode(errors="replace"), self._port)
+                raise TargetError(f"{self.name}: {self._host} gave no answer within {CONNECT:g} s",
+                                  f"is it on, and on the network? try: parity target check {shlex.quote(self.name)}; "
+                                  "then the same command again")  # fmt: skip
+            raise self._error(self._words.decode(errors="replace"))
         self._master = master
 
     @staticmethod
@@ -201,16 +206,16 @@ def _until(process: subprocess.Popen[bytes], wanted: bytes, limit: float | None)
     return wanted in seen
 
 
-_REACH = "is it on, and on the network? try: parity target check NAME; then the same command again"
 _AGAIN = "the same command again goes on with what is there already"
 
 
-def _error(name: str, host: str, words: str, port: int | None = None) -> ParityError:
+def _error(name: str, host: str, words: str, port: int | None = None, options: Sequence[str] = ()) -> ParityError:
     """What the client said, as an error: unreachable is worth a retry, keys and configuration are the user's."""
     text = words.lower()
     lines = [line.strip() for line in words.splitlines() if line.strip(" @\t-")]
     last = "".join(c for c in (lines[-1] if lines else "ssh said nothing") if c.isprintable())[:300]
-    try_it = f"ssh {f'-p {port} ' if port is not None else ''}{host}"
+    given = shlex.join([*options, host])  # ssh-copy-id takes -F and -p as ssh does
+    try_it = f"ssh {given}"
     where = f"[{host.rpartition('@')[2]}]:{port}" if port not in (None, 22) else host.rpartition("@")[2]
     if "remote host identification has changed" in text:
         return ConfigError(f"{name}: the host key of {host} is another than the known one",
@@ -220,7 +225,7 @@ def _error(name: str, host: str, words: str, port: int | None = None) -> ParityE
                            f"look at its fingerprint and accept it once: {try_it}")  # fmt: skip
     if "permission denied" in text or "too many authentication failures" in text:
         return ConfigError(f"{name}: {host} refuses the key: {last}",
-                           f"let it know yours: ssh-copy-id {host}; or unlock it: ssh-add; try: {try_it}")  # fmt: skip
+                           f"let it know yours: ssh-copy-id {given}; or unlock it: ssh-add; try: {try_it}")  # fmt: skip
     if any(w in text for w in ("bad configuration", "user config file", "bad owner or permissions", "bad option")):
         return ConfigError(f"{name}: {last}", "mend the ssh configuration")
     return TargetError(f"{name}: {host} can't be reached: {last}", f"is it on, and on the network? try: {try_it}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import shlex
 import threading
 import time
 from collections import defaultdict, deque
@@ -207,7 +208,10 @@ class WorkersTarget:
                 answers = worker.request({"do": "describe", "questions": asked})["answers"]
                 versions = worker.versions
         except WorkerDiedError as e:
-            raise errors.ConfigError(f"{kind} {spec!r} can't be loaded: {e}", "see `parity doctor`") from None
+            here = self.trusted is self
+            where = "" if here else f" on {self.name}"
+            hint = "see `parity doctor`" if here else f"see `parity target check {shlex.quote(self.name)}`"
+            raise errors.ConfigError(f"{kind} {spec!r} can't be loaded{where}: {e}", hint) from None
         return Description(
             versions,
             [Unsupported(a["unsupported"]) if "unsupported" in a else frozenset(a["taps"]) for a in answers],

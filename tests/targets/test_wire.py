@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -138,3 +139,10 @@ def test_a_flipped_byte_is_a_message_an_end_or_a_wire_error(message: Any, data: 
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with contextlib.suppress(wire.WireError, EOFError):
         wire.decode(reader(bytes(whole)))
+
+
+def test_an_empty_array_with_sides_beyond_what_can_be_counted_is_no_message() -> None:
+    described = [["float32", [0, 1 << 31, 1 << 31, 1 << 31]]]
+    text = json.dumps({"$": {"$array": 0}, "$arrays": described}).encode()
+    with pytest.raises(wire.WireError, match="an array of shape"):
+        wire.decode(io.BytesIO(len(text).to_bytes(8, "little") + text).read)
