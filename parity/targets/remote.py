@@ -237,14 +237,14 @@ class Remote:
     def packed(self, value: Any, channel: Channel, *, whole: bool) -> Any:
         """A request with what the far side has in place of arrays; `whole`: with all of them."""
         if isinstance(value, np.ndarray):
-            if whole or value.nbytes < _SMALL:
+            if value.nbytes < _SMALL:
                 return value
             with self._guard:
                 if (given := self._given.get(id(value))) is not None:
-                    return {"$given": list(given[1])}
+                    return value if whole else {"$given": list(given[1])}
             value = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
             sha256 = hashlib.sha256(value.data).hexdigest()
-            if sha256 in channel.held:
+            if sha256 in channel.held and not whole:
                 return {"$held": [sha256, value.dtype.name, list(value.shape)]}
             channel.held.add(sha256)
             return {"$keep": sha256, "array": value}
@@ -349,6 +349,8 @@ class RemoteWorker:
                     message = _rest(message, reply)
                     yield reply
             except far.Forgotten:
+                if whole:
+                    raise WorkerDiedError("it says that it wasn't sent what it was sent") from None
                 whole = True
 
     def _reply(self, message: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -358,6 +360,8 @@ class RemoteWorker:
             if not isinstance(e, PluginRaisedError):
                 self._dead = str(e)
             raise type(e)(self._place.here(str(e))) from None
+        except far.Forgotten:
+            raise
         except errors.ParityError as e:
             raise type(e)(self._place.here(e.message), e.hint and self._place.here(e.hint)) from None
         try:

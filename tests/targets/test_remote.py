@@ -120,6 +120,22 @@ def test_a_model_under_another_name_or_damaged_there_is_sent_again(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("alone")
+def test_what_was_taken_away_there_meanwhile_is_sent_again(golden: Path, tmp_path: Path) -> None:
+    """Arrays that the far side had when the run began: cleaned away, or damaged by a loss of power."""
+    content = tmp_path / "cache" / "parity" / "content"
+    for spoil in (None, Path.unlink, lambda path: path.write_bytes(b"")):
+        with elsewhere(tmp_path / "cache") as (target, _):
+            target.plugins("backend")
+            if spoil is not None:
+                held = list(content.glob("*/data"))
+                assert held
+                for path in held:
+                    spoil(path)
+            (result,) = target.run([job(golden, ["numpy"], ["onnxrt"])])
+        assert not [f for f in (*result.features.values(), *result.activations.values()) if isinstance(f, Failure)]
+
+
+@pytest.mark.usefixtures("alone")
 def test_what_is_lost_again_and_again_is_given_up(
     golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
