@@ -84,10 +84,17 @@ def judgement(run: Run) -> tuple[str, str]:
     gaps = any(s.counts.get("gap") for s in run.summaries)
     held = {
         "pass": ", and nothing drifted from the accepted baseline",
-        "new": ", without a baseline of this environment",
+        "new": f", without a baseline {_unaccepted(run)}",
     }
     beside = held.get(run.gate.get("verdict", ""), "") if run.gate.get("baselines") else ""
     return "PASS", "everything compared is within bounds" + (", or a known gap" if gaps else "") + beside
+
+
+def _unaccepted(run: Run) -> str:
+    """Of which environment nothing was accepted: of this one, or, among several targets, of those named."""
+    targets = list(dict.fromkeys(b["target"] for b in run.gate.get("baselines", ())))
+    new = [t for t in targets if any(b["target"] == t and b["state"] != "held" for b in run.gate["baselines"])]
+    return f"on {', '.join(new)}" if len(targets) > 1 and new else "of this environment"
 
 
 def findings(run: Run) -> Sequence[Mapping[str, Any]]:

@@ -179,7 +179,9 @@ class Channel:
 
     def _greeted(self, hello: dict[str, Any]) -> None:
         held, content = hello.get("held"), hello.get("content")
-        if not (isinstance(hello.get("hello"), dict) and isinstance(held, list) and isinstance(content, str)):
+        if not isinstance(content, str) or not content.startswith("/") or len(content) > 1000:
+            raise self._stranger("its greeting names no folder")
+        if not (isinstance(hello.get("hello"), dict) and isinstance(held, list)):
             raise self._stranger("its greeting has another form")
         self.hello, self.content = hello["hello"], content
         self.held = {h for h in held if isinstance(h, str) and re.fullmatch("[0-9a-f]{64}", h)}

@@ -70,7 +70,7 @@ def reach(name: str, known: Mapping[str, Address], stack: contextlib.ExitStack) 
             return Reached(PythonLink(name, said.python or ""), said.python, said.threads)
         host, port = address.parse(said.ssh)
         return Reached(SshLink(name, host, port, said.ssh_config), said.python, said.threads)
-    if name.startswith("python:"):
+    if name.startswith("python:") and len(name) > len("python:"):
         python = os.path.expanduser(name.removeprefix("python:"))  # noqa: PTH111 - a name on the PATH stays one
         return Reached(PythonLink(name, python), python)
     if name.startswith("ssh://"):

@@ -390,8 +390,10 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         if answer["error"] == far.Forgotten.__name__:
             raise far.Forgotten
-        hint = answer.get("hint")
-        raise errors.named(answer["error"])(str(text), hint if isinstance(hint, str) else None)
+        kind, hint = errors.named(answer["error"]), answer.get("hint")
+        if not issubclass(kind, ConfigError):  # what a plugin may say; our own exit codes aren't a device's to choose
+            raise WorkerDiedError(f"it says: {text}")
+        raise kind(str(text), hint if isinstance(hint, str) else None)
     if "failed" in answer:
         raise PluginRaisedError(str(answer["failed"]))
     if "died" in answer:

@@ -112,7 +112,7 @@ class SshLink:
         if not _until(master, _READY, limit):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 master.wait(1.0)  # it may be about to say why
-            waited = master.poll() is None
+            waited, code = master.poll() is None, master.poll()
             kill(master)
             self._heard()
             close_pipes(master)
@@ -120,6 +120,11 @@ class SshLink:
                 raise TargetError(f"{self.name}: {self._host} gave no answer within {CONNECT:g} s",
                                   f"is it on, and on the network? try: parity target check {shlex.quote(self.name)}; "
                                   "then the same command again")  # fmt: skip
+            if code != 255:  # ssh's own; any other is the shell's there
+                raise ConfigError(
+                    f"{self.name}: the shell of {self._host} ends with {code} before a command is run",
+                    "see what its startup files do (.bashrc, .profile), and its login shell",
+                )
             raise self._error(self._words.decode(errors="replace"))
         self._master = master
 

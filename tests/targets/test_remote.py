@@ -22,10 +22,11 @@ from parity.errors import ConfigError, TargetError
 from parity.plan import Selection
 from parity.protocols import Failure
 from parity.records import read_verdicts
-from parity.targets import channel
+from parity.targets import channel, remote
 from parity.targets.link import PythonLink
 from parity.targets.local import LocalTarget
 from parity.targets.remote import Remote
+from parity.targets.worker import WorkerDiedError
 from parity.targets.workers import WorkersTarget
 from tests.plugins_for_tests import rig
 from tests.targets.test_local import alone, job, until  # noqa: F401 - a fixture
@@ -355,3 +356,11 @@ def test_a_local_target_named_is_measured_clip_by_clip() -> None:
     with LocalTarget(apart=True) as target:
         assert target.apart
         assert target.link() == {}
+
+
+@pytest.mark.parametrize("name", ["GoldenError", "NothingCompared", "NoSuchError"])
+def test_a_device_does_not_choose_our_exit_code(name: str) -> None:
+    with pytest.raises(WorkerDiedError, match="it says: all is lost"):
+        remote._checked({"error": name, "message": "all is lost", "hint": "weep"})
+    with pytest.raises(ConfigError, match="no such model"):
+        remote._checked({"error": "ModelError", "message": "no such model"})
