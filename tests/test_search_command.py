@@ -66,7 +66,7 @@ def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
     assert "features/spectrum" in said["then"]
     assert said["why"].startswith("audio: gain 1.001 on the samples: 100 % of the error explained")
     (file,) = golden.rglob("counterexamples/*/*.toml")
-    assert said["again"] == f"parity search --replay {file}"
+    assert said["again"] == f"parity search --replay {file} --golden {golden}"
     found = counterexamples.read(file)
     assert (found.drawn, found.tap) == (Parameters(sounds=(Sound(),)), "features/audio")
 
