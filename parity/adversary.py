@@ -115,6 +115,9 @@ def golden_of(task: Task, p: Plan) -> Path:
 def contest(task: Task, target: LocalTarget) -> Contest:
     """What judges a task's clips."""
     p, other = planned(task, target)
+    if task.goal == "flip" and not (p.models and p.system.labels):
+        raise NothingCompared(f"no label of {p.system.name} is decided here, so none can flip",
+                              "parity search --for flip takes a --runtime, and a system with labels")  # fmt: skip
     rules = sources.rules_for(Selection(golden=Path(task.golden) if task.golden else None), p.system)
     return Contest(p, target, rules.on(plan.machine_of(target)), other)
 

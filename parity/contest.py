@@ -76,8 +76,8 @@ class Seen:
 
     @property
     def flipped(self) -> Verdict | None:
-        """A label that differs, by more than a near tie first."""
-        found = [v for v in self.verdicts if v.tap == LABEL and (v.near_tie or v.outcome == "fail")]
+        """A label that differs, or doesn't come, by more than a near tie first."""
+        found = [v for v in self.verdicts if v.tap == LABEL and (v.near_tie or v.outcome in FAILED)]
         return max(found, key=severity, default=None)
 
 
@@ -221,9 +221,9 @@ class Contest:
     def _held_to(self, judge: Judge, e: Expected, intervals: Any, result: JobResult, other: JobResult) -> Any:
         """Verdicts against the other pair: each may be off by its own bound, so the two by both together."""
         assert self._against is not None
-        (spec, artifact), (other_spec, other_artifact) = self.plan.models[0], self._against.models[0]
         halves = {
             networks.name(tap, artifact.precision, path): half + e.halves[named]
+            for (_, artifact), (_, other_artifact) in zip(self.plan.models, self._against.models, strict=True)
             for tap in e.model for path in networks.PATHS
             if (half := e.halves.get(networks.name(tap, artifact.precision, path))) is not None
             and (named := networks.name(tap, other_artifact.precision, path)) in e.halves
@@ -239,16 +239,20 @@ class Contest:
             declared = self.plan.backends[backend] & between.keys()
             shown = dataclasses.replace(e, features={**e.features, **between})
             yield from judge.column("features", outputs, [shown], backend=backend, declared=declared)
-            cumulative = other.activations[name, other_spec, other_artifact.precision]
-            if isinstance(cumulative, Failure):
-                raise ConfigError(f"{other_spec!r}, which {spec!r} is held to, failed: {cumulative.reason}")
-            right = {t: a for t, a in cumulative[0].taps.items() if t != MODEL_INPUT}
-            yield from judge.column(
-                "cumulative", result.activations[backend, spec, artifact.precision],
-                [dataclasses.replace(shown, model=right)], backend=backend, runtime=spec, artifact=artifact,
-            )  # fmt: skip
-        alone = result.activations["", spec, artifact.precision]
-        yield from judge.column("isolated", alone, [e], runtime=spec, artifact=artifact)
+            for (spec, artifact), (other_spec, other_artifact) in zip(
+                self.plan.models, self._against.models, strict=True
+            ):
+                cumulative = other.activations[name, other_spec, other_artifact.precision]
+                if isinstance(cumulative, Failure):
+                    raise ConfigError(f"{other_spec!r}, which {spec!r} is held to, failed: {cumulative.reason}")
+                right = {t: a for t, a in cumulative[0].taps.items() if t != MODEL_INPUT}
+                yield from judge.column(
+                    "cumulative", result.activations[backend, spec, artifact.precision],
+                    [dataclasses.replace(shown, model=right)], backend=backend, runtime=spec, artifact=artifact,
+                )  # fmt: skip
+        for spec, artifact in self.plan.models:
+            alone = result.activations["", spec, artifact.precision]
+            yield from judge.column("isolated", alone, [e], runtime=spec, artifact=artifact)
 
 
 def _between(value: Array, mine: Interval, yours: Interval) -> Interval:

@@ -12,7 +12,7 @@ import math
 from typing import Any, Final
 
 from parity.adversary import Draws, Found, Result, Task, Tell, golden_of, words_of
-from parity.contest import Contest, Seen
+from parity.contest import FAILED, Contest, Seen
 from parity.counterexamples import Goal
 from parity.errors import MissingExtra, NothingCompared, ParityError
 
@@ -71,13 +71,14 @@ class Hunt:
     def _drive(self) -> None:
         task = self._task
 
-        @hypothesis.seed(task.seed)
+        # In this order: a seed takes the database of the settings below it away.
         @hypothesis.settings(
             max_examples=task.examples, deadline=None, database=self._kept, print_blob=False,
             report_multiple_bugs=False, suppress_health_check=list(hypothesis.HealthCheck),
             phases=[p for p in hypothesis.Phase if p is not hypothesis.Phase.explain],
             verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
+        @hypothesis.seed(task.seed)
         @hypothesis.given(self._draws.strategy)
         def drive(what: Any) -> None:
             known = self._judged(what)
@@ -159,7 +160,7 @@ def found_of(goal: Goal, what: Any, seen: Seen) -> Found:
             failing, score = next((v for v in seen.verdicts if v.outcome == "error"), None), seen.largest
         case "flip":
             label = seen.flipped
-            failing = label if label is not None and label.outcome == "fail" else None
+            failing = label if label is not None and label.outcome in FAILED else None
             lead = 1e9 if seen.lead is None else max(seen.lead, 1e-9)
             score = (20.0 if label is not None else 0.0) - math.log10(lead)
             return Found(what, words_of(what), failing is not None, score, label or seen.nearest)

@@ -48,6 +48,7 @@ def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
         return st.just(whole)
     least = 1 if frontend.input.length is not None else frame
     near = sorted({n + d for n in (hop, frame, fft, frame + hop, whole) for d in (-1, 0, 1)} | {whole // 2})
+    near += sorted({n + d for n in (2 * whole, 2**15, 2**16) for d in (0, 1)})  # where counters of 16 bits end
     hops = st.builds(lambda k, d: frame + k * hop + d, st.integers(0, max(1, (whole - frame) // hop)), _edge)
     usual = st.just(rate if rate >= least else whole)
     return st.one_of(

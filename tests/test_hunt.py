@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis.database import InMemoryExampleDatabase
 
 from parity import adversary, shards
 from parity.adversary import Draws, Result, Task, contest
 from parity.confirm import confirm
 from parity.contest import Contest, Seen
+from parity.errors import NothingCompared
 from parity.hunt import Hunt, found_of
 from parity.parameters import Parameters, Sound
 from parity.patterns import Pattern
@@ -51,6 +53,26 @@ def test_what_is_found_is_shrunk_confirmed_and_explained(local: LocalTarget) -> 
     assert not again.remembers
     assert again.explanation is not None
     assert again.explanation.complete
+
+
+def test_what_failed_once_is_tried_first(local: LocalTarget) -> None:
+    task = Task(system="mfcc-lstm", backend="hidden.backends:TopDbOfEachFrame", examples=200)
+    kept = InMemoryExampleDatabase()
+    judge = contest(task, local)
+    first = Hunt(task, judge, kept=kept).run()
+    again = Hunt(dataclasses.replace(task, seed=3), judge, kept=kept).run()
+    assert first.drawn > again.drawn == 1
+    assert again.found is not None
+    assert again.found.failed
+
+
+def test_features_alone_have_no_label_and_can_be_held_to_others(local: LocalTarget) -> None:
+    with pytest.raises(NothingCompared, match="no label"):
+        contest(dataclasses.replace(NUMPY, goal="flip"), local)
+    judge = contest(dataclasses.replace(LOUD, backend="numpy", against="faulty.backends:LoudGain/"), local)
+    made = Draws(judge.plan, rig.ROOT / "golden").made
+    assert judge.see(made(Parameters(sounds=(Sound(level_dbfs=-20.0),)))).failing is None
+    assert judge.see(made(Parameters(sounds=(Sound(),)))).failing is not None
 
 
 def test_what_is_told_on_the_way_gets_better_and_better(local: LocalTarget) -> None:
@@ -133,6 +155,7 @@ def test_what_counts_for_each_goal() -> None:
     assert of("flip", near, fine) == (False, pytest.approx(1.0))
     assert of("flip", near, tie) == (False, pytest.approx(21.0))  # allowed, and as near as can be
     assert of("flip", near, flip)[0]
+    assert of("flip", near, _verdict("decision/label", "error", message="died"))[0]  # none isn't the right one
     assert not of("flip", out, fine)[0]
 
 

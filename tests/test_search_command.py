@@ -66,7 +66,7 @@ def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
     assert "features/spectrum" in said["then"]
     assert said["why"].startswith("audio: gain 1.001 on the samples: 100 % of the error explained")
     (file,) = golden.rglob("counterexamples/*/*.toml")
-    assert said["again"] == f"parity search --replay {file}"
+    assert said["again"] == f"parity search --replay {file} --golden {golden}"
     found = counterexamples.read(file)
     assert (found.drawn, found.tap) == (Parameters(sounds=(Sound(),)), "features/audio")
 
@@ -116,6 +116,9 @@ def test_ctrl_c_keeps_what_came_nearest(tmp_path: Path) -> None:
         (("search", "--system", "commands-cnn"), "--backend and --runtime say what is searched"),
         ((*PAIR, "numpy", "--oracle", "--against", "librosa"), "take --oracle away"),
         ((*PAIR, "numpy", "--runtime", "onnxrt", "--against", "librosa"), "--against librosa/tflite"),
+        ((*PAIR, "numpy", "--against", "librosa/tflite"), "with --runtime"),
+        ((*PAIR, "numpy", "--precision", "int8"), "--precision is of the model file"),
+        ((*PAIR, "numpy", "--golden", "nowhere"), "there is no folder nowhere"),
         (("search", "--replay", "x.toml", "--seed", "1"), "take --seed away"),
         ((*PAIR, "numpy", "--examples", "0"), "0 is not in the range"),
     ],

@@ -73,6 +73,8 @@ def _task(options: dict[str, Any]) -> Task:
             raise click.UsageError(f"--replay draws nothing: take --{'for' if name == 'goal' else name} away")
     from parity.adversary import Task
 
+    if options["golden"] is not None and not options["golden"].is_dir():
+        raise click.UsageError(f"--golden: there is no folder {options['golden']}")
     golden = "" if options["golden"] is None else str(options["golden"])
     wanted = {name: options[name] for name in ("backend", "runtime", "precision", "against")}
     if replay is not None:
@@ -88,7 +90,12 @@ def _task(options: dict[str, Any]) -> Task:
         raise click.UsageError("--system says what is searched: see `parity list systems`")
     if not (options["backend"] or options["runtime"]):
         raise click.UsageError("--backend and --runtime say what is searched: one of them at least")
+    if given("precision") and not options["runtime"]:
+        raise click.UsageError("--precision is of the model file that a --runtime runs: name one, or take it away")
     against = options["against"]
+    for name, part in zip(("backend", "runtime"), against.split("/"), strict=False) if "/" in against else ():
+        if part and not options[name]:
+            raise click.UsageError(f"--against names a {name}: name the one that is held to it with --{name}")
     if against and "/" not in against:
         if options["backend"] and options["runtime"]:
             raise click.UsageError("--against takes a backend and a runtime: --against librosa/tflite")
@@ -141,7 +148,7 @@ def _end(options: dict[str, Any], name: str, result: Result, again: Confirmed | 
     from parity.report import found
 
     typed = options["system"] or ""
-    replay = found.command(where, typed if "/" in typed else "") if where else ""
+    replay = found.command(where, typed if "/" in typed else "", options["golden"]) if where else ""
     if options["form"] == "json":
         sys.stdout.write(found.as_json(name, result, again, seconds, replay) + "\n")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -26,12 +27,13 @@ def whose(task: Task, name: str) -> str:
     """What was searched: `commands-cnn · numpy → onnxrt float32`."""
     pair = title(name, task.backend, task.runtime, task.precision if task.runtime else "")
     pair = pair if task.backend else pair.replace("golden features", "drawn inputs")
-    return f"{pair}, held to {task.against}" if task.against else pair
+    return f"{pair}, held to {task.against.strip('/')}" if task.against else pair
 
 
 def show(console: Console, name: str, result: Result, again: Confirmed | None, seconds: float, replay: str) -> None:
     """Print what a search came to; `again` is a counter-example, `replay` the command that shows it once more."""
     task, found = result.task, result.found
+    says = _PAIR["crash" if again is not None and _broke(again.found.verdict) else task.goal]
     took = f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
     if not result.drawn:  # seen again
         took = f"{seconds:.0f} s"
@@ -40,7 +42,7 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
         more = " (interrupted)" if result.interrupted else ""
         _line(
             console,
-            f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{more}; {'found after ' if result.drawn else ''}{took}",
+            f"FAIL: {whose(task, name)} {says}{more}; {'found after ' if result.drawn else ''}{took}",
             "bold red",
         )
         counterexample(console, again)
@@ -59,6 +61,10 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
             _rows(console, _nearest(task, found))
     notes = [("", f"{result.refused:,} clips refused: {result.refusal}")] if result.refused else []
     _rows(console, [*notes, *([("again", replay)] if replay else [])])
+
+
+def _broke(v: Verdict | None) -> bool:
+    return v is not None and v.outcome == "error"
 
 
 def counterexample(console: Console, again: Confirmed) -> None:
@@ -149,6 +155,8 @@ def as_json(name: str, result: Result, again: Confirmed | None, seconds: float, 
     return msgspec.json.format(msgspec.json.encode(told), indent=1).decode()
 
 
-def command(path: str, system: str) -> str:
-    """What to type to see a counter-example again."""
-    return f"parity search --replay {shlex.quote(path)}" + (f" --system {shlex.quote(system)}" if system else "")
+def command(path: str, system: str, golden: Path | None = None) -> str:
+    """What to type to see a counter-example again; recordings in it are of the goldens that were named."""
+    more = {"--system": system, "--golden": "" if golden is None else str(golden)}
+    typed = [word for option, value in more.items() if value for word in (option, value)]
+    return shlex.join(["parity", "search", "--replay", path, *typed])
