@@ -92,8 +92,9 @@ def judgement(run: Run) -> tuple[str, str]:
 
 def _unaccepted(run: Run) -> str:
     """Of which environment nothing was accepted: of this one, or, among several targets, of those named."""
-    targets = list(dict.fromkeys(b["target"] for b in run.gate.get("baselines", ())))
-    new = [t for t in targets if any(b["target"] == t and b["state"] != "held" for b in run.gate["baselines"])]
+    beside = [(b.get("target", ""), b["state"]) for b in run.gate.get("baselines", ())]
+    targets = list(dict.fromkeys(target for target, _ in beside))
+    new = [t for t in targets if any(target == t and state != "held" for target, state in beside)]
     return f"on {', '.join(new)}" if len(targets) > 1 and new else "of this environment"
 
 

@@ -101,7 +101,8 @@ def test_the_same_comes_from_elsewhere_and_nothing_is_sent_twice(golden: Path, t
     assert again.exit_code == 0
     model = next(a for a in done.systems[rig.SYSTEM.name]["artifacts"] if a["format"] == "onnx")
     assert second["sent"] < 40_000 < model["bytes"] < first["sent"]
-    assert sorted(p.name for p in (tmp_path / "cache" / "parity").iterdir()) == ["agent", "content", "libraries"]
+    kept = {p.name for p in (tmp_path / "cache" / "parity").iterdir()}
+    assert {"agent", "content"} <= kept <= {"agent", "content", "libraries"}  # the last where ONNX Runtime keeps an id
     assert len(list((tmp_path / "cache" / "parity" / "agent").iterdir())) == 1
 
 
