@@ -81,8 +81,6 @@ class Result:
     refused: int = 0
     """Clips that a plugin refused, and said why."""
     refusal: str = ""
-    before: int = 0
-    """Clips that other searches found, tried again first."""
     interrupted: bool = False
 
 

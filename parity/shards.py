@@ -18,10 +18,11 @@ from typing import Any
 
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
-from parity import cache, errors
+from parity import errors
 from parity.adversary import Result, Task, Tell, contest
 from parity.errors import ParityError
 from parity.hunt import Hunt
+from parity.targets import machine
 from parity.targets.local import LocalTarget
 
 EVERY = 0.2
@@ -34,7 +35,7 @@ class Remembered(ExampleDatabase):
     def __init__(self, of: Task) -> None:
         what = dataclasses.asdict(of) | {"examples": 0, "seed": 0}
         digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-        self._kept = DirectoryBasedExampleDatabase(cache.folder() / "hypothesis" / digest)
+        self._kept = DirectoryBasedExampleDatabase(machine.cache_folder() / "hypothesis" / digest)
 
     def save(self, key: bytes, value: bytes) -> None:
         """Keep what failed."""

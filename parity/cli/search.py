@@ -112,15 +112,16 @@ def _contest(task: Task, target: LocalTarget) -> Contest:
 
 def _confirmed(task: Task, result: Result, judge: Contest, options: dict[str, Any]) -> tuple[Confirmed, str]:
     """What was found in fresh workers, and the file that it was written to."""
-    from parity import cache, counterexamples
+    from parity import counterexamples
     from parity.adversary import counterexample, golden_of
     from parity.confirm import confirm
+    from parity.targets import machine
 
     assert result.found is not None
     again = confirm(task, result.found, judge)
     # What isn't kept with the goldens, or not confirmed, can be seen again all the same.
     kept = options["save"] and again.found.failed
-    folder = golden_of(task, judge.plan) if kept else cache.folder()
+    folder = golden_of(task, judge.plan) if kept else machine.cache_folder()
     found = again.found if again.found.failed else result.found
     path = counterexamples.write(folder, counterexample(task, judge.plan, found))
     return again, shown(path)

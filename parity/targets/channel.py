@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,8 @@ class Channel:
         """The folder there with what it was sent."""
         self.held: set[str] = set()
         """Digests of arrays, and of more, that are there."""
-        self.files: set[str] = set()
-        """Paths there of files that are known to be whole."""
+        self.files: dict[Path, str] = {}
+        """Of files here that are known to be whole there, the paths there: each job asks, and each is read once."""
         self.strange: str | None = None
         """What of its words can't be read, where that was its end."""
 

@@ -172,6 +172,8 @@ class Remote:
 
     def _file(self, path: Path) -> str:
         """Where a file is there; sent if it isn't."""
+        if (known := self.channel().files.get(path)) is not None:
+            return known
         try:
             data = path.read_bytes()
         except OSError as e:
@@ -182,12 +184,11 @@ class Remote:
         with self._guard:
             channel = self.channel()
             there = f"{channel.content}/{sha256}/{name}"
-            if there not in channel.files:
-                file = {"sha256": sha256, "name": name}
-                # By its name, too: the same bytes may be there under another.
-                if self.ask({"do": "has", **file}).get("has") is not True:
-                    self.ask({"do": "hold", **file, "data": np.frombuffer(data, np.uint8)}, 600.0)
-                channel.files.add(there)
+            file = {"sha256": sha256, "name": name}
+            # By its name, too: the same bytes may be there under another.
+            if self.ask({"do": "has", **file}).get("has") is not True:
+                self.ask({"do": "hold", **file, "data": np.frombuffer(data, np.uint8)}, 600.0)
+            channel.files[path] = there
             self._files[f"{sha256}/{name}"] = str(path)
             return there
 
