@@ -119,10 +119,11 @@ class Policy:
     """The architecture that it is for; where it isn't known, what is declared for one doesn't count."""
     used_gaps: set[int] = field(default_factory=set)
     _found: dict[tuple[str, ...], list[Rule]] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple[tuple[str, str], ...], list[Gap]] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, machine: str) -> Policy:
         """The same policy for targets of an architecture; what one of them met of its gaps, all have met."""
-        return replace(self, machine=machine, _found={})
+        return replace(self, machine=machine, _found={}, _known={})
 
     def rule(self, system: str, candidate: str, path: str, precision: str, tap: Tap, clip: str = "") -> Rule | None:
         """The rule for a tap of a candidate on a clip, if there is one."""
@@ -143,10 +144,14 @@ class Policy:
             )
         return found
 
-    def gap(self, **what: str) -> Gap | None:
+    def gap(self, clip: str | None = None, **what: str) -> Gap | None:
         """The known gap that a verdict falls under, if there is one."""
-        mine = (g for g in self.gaps if self._here(g))
-        return next((g for g in mine if all(fnmatchcase(v, getattr(g, k)) for k, v in what.items())), None)
+        key = tuple(sorted(what.items()))
+        if key not in self._known:  # asked for once a clip
+            self._known[key] = [
+                g for g in self.gaps if self._here(g) and all(fnmatchcase(v, getattr(g, k)) for k, v in what.items())
+            ]
+        return next((g for g in self._known[key] if clip is None or fnmatchcase(clip, g.clip)), None)
 
     def _here(self, declared: Rule | Gap) -> bool:
         return fnmatchcase(self.machine, declared.machine)

@@ -38,6 +38,7 @@ MOST_NAMED: Final = 5
 """Named parameters of a drawn clip, at most: more of them nobody reads."""
 
 
+@lru_cache(maxsize=64)  # what is built once is also checked once: a strategy of its own for every clip costs a third
 def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
     """Clip lengths in samples: a second, around the edges of framing, around the model's own, and any."""
     framing, rate = frontend.framing, frontend.input.rate
@@ -58,14 +59,24 @@ def lengths(frontend: Frontend) -> st.SearchStrategy[int]:
 
 
 _edge = st.sampled_from((0, -1, 1))
+_often = st.booleans()
 _seldom = st.sampled_from((False, False, False, True))
 _level = st.one_of(st.integers(-140, 12).map(float), st.floats(-140.0, 12.0).map(lambda x: round(x, 1)))
+_how_many = st.sampled_from((1, 1, 1, 1, 0, 2, 2, 3))
+_clipping = st.sampled_from((0.5, 0.1, 0.01, 1e-3))
+_seed = st.integers(0, 999)
 _offset = st.one_of(st.sampled_from((1.0, -1.0, 0.5, -0.5)), st.floats(-1.0, 1.0).map(lambda x: round(x, 3)))
 
 
+@lru_cache(maxsize=64)
 def _frequency(most: float) -> st.SearchStrategy[float]:
     usual = [f for f in (1000.0, 100.0, 10.0, most / 2, most) if 1.0 <= f <= most]
     return st.one_of(st.sampled_from(usual), st.integers(1, max(1, int(most))).map(float))
+
+
+@lru_cache(maxsize=64)
+def _one_of(values: tuple[str, ...]) -> st.SearchStrategy[str]:
+    return st.sampled_from(values)
 
 
 _KINDS: Final = ("tone", "white", "impulse", "step", "clicks", "chirp", "impulses", "pink")
@@ -95,20 +106,20 @@ def parameters(draw: st.DrawFn, frontend: Frontend, recordings: Path | None = No
     length, rate = draw(lengths(frontend)), frontend.input.rate
     room = _Room(MOST_NAMED - (length != rate) - (rate != Parameters.rate))
     files = _files(recordings) if recordings is not None else ()
-    kinds = (*_KINDS, *("recording",) * (4 if files else 0))
+    kinds = _one_of((*_KINDS, *("recording",) * (4 if files else 0)))
     values: dict[str, Any] = {"rate": rate, "length": None if length == rate else length}
     sounds: list[Sound] = []
-    for _ in range(draw(st.sampled_from((1, 1, 1, 1, 0, 2, 2, 3)))):
+    for _ in range(draw(_how_many)):
         if room.left > 0:
             room.left -= 1
-            sounds.append(_sound(draw, draw(st.sampled_from(kinds)), length, rate, files, room))
+            sounds.append(_sound(draw, draw(kinds), length, rate, files, room))
     values["sounds"] = tuple(sounds)
-    if room.may(draw, st.booleans() if not sounds else _seldom):
+    if room.may(draw, _seldom if sounds else _often):
         values["dc"] = draw(_offset)
     if room.may(draw, _seldom):
         values["noise_dbfs"] = draw(_level)
     if sounds and room.may(draw, _seldom):
-        values["clip_at"] = draw(st.sampled_from((0.5, 0.1, 0.01, 1e-3)))
+        values["clip_at"] = draw(_clipping)
     if sounds and room.may(draw, _seldom):
         values["after"] = draw(st.integers(0, length))
     if sounds and length > 1 and room.may(draw, _seldom):
@@ -116,20 +127,20 @@ def parameters(draw: st.DrawFn, frontend: Frontend, recordings: Path | None = No
     if any(s.kind == "recording" and s.at < length // 4 for s in sounds) and room.may(draw, _seldom):
         values["speed"] = draw(st.sampled_from(_speeds(sounds, length)))
     random = "noise_dbfs" in values or any(s.kind in ("white", "pink", "clicks") for s in sounds)
-    if random and room.may(draw, st.booleans()):
-        values["seed"] = draw(st.integers(0, 999))
+    if random and room.may(draw, _often):
+        values["seed"] = draw(_seed)
     return Parameters(**values)
 
 
-def _sound(draw: st.DrawFn, kind: Any, length: int, rate: int, files: Sequence[str], room: _Room) -> Sound:
+def _sound(draw: st.DrawFn, kind: Any, length: int, rate: int, files: tuple[str, ...], room: _Room) -> Sound:
     values: dict[str, Any] = {"kind": kind}
     if kind == "recording":
-        values["file"] = draw(st.sampled_from(files))
+        values["file"] = draw(_one_of(files))
     elif kind in ("tone", "chirp", "impulses", "clicks"):
         values["frequency"] = draw(_frequency(rate / 2 - 1))
     if kind == "chirp":
         values["end_frequency"] = draw(_frequency(rate / 2 - 1))
-    if room.may(draw, st.booleans()):
+    if room.may(draw, _often):
         values["level_dbfs"] = draw(_level)
     if kind in ("impulse", "step"):
         values["at"] = draw(st.integers(0, length - 1))  # named with the kind
@@ -165,7 +176,7 @@ def patterns(draw: st.DrawFn) -> Pattern:
     if kind == "one":
         values["at"] = draw(st.integers(0, 9999))
     if kind in ("noise", "normal", "rows"):
-        values["seed"] = draw(st.integers(0, 999))
+        values["seed"] = draw(_seed)
     if draw(_seldom):
         values["offset"] = draw(_size)
     return Pattern(**values)

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -67,7 +68,8 @@ def run(task: Task, processes: int, limit: float, threads: int, tell: Tell) -> R
     Raises the ParityError of a process.
     """
     parts = shares(task, processes)
-    started = [_start(part, i, limit, threads) for i, part in enumerate(parts)]
+    cores = _cores(len(parts))
+    started = [_start(part, i, limit, threads, cores[i]) for i, part in enumerate(parts)]
     results: list[Result | None] = [None] * len(parts)
     open_, error, interrupted = dict(enumerate(started)), None, False
     try:
@@ -105,11 +107,19 @@ def run(task: Task, processes: int, limit: float, threads: int, tell: Tell) -> R
     return merged
 
 
-def _start(part: Task, i: int, limit: float, threads: int) -> tuple[BaseProcess, Connection]:
+def _cores(searches: int) -> list[int | None]:
+    """The core of each search, where there are at least as many of them as cores; else the system's choice."""
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if not usable or searches < len(usable):
+        return [None] * searches
+    return [usable[i % len(usable)] for i in range(searches)]
+
+
+def _start(part: Task, i: int, limit: float, threads: int, core: int | None) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     name = f"parity-search-{i}"
-    process = context.Process(target=_search, args=(part, there, limit, threads), name=name, daemon=True)
+    process = context.Process(target=_search, args=(part, there, limit, threads, core), name=name, daemon=True)
     # Ctrl-C is the parent's to handle, while a process still imports as well: what is ignored is inherited.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -120,8 +130,11 @@ def _start(part: Task, i: int, limit: float, threads: int) -> tuple[BaseProcess,
     return process, here
 
 
-def _search(part: Task, pipe: Connection, limit: float, threads: int) -> None:
-    """One process."""
+def _search(part: Task, pipe: Connection, limit: float, threads: int, core: int | None) -> None:
+    """One process, its workers with it."""
+    if core is not None:
+        # They wait for one another, and there are no more cores than searches: apart, they only change places.
+        os.sched_setaffinity(0, {core})
     last, best = 0.0, -1.0
 
     def tell(result: Result) -> None:

@@ -220,6 +220,8 @@ def amplitude(dbfs: float) -> float:
 
 
 def _number(name: str, value: object, whole: bool) -> int | float:
+    if type(value) is (int if whole else float) and math.isfinite(value):
+        return value  # nearly always: a search makes seven signals a clip
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a {'whole' if whole else 'finite'} number, not {value!r}")
     if not whole:

