@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from parity import counterexamples, parameters, patterns, plan, search, sources, system
 from parity.contest import Contest, Drawn
 from parity.counterexamples import CounterExample, Goal
@@ -19,12 +17,10 @@ from parity.errors import NothingCompared
 from parity.parameters import Parameters, Sound
 from parity.patterns import Pattern
 from parity.plan import Plan, Selection
-from parity.protocols import Clip, Unsupported
+from parity.protocols import Unsupported
 from parity.records import Verdict
 from parity.targets.local import LocalTarget
 
-FRAMES: Final = 32
-"""Frames of what a network is fed with that takes any number."""
 BEFORE: Final = Parameters(sounds=(Sound(kind="tone", level_dbfs=-20.0),))
 FED_BEFORE: Final = Pattern(kind="noise", level=1.0)
 """What plugins are given before a clip, or an input, to see whether they remember."""
@@ -147,8 +143,7 @@ class Draws:
         self._frontend, self._features = p.system.frontend, not p.backends
         self._recordings = counterexamples.recordings(golden)
         if self._features:
-            frames, bands = p.models[0][1].shape
-            self._shape = (p.models[0][1].frames or frames or FRAMES, *([bands] if bands else []))
+            self._shape = patterns.shape_of(p.models[0][1])
 
     @property
     def strategy(self) -> Any:
@@ -164,8 +159,8 @@ class Draws:
         """What the plugins are given."""
         if isinstance(what, Parameters):
             return Drawn(parameters.clip_of(what, self._recordings))
-        features = patterns.render(what, self._shape, self._frontend.dtype(self._frontend.output))
-        return Drawn(Clip(patterns.describe(what), np.zeros(0, np.float32), self._frontend.input.rate, ""), features)
+        dtype = self._frontend.dtype(self._frontend.output)
+        return Drawn(*counterexamples.fed(what, self._frontend.input.rate, self._shape, dtype))
 
 
 def counterexample(task: Task, p: Plan, found: Found) -> CounterExample:

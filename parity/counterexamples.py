@@ -29,21 +29,24 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
 
 from parity import parameters, patterns
 from parity.errors import AudioError, ConfigError, GoldenError
 from parity.golden import write_atomic
 from parity.parameters import Parameters
 from parity.patterns import Pattern
-from parity.protocols import Clip
+from parity.protocols import Array, Clip
 
 FORMAT = 1
 FOLDER = "counterexamples"
 Goal = Literal["error", "flip", "crash"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +194,7 @@ def clips(golden: Path, system: str, rate: int) -> dict[frozenset[str], list[Cli
     Files of fewer bits are calibrated for speech: only a search of their own precision holds them to what it found.
     GoldenError where one can't be rendered.
     """
-    rendered: dict[str, Clip] = {}
-    held: dict[str, set[str]] = {}
+    rendered: list[tuple[CounterExample, str, Clip]] = []
     for c in read_all(golden, system):
         if not isinstance(c.drawn, Parameters):
             continue
@@ -205,9 +207,40 @@ def clips(golden: Path, system: str, rate: int) -> dict[frozenset[str], list[Cli
             clip = parameters.clip_of(c.drawn, recordings(golden))
         except AudioError as e:
             raise GoldenError(f"the counter-example {c.name} can't be rendered: {e.message}", e.hint) from None
-        rendered[clip.name] = clip
-        held.setdefault(clip.name, {"float32"}).add(c.precision or "float32")
-    found: dict[frozenset[str], list[Clip]] = {}
-    for name, clip in rendered.items():
-        found.setdefault(frozenset(held[name]), []).append(clip)
+        rendered.append((c, clip.name, clip))
+    return _by_precisions(rendered)
+
+
+def inputs(
+    golden: Path, system: str, rate: int, shape: tuple[int, ...], dtype: str
+) -> dict[frozenset[str], list[tuple[Clip, Array]]]:
+    """What a system's counter-examples feed its network with, `shape`, each once, by precisions as `clips` are.
+
+    Each with a clip of no samples that names it.
+    """
+    rendered: list[tuple[CounterExample, str, tuple[Clip, Array]]] = []
+    for c in read_all(golden, system):
+        if isinstance(c.drawn, Pattern):
+            clip, features = fed(c.drawn, rate, shape, dtype)
+            rendered.append((c, clip.name, (clip, features)))
+    return _by_precisions(rendered)
+
+
+def fed(drawn: Pattern, rate: int, shape: tuple[int, ...], dtype: str) -> tuple[Clip, Array]:
+    """What a network is fed with, and a clip of no samples that names it."""
+    features = patterns.render(drawn, shape, dtype)
+    digest = hashlib.sha256(features.tobytes()).hexdigest()
+    return Clip(patterns.describe(drawn), np.zeros(0, np.float32), rate, digest), features
+
+
+def _by_precisions(rendered: Iterable[tuple[CounterExample, str, T]]) -> dict[frozenset[str], list[T]]:
+    """Each once by its name, under the precisions of all counter-examples that it is of."""
+    once: dict[str, T] = {}
+    held: dict[str, set[str]] = {}
+    for c, name, what in rendered:
+        once[name] = what
+        held.setdefault(name, {"float32"}).add(c.precision or "float32")
+    found: dict[frozenset[str], list[T]] = {}
+    for name, what in once.items():
+        found.setdefault(frozenset(held[name]), []).append(what)
     return found

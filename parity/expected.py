@@ -20,7 +20,7 @@ class Expected:
 
     clip: Clip
     features: Mapping[Tap, Interval]
-    """Oracle and derived bounds at the taps of the frontend, of float32 arithmetic."""
+    """Oracle and derived bounds at the taps of the frontend, of float32 arithmetic; none of a network's input alone."""
     reference: Array
     """The oracle's features, rounded to what the network is fed with: input of the isolated runs."""
     model: Mapping[Tap, Array] = field(default_factory=dict)
@@ -32,6 +32,11 @@ class Expected:
 
     precisions: frozenset[str] | None = None
     """Of the files that are held to it; None: of all."""
+
+    @property
+    def of_network(self) -> bool:
+        """Whether it is of a network's input that no clip gives: no features are right or wrong, and no samples."""
+        return not self.features
 
     def holds(self, precision: str) -> bool:
         """Whether a file of a precision is held to it."""

@@ -71,6 +71,8 @@ class Times:
             # Raw audio has no frames: a clip of it counts as one. The least is what a busy machine disturbs least.
             frames = len(e.reference) if e.reference.ndim > 1 else 1
             entry.frame_ms = min(entry.frame_ms, 1e3 * output.seconds / frames)
+            if e.of_network:
+                continue  # no sound: it is no part of real time
             if by_itself and entry.warmed < WARM_UP:
                 entry.warmed += 1
             elif by_itself:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from parity.protocols import Array
+from parity.protocols import Array, Artifact
 
+FRAMES: Final = 32
+"""Frames of what a network is fed with that takes any number."""
 PatternKind = Literal["constant", "ramp", "alternating", "noise", "normal", "one", "rows"]
 
 
@@ -74,6 +76,12 @@ def render(p: Pattern, shape: tuple[int, ...], dtype: str = "float32") -> Array:
         return np.clip(np.rint(x), info.min, info.max).astype(dtype)
     most = float(np.finfo(dtype).max)
     return np.clip(x, -most, most).astype(dtype)
+
+
+def shape_of(artifact: Artifact) -> tuple[int, ...]:
+    """Of the features that a file takes, `[frames, bands]`; `FRAMES` where it takes any number."""
+    frames, bands = artifact.shape
+    return (artifact.frames or frames or FRAMES, *([bands] if bands else []))
 
 
 def named(p: Pattern) -> list[str]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from parity import audio, counterexamples, golden, plan, policy, registry, system
+import numpy as np
+
+from parity import audio, counterexamples, golden, patterns, plan, policy, registry, system
 from parity.bounds import networks
+from parity.bounds.features import Interval
 from parity.errors import ConfigError
 from parity.expected import Expected, bounds_of
 from parity.golden import GoldenSet
@@ -110,17 +113,39 @@ def judged_live(
     p: Plan, clips: Iterable[Clip], target: Target, layers: int, judge: tuple[str, Artifact]
 ) -> Iterator[list[Expected]]:
     """The oracle, the reference runtime `judge` and its bounds, worked out now, a chunk at a time."""
+    frontend, classes = p.system.frontend, frozenset[Arithmetic](("float32", *p.arithmetic.values()))
+
+    def heard(clip: Clip) -> _Given:
+        found, reference = bounds_of(clip, frontend, classes)
+        moved = networks.moved(frontend, found["float32"][frontend.output])
+        return _Given(clip, found["float32"], reference, moved, found.get("float64-rounded", {}))
+
+    return _judged(p, map(heard, clips), target, layers, judge)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What a network is fed with, and how far each element may move; of a clip, with its features, or of none."""
+
+    clip: Clip
+    features: Mapping[Tap, Interval]
+    reference: Array
+    moved: Array
+    rounded: Mapping[Tap, Interval] = field(default_factory=dict)
+
+
+def _judged(
+    p: Plan, given: Iterable[_Given], target: Target, layers: int, judge: tuple[str, Artifact]
+) -> Iterator[list[Expected]]:
     spec, artifact = judge
     bounder, seen = bounded_by(p.system, {a.precision for _, a in p.models}, target), 0
-    for part in chunked(clips, CHUNK):
-        classes: set[Arithmetic] = {"float32", *p.arithmetic.values()}
-        made = [(c, *bounds_of(c, p.system.frontend, classes)) for c in part]
+    for part in chunked(given, CHUNK):
         wanted = [_live_taps(p, artifact, seen + i < layers) for i in range(len(part))]
         job = Job(
-            system=p.system.name, frontend=p.system.frontend, clips=part,
+            system=p.system.name, frontend=p.system.frontend, clips=[g.clip for g in part],
             models=[(spec, artifact), *([(networks.RUNTIME, bounder)] if bounder is not None else [])],
-            references=[reference for _, _, reference in made], taps=[_with_halves(taps, bounder) for taps in wanted],
-            moved=[networks.moved(p.system.frontend, x["float32"][p.system.frontend.output]) for _, x, _ in made],
+            references=[g.reference for g in part], taps=[_with_halves(taps, bounder) for taps in wanted],
+            moved=[g.moved for g in part],
         )  # fmt: skip
         (result,) = target.run([job])
         halves = halves_of(result, bounder)
@@ -137,14 +162,9 @@ def judged_live(
             )
         yield [
             Expected(
-                clip,
-                features["float32"],
-                reference,
-                {t: a for t, a in o.taps.items() if t != MODEL_INPUT},
-                half,
-                features.get("float64-rounded", {}),
+                g.clip, g.features, g.reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT}, half, g.rounded
             )
-            for (clip, features, reference), o, half in zip(made, outputs, halves, strict=True)
+            for g, o, half in zip(part, outputs, halves, strict=True)
         ]
         seen += len(part)
 
@@ -191,14 +211,18 @@ def _live_taps(p: Plan, artifact: Artifact, inner: bool) -> frozenset[Tap]:
 
 
 def job_of(p: Plan, part: Sequence[Expected]) -> Job:
-    """The job that takes a chunk through every plugin of a plan; each file that is held to all of the chunk."""
+    """The job that takes a chunk through every plugin of a plan; each file that is held to all of the chunk.
+
+    Where networks alone are given something, no backend takes part.
+    """
     models, kernels = (
         [m for m in some if all(e.holds(m[1].precision) for e in part)] for some in (p.models, p.kernels)
     )
+    alone = any(e.of_network for e in part)
     return Job(
-        system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part], backends=list(p.backends),
-        models=models, kernels=kernels, references=[e.reference for e in part],
-        taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
+        system=p.system.name, frontend=p.system.frontend, clips=[e.clip for e in part],
+        backends=[] if alone else list(p.backends), models=models, kernels=kernels,
+        references=[e.reference for e in part], taps=[frozenset(e.model) | {MODEL_INPUT} for e in part],
     )  # fmt: skip
 
 
@@ -223,18 +247,23 @@ def source(of: Sequence[Plan], selection: Selection, target: Target) -> Source:
 
 def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) -> Source:
     """The same with the counter-examples that were saved beside the goldens, judged here and now."""
-    clips = counterexamples.clips(root, p.system.name, p.system.frontend.input.rate)
-    if not clips:
+    count, frontend = len(counterexamples.read_all(root, p.system.name)), p.system.frontend
+    if not count:
         return found
     if (why := underived(p.system, target)) is not None:
-        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({sum(map(len, clips.values()))}): {why}"]
+        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({count}): {why}"]
         return found
     judge = plan.reference(p, plan.asking(target))
     if judge in p.models and p.on is target:
         found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
-    for precisions, some in clips.items():
-        live = _held(judged_live(p, some, target, len(some), judge), precisions)
-        found.chunks, found.total = itertools.chain(found.chunks, live), found.total + len(some)
+    shape, dtype = patterns.shape_of(judge[1]), frontend.dtype(frontend.output)
+    clips = counterexamples.clips(root, p.system.name, frontend.input.rate)
+    inputs = counterexamples.inputs(root, p.system.name, frontend.input.rate, shape, dtype)
+    live = [(judged_live(p, some, target, len(some), judge), of, len(some)) for of, some in clips.items()]
+    live += [(_judged(p, [_Given(clip, {}, x, np.zeros(x.shape)) for clip, x in some], target, len(some), judge),
+              of, len(some)) for of, some in inputs.items()]  # fmt: skip
+    for chunks, precisions, n in live:
+        found.chunks, found.total = itertools.chain(found.chunks, _held(chunks, precisions)), found.total + n
     return found
 
 

@@ -119,7 +119,6 @@ def test_every_run_replays_counter_examples(
     assert quiet.exit_code == 0  # the golden's clips don't show the fault
 
     write(root, LOUD)
-    write(root, dataclasses.replace(LOUD, drawn=Pattern(level=90.0)))  # of a network alone: only a search replays it
     loud = rig.run(local, root, tmp_path, backends=(spec, "numpy"))
     assert loud.exit_code == 1
     assert loud.systems["commands-cnn"]["clips"] == 4
@@ -145,6 +144,36 @@ def test_every_run_replays_counter_examples(
     bare = rig.run(local, root, tmp_path, backends=(spec,))
     assert bare.exit_code == 0
     assert "counter-examples aren't replayed (2): onnx isn't installed" in [s.reason for s in bare.skipped]
+
+
+@pytest.mark.slow
+def test_every_run_replays_what_a_network_alone_was_fed_with(tmp_path: Path, local: LocalTarget) -> None:
+    root = rig.goldens(tmp_path / "golden")
+    spec = "hidden.runtimes:ScalesByThePeak"
+    runtimes = (spec, "onnxrt")
+    quiet = rig.run(local, root, tmp_path, backends=("numpy",), runtimes=runtimes)
+    assert quiet.exit_code == 0  # no features of a clip are so small
+
+    small = CounterExample(system="commands-cnn", runtime=spec, precision="float32", drawn=Pattern(level=1e-40))
+    write(root, small)
+    run = rig.run(local, root, tmp_path, backends=("numpy",), runtimes=runtimes)
+    assert run.exit_code == 1
+    assert run.systems["commands-cnn"]["clips"] == 4
+    assert {s.runtime for s in run.summaries if s.counts.get("fail")} == {spec}
+    (worst,) = [s.worst for s in run.summaries if (s.runtime, s.tap, s.path) == (spec, "model/relu1", "isolated")]
+    assert (worst.outcome, worst.clip) == ("fail", "constant 1e-40")
+    counts = {(s.runtime, s.path): sum(s.counts.values()) for s in run.summaries if s.tap == "model/logits"}
+    assert counts == {(r, path): n for r in runtimes for path, n in (("isolated", 4), ("cumulative", 3))}
+    assert not any(s.counts.get("fail") for s in run.summaries if s.path in ("features", "cumulative"))
+
+    # What was kept of it can be read, judged again and explained like any other failure.
+    folder = tmp_path / run.name
+    assert rig.parity("report", folder).returncode == 0
+    assert rig.parity("recheck", folder, "--tolerances", root / "tolerances.toml").returncode == 1
+    assert "constant 1e-40" in (folder / "index.html").read_text(encoding="utf-8")
+    told = rig.parity("explain", folder)
+    assert told.returncode == 0, told.stderr
+    assert "model/relu1" in told.stdout
 
 
 @pytest.mark.slow
