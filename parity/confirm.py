@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from parity import registry
 from parity.adversary import Draws, Found, Task, golden_of
-from parity.contest import FAILED, Contest, Seen
+from parity.contest import Contest
 from parity.errors import ParityError
 from parity.explain import explain
 from parity.explain.explanation import Explanation
 from parity.hunt import found_of
 from parity.records import Verdict
+from parity.seen import FAILED, Seen
 from parity.taps import is_feature
 
 

@@ -7,7 +7,7 @@ clips (`parity.sensitivity`) unless a clip comes near them, and a plugin that di
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,68 +17,18 @@ from parity.bounds import networks
 from parity.bounds.features import Interval
 from parity.errors import ConfigError
 from parity.evidence import Evidence
-from parity.expected import Expected, bounds_of
-from parity.judge import Judge
+from parity.expected import Expected, Given, fed, heard
+from parity.judge import Judge, Judged
 from parity.plan import Plan
 from parity.protocols import Arithmetic, Array, Artifact, Clip, ClipOutput, Failure, Job, JobResult, Outputs, Tap
-from parity.records import Verdict, severity
+from parity.records import Verdict
+from parity.seen import Seen, guessed
 from parity.sensitivity import Sensitivity
-from parity.taps import LABEL, MARGIN, MODEL_INPUT, REGENERATED_TAPS, is_feature
+from parity.taps import LABEL, MODEL_INPUT, REGENERATED_TAPS
 from parity.targets.local import LocalTarget
 
 EXACT_FROM = 0.25
 """Errors over a guessed bound from here on are judged again by a bound that is worked out."""
-FAILED = frozenset({"fail", "missing", "error"})
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What became of one clip."""
-
-    verdicts: tuple[Verdict, ...]
-    exact: bool
-    """By bounds worked out for this clip, where a network was compared."""
-    largest: float
-    """The largest finite number that the pair gave, as its power of two; 0 where it gave none."""
-    evidence: tuple[Evidence, ...] = ()
-
-    @property
-    def failing(self) -> Verdict | None:
-        """The first tap that fails, in flow order."""
-        return next((v for v in self.verdicts if v.outcome in FAILED), None)
-
-    @property
-    def worst(self) -> Verdict:
-        """The worst of all."""
-        return max(self.verdicts, key=severity)
-
-    @property
-    def ratio(self) -> float:
-        """The largest error over bound."""
-        return max((v.ratio for v in self.verdicts if v.ratio is not None), default=0.0)
-
-    @property
-    def network_ratio(self) -> float:
-        """The largest of those that rest on the bounds of activations."""
-        return max((v.ratio for v in self.verdicts if v.ratio is not None and guessed(v)), default=0.0)
-
-    @property
-    def lead(self) -> float | None:
-        """The right label's lead over the next, in what the two may move together; None where no label was decided."""
-        found = [v for v in self.verdicts if v.tap == MARGIN and v.golden is not None and v.bound]
-        return min((v.golden / v.bound for v in found if v.golden is not None and v.bound), default=None)
-
-    @property
-    def nearest(self) -> Verdict:
-        """Where the lead is smallest; the worst of all where no label was decided."""
-        found = [v for v in self.verdicts if v.tap == MARGIN and v.golden is not None and v.bound]
-        return min(found, key=lambda v: (v.golden or 0.0) / (v.bound or 1.0), default=self.worst)
-
-    @property
-    def flipped(self) -> Verdict | None:
-        """A label that differs, or doesn't come, by more than a near tie first."""
-        found = [v for v in self.verdicts if v.tap == LABEL and (v.near_tie or v.outcome in FAILED)]
-        return max(found, key=severity, default=None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,6 +37,21 @@ class Drawn:
 
     clip: Clip
     features: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Case:
+    """One clip on its way to verdicts: what it is, what was asked of it, and what the pair, and the other, gave."""
+
+    given: Given
+    taps: frozenset[Tap]
+    """Of the network."""
+    whole: bool
+    """At every tap, with isolated errors."""
+    result: JobResult
+    other: JobResult | None
+    right: Mapping[Tap, Array]
+    """What the network's taps are held to."""
 
 
 class Contest:
@@ -123,35 +88,29 @@ class Contest:
         `whole`: at every tap, and with each stage's isolated error; then bounds are exact, as they are with `exact`.
         A ParityError that the plugin answers with (a clip that it refuses) is raised.
         """
-        frontend, given = self._frontend, [after, drawn] if after is not None else [drawn]
-        made: list[tuple[dict[Arithmetic, dict[Tap, Interval]], Array]] = []
-        for d in given:
-            if d.features is None:
-                made.append(bounds_of(d.clip, frontend, self._classes))
-            else:
-                made.append(({of: {} for of in self._classes}, d.features))
-        intervals, fed = made[-1]
+        given = [self._given(d) for d in (after, drawn) if d is not None]
         taps = frozenset(self.plan.system.taps if whole else self._answers())
-        feds = [x for _, x in made]
-        stages = frozenset(self._late if not whole else ())
-        result = self._run(self.plan, given, feds, taps, stages)
-        other = None if self._against is None else self._run(self._against, given, feds, taps, stages)
-        moved = networks.moved(frontend, intervals["float32"][frontend.output]) if drawn.features is None else 0.0 * fed
-        right = self._right(result, other)
-        halves: Mapping[str, Array] = {}
+        stages = frozenset(() if whole else self._late)
+        result = self._run(self.plan, given, taps, stages)
+        other = None if self._against is None else self._run(self._against, given, taps, stages)
+        case = _Case(given[-1], taps, whole, result, other, self._right(result, other))
         known = not self.plan.models or self._bounder is None
+        halves: Mapping[str, Array] = {}
         if not known:
-            guessed = None if exact or whole else self._guesses.guess(fed, moved, right)
-            known = guessed is None
-            halves = self._worked_out(drawn, fed, moved, taps, right) if guessed is None else guessed
-        verdicts = self._verdicts(drawn, intervals, fed, right, halves, result, other, whole)
+            guess = None if exact or whole else self._guesses.guess(case.given.reference, case.given.moved, case.right)
+            known, halves = guess is None, self._worked_out(case) if guess is None else guess
+        verdicts = self._verdicts(case, halves)
         if not known and _near(verdicts):
-            halves, known = self._worked_out(drawn, fed, moved, taps, right), True
-            verdicts = self._verdicts(drawn, intervals, fed, right, halves, result, other, whole)
+            known, verdicts = True, self._verdicts(case, self._worked_out(case))
         if any(isinstance(o, Failure) for o in (*result.features.values(), *result.activations.values())):
             self._target.forgive()
-        evidence = tuple(_evidence(self.plan, result, fed)) if whole else ()
+        evidence = tuple(_evidence(self.plan, result, case.given.reference)) if whole else ()
         return Seen(tuple(verdicts), known, _largest(result), evidence)
+
+    def _given(self, drawn: Drawn) -> Given:
+        if drawn.features is not None:
+            return fed(drawn.clip, drawn.features)
+        return heard(drawn.clip, self._frontend, self._classes)
 
     def _answers(self) -> Sequence[Tap]:
         """The taps that are wanted of every clip, and those behind them."""
@@ -159,13 +118,12 @@ class Contest:
         first = min((i for i, tap in enumerate(system.taps) if tap in system.answers), default=0)
         return [*system.answers, *system.taps[first:]]
 
-    def _run(self, p: Plan, given: Sequence[Drawn], fed: Sequence[Array], taps: frozenset[Tap],
-             stages: frozenset[Tap]) -> JobResult:  # fmt: skip
+    def _run(self, p: Plan, given: Sequence[Given], taps: frozenset[Tap], stages: frozenset[Tap]) -> JobResult:
         kernels = [self._reference] if self._reference is not None and p is self.plan else []
         job = Job(
-            system=p.system.name, frontend=p.system.frontend, clips=[d.clip for d in given], backends=list(p.backends),
-            models=p.models, kernels=kernels, references=list(fed), taps=[taps | {MODEL_INPUT}] * len(given),
-            stages=stages,
+            system=p.system.name, frontend=p.system.frontend, clips=[g.clip for g in given], backends=list(p.backends),
+            models=p.models, kernels=kernels, references=[g.reference for g in given],
+            taps=[taps | {MODEL_INPUT}] * len(given), stages=stages,
         )  # fmt: skip
         (result,) = self._target.run([job])
         return _last(result)
@@ -184,41 +142,35 @@ class Contest:
                               "judge by another: model.reference in system.toml")  # fmt: skip
         return {t: a for t, a in outputs[0].taps.items() if t != MODEL_INPUT}
 
-    def _worked_out(
-        self, drawn: Drawn, fed: Array, moved: Array, taps: frozenset[Tap], right: Mapping[Tap, Array]
-    ) -> Mapping[str, Array]:
+    def _worked_out(self, case: _Case) -> Mapping[str, Array]:
+        """The half-widths of the bounds of a clip's activations, and they are remembered."""
         assert self._bounder is not None
-        bounder = self._bounder
-        wanted = networks.wanted(taps, bounder)
+        given, wanted = case.given, networks.wanted(case.taps, self._bounder)
         if not self.plan.backends:
             wanted = frozenset(t for t in wanted if not t.endswith(":cumulative"))
         job = Job(
-            system=self.plan.system.name, frontend=self.plan.system.frontend, clips=[drawn.clip], references=[fed],
-            models=[(networks.RUNTIME, bounder)], taps=[wanted], moved=[moved],
+            system=self.plan.system.name, frontend=self._frontend, clips=[given.clip], references=[given.reference],
+            models=[(networks.RUNTIME, self._bounder)], taps=[wanted], moved=[given.moved],
         )  # fmt: skip
         (result,) = self._target.run([job])
-        (halves,) = sources.halves_of(result, bounder)
-        self._guesses.add(fed, moved, right, halves)
+        (halves,) = sources.halves_of(result, self._bounder)
+        self._guesses.add(given.reference, given.moved, case.right, halves)
         self.worked_out += 1
         return halves
 
-    def _verdicts(
-        self, drawn: Drawn, intervals: Mapping[Arithmetic, Mapping[Tap, Interval]], fed: Array,
-        right: Mapping[Tap, Array], halves: Mapping[str, Array], result: JobResult, other: JobResult | None,
-        whole: bool,
-    ) -> list[Verdict]:  # fmt: skip
-        judge = self._staged if whole else self._judge
-        e = Expected(drawn.clip, intervals["float32"], fed, right, halves, intervals.get("float64-rounded", {}))
-        if other is None or self._against is None:
+    def _verdicts(self, case: _Case, halves: Mapping[str, Array]) -> list[Verdict]:
+        judge = self._staged if case.whole else self._judge
+        e = case.given.expected(case.right, halves)
+        if case.other is None:
             declared = self.plan.backends
-            if not whole:
+            if not case.whole:
                 declared = {b: taps.intersection(self._late) for b, taps in declared.items()}
-            found = judge.judge(result, [e], declared)
+            found = judge.judge(case.result, [e], declared)
         else:
-            found = self._held_to(judge, e, intervals, result, other)
+            found = self._held_to(judge, e, case.result, case.other)
         return [j.verdict for j in found if j.verdict.outcome != "unavailable"]
 
-    def _held_to(self, judge: Judge, e: Expected, intervals: Any, result: JobResult, other: JobResult) -> Any:
+    def _held_to(self, judge: Judge, e: Expected, result: JobResult, other: JobResult) -> Iterator[Judged]:
         """Verdicts against the other pair: each may be off by its own bound, so the two by both together."""
         assert self._against is not None
         halves = {
@@ -228,16 +180,18 @@ class Contest:
             if (half := e.halves.get(networks.name(tap, artifact.precision, path))) is not None
             and (named := networks.name(tap, other_artifact.precision, path)) in e.halves
         }  # fmt: skip
-        e = dataclasses.replace(e, halves=halves, rounded={})
+        both = dataclasses.replace(e, halves=halves, rounded={})
         for backend, outputs in result.features.items():
             (name, theirs), *_ = other.features.items()
             if isinstance(theirs, Failure):
                 raise ConfigError(f"{name!r}, which {backend!r} is held to, failed: {theirs.reason}")
-            mine, yours = (intervals[q.arithmetic.get(b, "float32")]
-                           for q, b in ((self.plan, backend), (self._against, name)))  # fmt: skip
-            between = {tap: _between(a, mine[tap], yours[tap]) for tap, a in theirs[0].taps.items() if tap in mine}
+            mine, yours = (q.arithmetic.get(b, "float32") for q, b in ((self.plan, backend), (self._against, name)))
+            between = {
+                tap: _between(a, e.interval(tap, mine), e.interval(tap, yours))
+                for tap, a in theirs[0].taps.items() if tap in e.features
+            }  # fmt: skip
             declared = self.plan.backends[backend] & between.keys()
-            shown = dataclasses.replace(e, features={**e.features, **between})
+            shown = dataclasses.replace(both, features={**e.features, **between})
             yield from judge.column("features", outputs, [shown], backend=backend, declared=declared)
             for (spec, artifact), (other_spec, other_artifact) in zip(
                 self.plan.models, self._against.models, strict=True
@@ -252,7 +206,7 @@ class Contest:
                 )  # fmt: skip
         for spec, artifact in self.plan.models:
             alone = result.activations["", spec, artifact.precision]
-            yield from judge.column("isolated", alone, [e], runtime=spec, artifact=artifact)
+            yield from judge.column("isolated", alone, [both], runtime=spec, artifact=artifact)
 
 
 def _between(value: Array, mine: Interval, yours: Interval) -> Interval:
@@ -277,11 +231,6 @@ def _last(result: JobResult) -> JobResult:
         activations={k: of(v) for k, v in result.activations.items()},
         kernels={k: of(v) for k, v in result.kernels.items()},
     )  # fmt: skip
-
-
-def guessed(v: Verdict) -> bool:
-    """Whether a verdict rests on the bounds of activations."""
-    return not is_feature(v.tap) and v.tap != MODEL_INPUT and v.outcome in ("pass", "fail", "gap")
 
 
 def _near(verdicts: Sequence[Verdict]) -> bool:

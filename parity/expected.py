@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from parity.backends import reference
+from parity.bounds import networks
 from parity.bounds.features import Interval, U, bounds
 from parity.frontend import Frontend
 from parity.protocols import Arithmetic, Array, Clip, Tap
@@ -46,6 +47,37 @@ class Expected:
         """What a backend of a class of arithmetic is held to at a tap."""
         own = self.rounded.get(tap) if arithmetic == "float64-rounded" else None
         return self.features[tap] if own is None else own
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What is judged here and now: a clip with its features, or what a network is fed with and no clip gives."""
+
+    clip: Clip
+    features: Mapping[Tap, Interval]
+    """Oracle and bounds of float32 arithmetic; none of a network's input alone."""
+    reference: Array
+    """What the network is fed with."""
+    moved: Array
+    """How far each of its elements may move: see `parity.bounds.networks.moved`."""
+    rounded: Mapping[Tap, Interval] = field(default_factory=dict)
+    """As `features`, of the arithmetic `float64-rounded`, where it was asked for."""
+
+    def expected(self, model: Mapping[Tap, Array], halves: Mapping[str, Array]) -> Expected:
+        """With what is right at the network's taps, and by how much that may move."""
+        return Expected(self.clip, self.features, self.reference, model, halves, self.rounded)
+
+
+def heard(clip: Clip, frontend: Frontend, classes: Iterable[Arithmetic]) -> Given:
+    """A clip, its features and their bounds; `classes` of arithmetic beside float32."""
+    found, reference = bounds_of(clip, frontend, {"float32", *classes})
+    moved = networks.moved(frontend, found["float32"][frontend.output])
+    return Given(clip, found["float32"], reference, moved, found.get("float64-rounded", {}))
+
+
+def fed(clip: Clip, features: Array) -> Given:
+    """What a network alone is fed with; the clip names it."""
+    return Given(clip, {}, features, np.zeros(features.shape))
 
 
 def stored(x: Interval) -> Interval:

@@ -12,9 +12,10 @@ import math
 from typing import Any, Final
 
 from parity.adversary import Draws, Found, Result, Task, Tell, golden_of, words_of
-from parity.contest import FAILED, Contest, Seen
+from parity.contest import Contest
 from parity.counterexamples import Goal
 from parity.errors import MissingExtra, NothingCompared, ParityError
+from parity.seen import FAILED, Seen
 
 try:
     import hypothesis

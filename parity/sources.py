@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parity import audio, counterexamples, golden, patterns, plan, policy, registry, system
 from parity.bounds import networks
-from parity.bounds.features import Interval
 from parity.errors import ConfigError
-from parity.expected import Expected, bounds_of
+from parity.expected import Expected, Given, fed, heard
 from parity.golden import GoldenSet
 from parity.plan import Plan, Selection
-from parity.protocols import Arithmetic, Array, Artifact, Clip, Failure, Job, JobResult, Tap, Target, Unsupported
+from parity.protocols import Array, Artifact, Clip, Failure, Job, JobResult, Tap, Target, Unsupported
 from parity.records import Skipped
 from parity.taps import MODEL_INPUT, REGENERATED_TAPS
 
@@ -113,29 +110,12 @@ def judged_live(
     p: Plan, clips: Iterable[Clip], target: Target, layers: int, judge: tuple[str, Artifact]
 ) -> Iterator[list[Expected]]:
     """The oracle, the reference runtime `judge` and its bounds, worked out now, a chunk at a time."""
-    frontend, classes = p.system.frontend, frozenset[Arithmetic](("float32", *p.arithmetic.values()))
-
-    def heard(clip: Clip) -> _Given:
-        found, reference = bounds_of(clip, frontend, classes)
-        moved = networks.moved(frontend, found["float32"][frontend.output])
-        return _Given(clip, found["float32"], reference, moved, found.get("float64-rounded", {}))
-
-    return _judged(p, map(heard, clips), target, layers, judge)
-
-
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What a network is fed with, and how far each element may move; of a clip, with its features, or of none."""
-
-    clip: Clip
-    features: Mapping[Tap, Interval]
-    reference: Array
-    moved: Array
-    rounded: Mapping[Tap, Interval] = field(default_factory=dict)
+    given = (heard(clip, p.system.frontend, p.arithmetic.values()) for clip in clips)
+    return _judged(p, given, target, layers, judge)
 
 
 def _judged(
-    p: Plan, given: Iterable[_Given], target: Target, layers: int, judge: tuple[str, Artifact]
+    p: Plan, given: Iterable[Given], target: Target, layers: int, judge: tuple[str, Artifact]
 ) -> Iterator[list[Expected]]:
     spec, artifact = judge
     bounder, seen = bounded_by(p.system, {a.precision for _, a in p.models}, target), 0
@@ -161,9 +141,7 @@ def _judged(
                 "judge by another: model.reference in system.toml",
             )
         yield [
-            Expected(
-                g.clip, g.features, g.reference, {t: a for t, a in o.taps.items() if t != MODEL_INPUT}, half, g.rounded
-            )
+            g.expected({t: a for t, a in o.taps.items() if t != MODEL_INPUT}, half)
             for g, o, half in zip(part, outputs, halves, strict=True)
         ]
         seen += len(part)
@@ -260,8 +238,10 @@ def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) ->
     clips = counterexamples.clips(root, p.system.name, frontend.input.rate)
     inputs = counterexamples.inputs(root, p.system.name, frontend.input.rate, shape, dtype)
     live = [(judged_live(p, some, target, len(some), judge), of, len(some)) for of, some in clips.items()]
-    live += [(_judged(p, [_Given(clip, {}, x, np.zeros(x.shape)) for clip, x in some], target, len(some), judge),
-              of, len(some)) for of, some in inputs.items()]  # fmt: skip
+    live += [
+        (_judged(p, itertools.starmap(fed, some), target, len(some), judge), of, len(some))
+        for of, some in inputs.items()
+    ]
     for chunks, precisions, n in live:
         found.chunks, found.total = itertools.chain(found.chunks, _held(chunks, precisions)), found.total + n
     return found

@@ -10,12 +10,13 @@ from hypothesis.database import InMemoryExampleDatabase
 from parity import adversary, shards
 from parity.adversary import Draws, Result, Task, contest
 from parity.confirm import confirm
-from parity.contest import Contest, Seen
+from parity.contest import Contest
 from parity.errors import NothingCompared
 from parity.hunt import Hunt, found_of
 from parity.parameters import Parameters, Sound
-from parity.patterns import Pattern
+from parity.patterns import FRAMES, Pattern
 from parity.records import Verdict
+from parity.seen import Seen
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
@@ -195,4 +196,4 @@ def test_a_network_that_takes_any_number_of_frames_is_fed_with_some(local: Local
     judge: Contest = contest(Task(system="logmel-gru", runtime="onnxrt"), local)
     drawn = Draws(judge.plan, rig.ROOT / "golden").made(Pattern(level=1.0))
     assert drawn.features is not None
-    assert drawn.features.shape == (adversary.FRAMES, 40)
+    assert drawn.features.shape == (FRAMES, 40)

@@ -144,7 +144,14 @@ def test_what_a_device_tells_is_in_the_table() -> None:
         "1 thread",
     ]  # fmt: skip
     page = Page(html.render(of)).text
-    for words in ("What the devices tell", "not any device's speed", "61.23 MB", "48.3 °C", "1 reconnect"):
+    for words in (
+        "What the devices tell",
+        "ms a clip: median, 95 %",
+        "not any device's speed",
+        "61.23 MB",
+        "48.3 °C",
+        "1 reconnect",
+    ):
         assert words in page, words
     assert "pi: emulated: not a device's speed" in shown(of)
 
