@@ -61,6 +61,11 @@ class Found:
     verdict: Verdict | None = None
     """The first tap that fails, or the worst."""
 
+    @property
+    def tie(self) -> bool:
+        """A label that flips inside the margin: another one, where nobody can say which is right."""
+        return self.verdict is not None and self.verdict.near_tie
+
 
 @dataclasses.dataclass
 class Result:

@@ -53,12 +53,14 @@ class Hunt:
         self._deaths = self._before_it = 0
         self._draws = Draws(contest.plan, golden_of(task, contest.plan))
         self._before = self._draws.before
+        self._ties = False
+        """Whether a label that flips inside the margin counts, as one beyond it does: where there is none of those."""
 
     def run(self) -> Result:
         """Search; Ctrl-C ends it with what was found so far."""
         try:
             self._drive()
-            if self._failing is None and self._task.goal == "error" and self._judge_the_nearest():
+            if self._failing is None and self._more_fails():
                 self._drive()  # the same clips again, all of them known: now that one fails, it is shrunk
         except KeyboardInterrupt:
             self.result.interrupted = True
@@ -86,7 +88,7 @@ class Hunt:
             hypothesis.target(known.found.score, label=task.goal)
             if task.goal == "error":
                 hypothesis.target(known.size, label="size")
-            assert not known.found.failed
+            assert not self._fails(known.found)
 
         try:
             drive()
@@ -107,7 +109,7 @@ class Hunt:
                 return _Known(Found(what, "", False, 0.0), 0.0, True)
             self._known[key] = self._see(what)
         known = self._known[key]
-        if known.found.failed:
+        if self._fails(known.found):
             if self._failing is None:
                 self._before_it = self._contest.worked_out
             self._failing = known.found
@@ -116,6 +118,16 @@ class Hunt:
             self.result.found = known.found
         self._tell(self.result)
         return known
+
+    def _fails(self, found: Found) -> bool:
+        return found.failed or (self._ties and found.tie)
+
+    def _more_fails(self) -> bool:
+        """Look again at what was nearest when nothing failed; whether something is to be shrunk now."""
+        if self._task.goal == "error":
+            return self._judge_the_nearest()
+        self._ties = self.result.found is not None and self.result.found.tie
+        return self._ties
 
     @property
     def _enough(self) -> bool:

@@ -160,4 +160,6 @@ def _merged(task: Task, results: Sequence[Result | None]) -> Result:
     failed = [f for f in found if f.failed]
     sums = {name: sum(getattr(r, name) for r in known) for name in ("count", "drawn", "worked_out", "refused")}
     best = failed[0] if failed else max(found, key=lambda f: f.score, default=None)
+    if failed:  # what the others drew meanwhile differs from run to run
+        sums["drawn"] = next(r.drawn for r in known if r.found is best)
     return Result(task, best, refusal=next((r.refusal for r in known if r.refusal), ""), **sums)

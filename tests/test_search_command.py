@@ -131,7 +131,7 @@ def test_options_that_make_no_sense_are_refused(typed: tuple[str, ...], words: s
 
 def test_what_is_not_there_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
     rig.refused(rig.parity("search", "--system", "nowhere", "--backend", "numpy"), 3, "nowhere")
-    rig.refused(rig.parity("search", "--replay", tmp_path / "none.toml"), 5, "can't be read")
+    rig.refused(rig.parity("search", "--replay", tmp_path / "none.toml"), 3, "--replay: there is no file")
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def search(**options: Any) -> None:
     with progress.nearest(task.goal) as tell:
         result = shards.run(task, options["processes"], options["limit"], 1, tell)
     found, again, where = result.found, None, ""
-    if found is not None and found.failed:
+    if found is not None and (found.failed or found.tie):
         with local_target(None, options["limit"]) as target:
             again, where = _confirmed(task, result, _contest(task, target), options)
     _end(options, system.find([task.system])[0].name, result, again, time.monotonic() - begun, where)
@@ -73,6 +73,8 @@ def _task(options: dict[str, Any]) -> Task:
             raise click.UsageError(f"--replay draws nothing: take --{'for' if name == 'goal' else name} away")
     from parity.adversary import Task
 
+    if replay is not None and not replay.is_file():
+        raise click.UsageError(f"--replay: there is no file {replay}")
     if options["golden"] is not None and not options["golden"].is_dir():
         raise click.UsageError(f"--golden: there is no folder {options['golden']}")
     golden = "" if options["golden"] is None else str(options["golden"])
