@@ -148,7 +148,7 @@ class Draws:
         self._frontend, self._features = p.system.frontend, not p.backends
         self._recordings = counterexamples.recordings(golden)
         if self._features:
-            self._shape = patterns.shape_of(p.models[0][1])
+            self._shape = patterns.shape_of([p.models[0][1]])
 
     @property
     def strategy(self) -> Any:

@@ -38,6 +38,7 @@ import numpy as np
 
 from parity import parameters, patterns
 from parity.errors import AudioError, ConfigError, GoldenError
+from parity.frontend import Frontend
 from parity.golden import write_atomic
 from parity.parameters import Parameters
 from parity.patterns import Pattern
@@ -188,27 +189,37 @@ def read_all(golden: Path, system: str) -> list[CounterExample]:
     return [c for _, c in found]
 
 
-def clips(golden: Path, system: str, rate: int) -> dict[frozenset[str], list[Clip]]:
-    """The clips of a system's counter-examples at its rate, each once, by the precisions of the files held to them.
+def clips(golden: Path, system: str, frontend: Frontend) -> dict[frozenset[str], list[Clip]]:
+    """The clips of a system's counter-examples, each once, by the precisions of the files that are held to them.
 
     Files of fewer bits are calibrated for speech: only a search of their own precision holds them to what it found.
-    GoldenError where one can't be rendered.
+    GoldenError where one can't be rendered, or doesn't fit the recipe any more.
     """
     rendered: list[tuple[CounterExample, str, Clip]] = []
     for c in read_all(golden, system):
         if not isinstance(c.drawn, Parameters):
             continue
-        if c.drawn.rate != rate:
-            raise GoldenError(
-                f"the counter-example {c.name} is at {c.drawn.rate} Hz, {system} at {rate} Hz",
-                f"its recipe has changed: search again, and take {c.name}.toml away",
-            )
+        if (other := _unfit(c.drawn, frontend)) is not None:
+            hint = f"the recipe of {system} has changed: search again, and take {c.name}.toml away"
+            raise GoldenError(f"the counter-example {c.name} {other}", hint)
         try:
             clip = parameters.clip_of(c.drawn, recordings(golden))
         except AudioError as e:
             raise GoldenError(f"the counter-example {c.name} can't be rendered: {e.message}", e.hint) from None
         rendered.append((c, clip.name, clip))
     return _by_precisions(rendered)
+
+
+def _unfit(p: Parameters, frontend: Frontend) -> str | None:
+    """Why a clip doesn't fit a recipe; None where it does."""
+    takes = frontend.input
+    if p.rate != takes.rate:
+        return f"is at {p.rate} Hz, not {takes.rate} Hz"
+    if takes.fit == "refuse" and p.samples != takes.length:
+        return f"has {p.samples} samples, not {takes.length}"
+    if frontend.frames(p.samples) < 1:
+        return f"has {p.samples} samples, less than a frame"
+    return None
 
 
 def inputs(

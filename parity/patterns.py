@@ -10,7 +10,7 @@ down and played again as numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, get_args
 
@@ -78,10 +78,14 @@ def render(p: Pattern, shape: tuple[int, ...], dtype: str = "float32") -> Array:
     return np.clip(x, -most, most).astype(dtype)
 
 
-def shape_of(artifact: Artifact) -> tuple[int, ...]:
-    """Of the features that a file takes, `[frames, bands]`; `FRAMES` where it takes any number."""
-    frames, bands = artifact.shape
-    return (artifact.frames or frames or FRAMES, *([bands] if bands else []))
+def shape_of(artifacts: Sequence[Artifact]) -> tuple[int, ...]:
+    """Of the features that files of one network take, `[frames, bands]`; `FRAMES` where any number will do.
+
+    As many frames as the first that is tied to a number has; what has a memory takes any number piece by piece.
+    """
+    frames, bands = artifacts[0].shape
+    tied = [a.frames for a in artifacts if a.frames and not (a.state or a.reset or a.context)]
+    return (tied[0] if tied else frames or FRAMES, *([bands] if bands else []))
 
 
 def named(p: Pattern) -> list[str]:

@@ -220,11 +220,14 @@ def source(of: Sequence[Plan], selection: Selection, target: Target) -> Source:
     regenerate = REGENERATED_TAPS & frozenset().union(*(taps for q in of for taps in q.backends.values()))
     rounded, root = "float64-rounded" in p.arithmetic.values(), golden_root(selection, p.system)
     found = from_goldens(golden.load(root, p.system), regenerate, rounded)
-    return found if selection.streaming else _with_counterexamples(found, p, root, target)
+    return _with_counterexamples(found, p, root, target, selection.streaming)
 
 
-def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) -> Source:
-    """The same with the counter-examples that were saved beside the goldens, judged here and now."""
+def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target, chunks: bool) -> Source:
+    """The same with the counter-examples that were saved beside the goldens, judged here and now.
+
+    In `chunks` clips only: what a network alone is fed with is no stream.
+    """
     count, frontend = len(counterexamples.read_all(root, p.system.name)), p.system.frontend
     if not count:
         return found
@@ -234,16 +237,19 @@ def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target) ->
     judge = plan.reference(p, plan.asking(target))
     if judge in p.models and p.on is target:
         found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
-    shape, dtype = patterns.shape_of(judge[1]), frontend.dtype(frontend.output)
-    clips = counterexamples.clips(root, p.system.name, frontend.input.rate)
-    inputs = counterexamples.inputs(root, p.system.name, frontend.input.rate, shape, dtype)
+    shape, dtype = (
+        patterns.shape_of([judge[1], *(artifact for _, artifact in p.models)]),
+        frontend.dtype(frontend.output),
+    )
+    clips = counterexamples.clips(root, p.system.name, frontend)
+    inputs = {} if chunks else counterexamples.inputs(root, p.system.name, frontend.input.rate, shape, dtype)
     live = [(judged_live(p, some, target, len(some), judge), of, len(some)) for of, some in clips.items()]
     live += [
         (_judged(p, itertools.starmap(fed, some), target, len(some), judge), of, len(some))
         for of, some in inputs.items()
     ]
-    for chunks, precisions, n in live:
-        found.chunks, found.total = itertools.chain(found.chunks, _held(chunks, precisions)), found.total + n
+    for parts, precisions, n in live:
+        found.chunks, found.total = itertools.chain(found.chunks, _held(parts, precisions)), found.total + n
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity import counterexamples, search, sources
+from parity import counterexamples, search, sources, system
 from parity.counterexamples import CounterExample, read, read_all, text, write
 from parity.errors import ConfigError, GoldenError
 from parity.parameters import Parameters, Sound, render
@@ -24,6 +24,7 @@ from tests.conftest import PROJECT
 from tests.plugins_for_tests import rig
 
 CLIPS = PROJECT / "golden" / "clips"
+COMMANDS = system.load(PROJECT / "reference_models" / "commands-cnn").frontend
 LOUD = CounterExample(
     system="commands-cnn", backend="faulty.backends:LoudGain", runtime="onnxrt", precision="float32", seed=7,
     tap="features/spectrum", found='12 of 4800 elements are "out"\n', drawn=Parameters(sounds=(Sound(),), dc=0.3),
@@ -53,7 +54,7 @@ def test_a_file_is_small_readable_and_named_by_what_it_holds(tmp_path: Path) -> 
     assert read_all(tmp_path, "commands-cnn") == [read(p) for p in sorted([path, other])]
     assert read_all(tmp_path, "tiny-conv") == []
     # Of the two pairs it is one clip.
-    ((precisions, (clip,)),) = counterexamples.clips(tmp_path, "commands-cnn", 16000).items()
+    ((precisions, (clip,)),) = counterexamples.clips(tmp_path, "commands-cnn", COMMANDS).items()
     assert precisions == {"float32"}
     np.testing.assert_array_equal(clip.samples, render(Parameters(sounds=(Sound(),), dc=0.3)))
 
@@ -98,9 +99,27 @@ def test_what_cannot_be_rendered_any_more_is_told(tmp_path: Path) -> None:
         if there:
             (tmp_path / "clips").mkdir()
         with pytest.raises(GoldenError, match=r"can't be rendered: .*gone\.wav"):
-            counterexamples.clips(tmp_path, "commands-cnn", 16000)
-    with pytest.raises(GoldenError, match="at 16000 Hz, commands-cnn at 8000 Hz"):
-        counterexamples.clips(tmp_path, "commands-cnn", 8000)
+            counterexamples.clips(tmp_path, "commands-cnn", COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("input_", "length", "said"),
+    [
+        ({"rate": 8000}, 500, "is at 16000 Hz, not 8000 Hz"),
+        ({"length": 16000, "fit": "refuse"}, 500, "has 500 samples, not 16000"),
+        ({"length": None}, 500, "has 500 samples, less than a frame"),
+        ({}, 500, None),
+    ],
+)
+def test_what_fits_the_recipe_no_more_is_told(tmp_path: Path, input_: Any, length: int, said: str | None) -> None:
+    write(tmp_path, dataclasses.replace(LOUD, drawn=Parameters(sounds=(Sound(),), length=length)))
+    changed = dataclasses.replace(COMMANDS, input=dataclasses.replace(COMMANDS.input, **input_))
+    if said is None:
+        assert counterexamples.clips(tmp_path, "commands-cnn", changed)
+        return
+    with pytest.raises(GoldenError, match=said) as told:
+        counterexamples.clips(tmp_path, "commands-cnn", changed)
+    assert "search again" in (told.value.hint or "")
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
@@ -174,6 +193,24 @@ def test_every_run_replays_what_a_network_alone_was_fed_with(tmp_path: Path, loc
     told = rig.parity("explain", folder)
     assert told.returncode == 0, told.stderr
     assert "model/relu1" in told.stdout
+
+
+@pytest.mark.slow
+def test_a_file_that_is_tied_to_so_many_frames_is_fed_with_them(tmp_path: Path, local: LocalTarget) -> None:
+    root = rig.goldens(tmp_path / "golden", name="logmel-gru")
+    write(root, CounterExample(system="logmel-gru", runtime="tflite", drawn=Pattern(level=1e-40)))
+    write(root, CounterExample(system="logmel-gru", backend="numpy", drawn=Parameters(sounds=(Sound(),), dc=0.3)))
+    gru, runtimes = PROJECT / "reference_models" / "logmel-gru", ("onnxrt", "tflite")
+    run = rig.run(local, root, tmp_path, systems=(str(gru),), runtimes=runtimes)
+    assert run.exit_code == 0
+    counts = {s.runtime: s.counts for s in run.summaries if (s.tap, s.path) == ("model/input", "isolated")}
+    assert counts == {r: {"pass": 5} for r in runtimes}
+
+    # In chunks the clip is replayed, what no clip gives is not.
+    streamed = rig.run(local, root, tmp_path, systems=(str(gru),), runtimes=("onnxrt",), streaming=True)
+    assert streamed.exit_code == 0
+    counts = {s.runtime: s.counts for s in streamed.summaries if (s.tap, s.path) == ("model/logits", "isolated")}
+    assert counts == {"onnxrt": {"pass": 4 * 3}}
 
 
 @pytest.mark.slow

@@ -50,8 +50,8 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
         _line(
             console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]} once, and not in fresh workers; {took}", "bold red"
         )
-        _rows(console, [("clip", found.words), ("then", _said(found.verdict)),
-                        ("note", "it may need what came before it, or differ from run to run: never saved among goldens")])  # fmt: skip
+        note = "it may need what came before it, or differ from run to run: it isn't saved beside the goldens"
+        _rows(console, [("clip", found.words), ("then", _said(found.verdict)), ("note", note)])
     else:
         word = "STOPPED" if result.interrupted else "PASS"
         nothing = {"error": "nothing out of bounds", "flip": "no label flips beyond its bound", "crash": "no crash"}
