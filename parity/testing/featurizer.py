@@ -96,6 +96,8 @@ def _worst(
 def _arrays(features: Featurizer, frontend: fe.Frontend, clip: Clip) -> dict[Tap, Array]:
     """What the callable gives, by tap. It may scribble on its samples: they are its own."""
     found = features(clip.samples.copy())
+    if found is None:
+        raise ValueError("it gives nothing: does it return its features?")
     given = dict(found) if isinstance(found, Mapping) else {frontend.output: found}
     if not given or not set(given) <= set(frontend.taps):
         raise ValueError(f"it gives {', '.join(sorted(given)) or 'nothing'}; the taps are {', '.join(frontend.taps)}")

@@ -94,6 +94,7 @@ def test_what_it_raises_and_what_it_returns_is_told() -> None:
     assert "transposed?" in message(lambda x: mine(x).T.copy(), RECIPE, SOUNDS[0])
     assert "it gives logmel; the taps are features/audio," in message(lambda x: {"logmel": mine(x)}, RECIPE, SOUNDS[0])
     assert "it gives nothing" in message(lambda x: {}, RECIPE, SOUNDS[0])
+    assert "does it return its features?" in message(lambda x: None, RECIPE, SOUNDS[0])
 
 
 def test_one_that_answers_otherwise_each_time_is_told() -> None:
