@@ -13,7 +13,7 @@ from typing import Any, Final
 from parity import counterexamples, parameters, patterns, plan, search, sources, system
 from parity.contest import Contest, Drawn
 from parity.counterexamples import CounterExample, Goal
-from parity.errors import NothingCompared
+from parity.errors import ConfigError, NothingCompared
 from parity.parameters import Parameters, Sound
 from parity.patterns import Pattern
 from parity.plan import Plan, Selection
@@ -82,7 +82,13 @@ class Result:
     refused: int = 0
     """Clips that a plugin refused, and said why."""
     refusal: str = ""
+    unheld: int = 0
+    """Clips at which failed what the pair is held to."""
+    lost: str = ""
+    """Why not every clip was judged that should have been."""
     interrupted: bool = False
+    replayed: bool = False
+    """Nothing was drawn: a counter-example was judged again."""
 
 
 Tell = Callable[[Result], None]
@@ -98,7 +104,12 @@ def planned(task: Task, target: LocalTarget) -> tuple[Plan, Plan | None]:
     if not task.against:
         return p, None
     backend, _, runtime = task.against.rpartition("/")
-    other = _pair(task.system, backend or task.backend, runtime or task.runtime, task.precision, target)
+    backend, runtime = backend or task.backend, runtime or task.runtime
+    if (backend, runtime) == (task.backend, task.runtime):
+        raise ConfigError(
+            "--against names the pair itself", "name another backend or runtime: --against librosa/tflite"
+        )
+    other = _pair(task.system, backend, runtime, task.precision, target)
     if not task.runtime:
         other = dataclasses.replace(other, models=[])
     if not task.backend:
@@ -106,9 +117,9 @@ def planned(task: Task, target: LocalTarget) -> tuple[Plan, Plan | None]:
     return p, other
 
 
-def golden_of(task: Task, p: Plan) -> Path:
+def golden_of(task: Task, of: system.System) -> Path:
     """The folder of goldens of a task."""
-    return sources.golden_root(Selection(golden=Path(task.golden) if task.golden else None), p.system)
+    return sources.golden_root(Selection(golden=Path(task.golden) if task.golden else None), of)
 
 
 def contest(task: Task, target: LocalTarget) -> Contest:

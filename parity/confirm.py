@@ -28,6 +28,11 @@ class Confirmed:
     explanation: Explanation | None
 
     @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search for what explains it."""
+        return self.explanation is not None and self.explanation.interrupted
+
+    @property
     def failing(self) -> list[Verdict]:
         """The taps that fail, in flow order."""
         return [v for v in self.verdicts if v.outcome in FAILED]
@@ -38,7 +43,7 @@ def confirm(task: Task, found: Found, contest: Contest, why: bool = True) -> Con
 
     The workers of `contest` must be new. A ParityError is raised where a plugin refuses the clip.
     """
-    draws = Draws(contest.plan, golden_of(task, contest.plan))
+    draws = Draws(contest.plan, golden_of(task, contest.plan.system))
     drawn = draws.made(found.what)
     seen, remembers = contest.see(drawn, whole=True), False
     later = contest.see(drawn, draws.before, whole=True)

@@ -15,14 +15,14 @@ import numpy as np
 from parity import plan, policy, sources
 from parity.bounds import networks
 from parity.bounds.features import Interval
-from parity.errors import ConfigError
+from parity.errors import NothingCompared, ParityError
 from parity.evidence import Evidence
 from parity.expected import Expected, Given, fed, heard
 from parity.judge import Judge, Judged
 from parity.plan import Plan
 from parity.protocols import Arithmetic, Array, Artifact, Clip, ClipOutput, Failure, Job, JobResult, Outputs, Tap
 from parity.records import Verdict
-from parity.seen import Seen, guessed
+from parity.seen import Refused, Seen, Unheld, guessed
 from parity.sensitivity import Sensitivity
 from parity.taps import LABEL, MODEL_INPUT, REGENERATED_TAPS
 from parity.targets.local import LocalTarget
@@ -60,13 +60,18 @@ class Contest:
     def __init__(self, p: Plan, target: LocalTarget, rules: policy.Policy, against: Plan | None = None) -> None:
         """`against`: another pair, whose answers stand in the place of the oracle's and the reference runtime's.
 
-        ConfigError where nothing can judge the network.
+        ConfigError where nothing can judge the network, NothingCompared where it would be held to itself.
         """
         self.plan, self._target, self._against = p, target, against
         self._reference: tuple[str, Artifact] | None = None
         self._bounder: Artifact | None = None
         if p.models:
             self._reference = None if against is not None else plan.reference(p, plan.asking(target))
+            if self._reference in p.models:
+                raise NothingCompared(
+                    f"{self._reference[0]} would be held to itself: nothing else here can judge it",
+                    "install PyTorch (pip install 'parity[torch]'), or name a pair: --against",
+                )
             precisions = {a.precision for q in (p, against) if q is not None for _, a in q.models}
             self._bounder = sources.bounded_by(p.system, precisions, target)
         self._frontend = p.system.frontend
@@ -86,8 +91,14 @@ class Contest:
         """What becomes of a clip; `after` is given to the same plugins before it, and not judged.
 
         `whole`: at every tap, and with each stage's isolated error; then bounds are exact, as they are with `exact`.
-        A ParityError that the plugin answers with (a clip that it refuses) is raised.
+        Raises Refused where a plugin refuses the clip, Unheld where what the pair is held to fails at it.
         """
+        try:
+            return self._seen(drawn, after, exact, whole)
+        finally:
+            self._target.forgive()  # what died is started again
+
+    def _seen(self, drawn: Drawn, after: Drawn | None, exact: bool, whole: bool) -> Seen:
         given = [self._given(d) for d in (after, drawn) if d is not None]
         taps = frozenset(self.plan.system.taps if whole else self._answers())
         stages = frozenset(() if whole else self._late)
@@ -102,8 +113,6 @@ class Contest:
         verdicts = self._verdicts(case, halves)
         if not known and _near(verdicts):
             known, verdicts = True, self._verdicts(case, self._worked_out(case))
-        if any(isinstance(o, Failure) for o in (*result.features.values(), *result.activations.values())):
-            self._target.forgive()
         evidence = tuple(_evidence(self.plan, result, case.given.reference)) if whole else ()
         return Seen(tuple(verdicts), known, _largest(result), evidence)
 
@@ -125,7 +134,10 @@ class Contest:
             models=p.models, kernels=kernels, references=[g.reference for g in given],
             taps=[taps | {MODEL_INPUT}] * len(given), stages=stages,
         )  # fmt: skip
-        (result,) = self._target.run([job])
+        try:
+            (result,) = self._target.run([job])
+        except ParityError as e:
+            raise Refused(e.message, e.hint) from None
         return _last(result)
 
     def _right(self, result: JobResult, other: JobResult | None) -> dict[Tap, Array]:
@@ -138,8 +150,8 @@ class Contest:
         else:
             outputs = (result if other is None else other).activations["", spec, artifact.precision]
         if isinstance(outputs, Failure):
-            raise ConfigError(f"{spec!r}, which the network is held to, failed: {outputs.reason}",
-                              "judge by another: model.reference in system.toml")  # fmt: skip
+            hint = "hold it to another: " + ("--against" if self._against else "model.reference in system.toml")
+            raise Unheld(f"{spec!r}, which the network is held to, failed: {outputs.reason}", hint)
         return {t: a for t, a in outputs[0].taps.items() if t != MODEL_INPUT}
 
     def _worked_out(self, case: _Case) -> Mapping[str, Array]:
@@ -184,7 +196,7 @@ class Contest:
         for backend, outputs in result.features.items():
             (name, theirs), *_ = other.features.items()
             if isinstance(theirs, Failure):
-                raise ConfigError(f"{name!r}, which {backend!r} is held to, failed: {theirs.reason}")
+                raise Unheld(f"{name!r}, which {backend!r} is held to, failed: {theirs.reason}")
             mine, yours = (q.arithmetic.get(b, "float32") for q, b in ((self.plan, backend), (self._against, name)))
             between = {
                 tap: _between(a, e.interval(tap, mine), e.interval(tap, yours))
@@ -198,7 +210,7 @@ class Contest:
             ):
                 cumulative = other.activations[name, other_spec, other_artifact.precision]
                 if isinstance(cumulative, Failure):
-                    raise ConfigError(f"{other_spec!r}, which {spec!r} is held to, failed: {cumulative.reason}")
+                    raise Unheld(f"{other_spec!r}, which {spec!r} is held to, failed: {cumulative.reason}")
                 right = {t: a for t, a in cumulative[0].taps.items() if t != MODEL_INPUT}
                 yield from judge.column(
                     "cumulative", result.activations[backend, spec, artifact.precision],

@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -255,3 +256,21 @@ def _by_precisions(rendered: Iterable[tuple[CounterExample, str, T]]) -> dict[fr
     for name, what in once.items():
         found.setdefault(frozenset(held[name]), []).append(what)
     return found
+
+
+def require_fit(path: Path, c: CounterExample, frontend: Frontend) -> None:
+    """GoldenError where the clip of a file doesn't fit a recipe."""
+    if isinstance(c.drawn, Parameters) and (other := _unfit(c.drawn, frontend)) is not None:
+        raise GoldenError(f"{path} {other}", "search again, and take it away; or name its own system: --system NAME")
+
+
+def make_room(golden: Path, system: str) -> None:
+    """The folder of a system's counter-examples, made now. ConfigError where nothing can be written there."""
+    folder = golden / FOLDER / system
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        hint = "make its folder writable, or name another: --golden DIR"
+        raise ConfigError(f"nothing can be saved in {folder}: {e.strerror}", hint) from None

@@ -14,8 +14,8 @@ from typing import Any, Final
 from parity.adversary import Draws, Found, Result, Task, Tell, golden_of, words_of
 from parity.contest import Contest
 from parity.counterexamples import Goal
-from parity.errors import MissingExtra, NothingCompared, ParityError
-from parity.seen import FAILED, Seen
+from parity.errors import MissingExtra, ParityError
+from parity.seen import FAILED, Refused, Seen, Unheld
 
 try:
     import hypothesis
@@ -51,23 +51,23 @@ class Hunt:
         self._nearest: list[tuple[float, int, Any]] = []
         self._failing: Found | None = None
         self._deaths = self._before_it = 0
-        self._draws = Draws(contest.plan, golden_of(task, contest.plan))
+        self._draws = Draws(contest.plan, golden_of(task, contest.plan.system))
         self._before = self._draws.before
         self._ties = False
         """Whether a label that flips inside the margin counts, as one beyond it does: where there is none of those."""
 
     def run(self) -> Result:
-        """Search; Ctrl-C ends it with what was found so far."""
+        """Search; Ctrl-C ends it with what was found so far. ParityError for what no other clip mends."""
         try:
             self._drive()
             if self._failing is None and self._more_fails():
                 self._drive()  # the same clips again, all of them known: now that one fails, it is shrunk
         except KeyboardInterrupt:
             self.result.interrupted = True
+        except (Refused, Unheld):
+            pass  # the last of many, and nothing was judged
         if self._failing is not None:
             self.result.found = self._failing
-        if not self.result.interrupted and self.result.refused == self.result.count:
-            raise NothingCompared(f"every clip was refused: {self.result.refusal}", "parity run says it of one clip")
         self.result.worked_out = self._contest.worked_out
         return self.result
 
@@ -114,7 +114,8 @@ class Hunt:
                 self._before_it = self._contest.worked_out
             self._failing = known.found
         best = self.result.found
-        if best is None or (known.found.failed, known.found.score) > (best.failed, best.score):
+        judged = known.found.verdict is not None  # a clip that was refused is near to nothing
+        if judged and (best is None or (known.found.failed, known.found.score) > (best.failed, best.score)):
             self.result.found = known.found
         self._tell(self.result)
         return known
@@ -139,10 +140,12 @@ class Hunt:
         after = self._before if self._failing is not None else None
         try:
             seen = self._contest.see(self._draws.made(what), after, exact)
-        except ParityError as e:
-            self.result.refused += 1
+        except (Refused, Unheld) as e:
+            self.result.refused += isinstance(e, Refused)
+            self.result.unheld += isinstance(e, Unheld)
             self.result.refusal = e.message
-            if self.result.count == self.result.refused >= 20:
+            self.result.lost = e.message if isinstance(e, Unheld) else self.result.lost
+            if self.result.count == self.result.refused + self.result.unheld >= 20:
                 raise
             return _Known(Found(what, words_of(what), False, 0.0), 0.0, True)
         self._deaths += self._failing is not None and any(v.outcome == "error" for v in seen.verdicts)
@@ -158,7 +161,7 @@ class Hunt:
         nearest, self._nearest = sorted(self._nearest, reverse=True), []
         for _, _, what in nearest:
             self._known[repr(what)] = self._see(what, exact=True)
-        known = [k for k in self._known.values() if k.exact]
+        known = [k for k in self._known.values() if k.exact and k.found.verdict is not None]
         self.result.found = max((k.found for k in known), key=lambda f: (f.failed, f.score), default=None)
         return self.result.found is not None and self.result.found.failed
 

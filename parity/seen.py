@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+from parity.errors import NothingCompared
 from parity.evidence import Evidence
 from parity.records import Verdict, severity
 from parity.taps import LABEL, MARGIN, MODEL_INPUT, is_feature
 
 FAILED = frozenset({"fail", "missing", "error"})
+
+
+class Refused(NothingCompared):
+    """A plugin refused the clip, and said why."""
+
+
+class Unheld(NothingCompared):
+    """What the pair is held to failed at the clip, so that it was held to nothing there."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -231,23 +231,24 @@ def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target, ch
     count, frontend = len(counterexamples.read_all(root, p.system.name)), p.system.frontend
     if not count:
         return found
-    if (why := underived(p.system, target)) is not None:
-        found.unheld = [*found.unheld, f"counter-examples aren't replayed ({count}): {why}"]
-        return found
-    judge = plan.reference(p, plan.asking(target))
-    if judge in p.models and p.on is target:
-        found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
-    shape, dtype = (
-        patterns.shape_of([judge[1], *(artifact for _, artifact in p.models)]),
-        frontend.dtype(frontend.output),
-    )
     clips = counterexamples.clips(root, p.system.name, frontend)
-    inputs = {} if chunks else counterexamples.inputs(root, p.system.name, frontend.input.rate, shape, dtype)
-    live = [(judged_live(p, some, target, len(some), judge), of, len(some)) for of, some in clips.items()]
-    live += [
-        (_judged(p, itertools.starmap(fed, some), target, len(some), judge), of, len(some))
-        for of, some in inputs.items()
-    ]
+    live: list[tuple[Iterator[list[Expected]], frozenset[str], int]] = []
+    if (why := underived(p.system, target)) is None:
+        judge = plan.reference(p, plan.asking(target))
+        if judge in p.models and p.on is target:
+            found.unheld = [*found.unheld, f"{judge[0]} judges counter-examples, and is held to none by itself"]
+        live += [(judged_live(p, some, target, len(some), judge), of, len(some)) for of, some in clips.items()]
+        shape = patterns.shape_of([judge[1], *(artifact for _, artifact in p.models)])
+        dtype, rate = frontend.dtype(frontend.output), frontend.input.rate
+        inputs = {} if chunks else counterexamples.inputs(root, p.system.name, rate, shape, dtype)
+        for of, fed_with in inputs.items():
+            given = itertools.starmap(fed, fed_with)
+            live.append((_judged(p, given, target, len(fed_with), judge), of, len(fed_with)))
+    else:
+        found.unheld = [*found.unheld, f"networks aren't held to counter-examples ({count}): {why}"]
+        for some in clips.values():
+            alone = (heard(clip, frontend, p.arithmetic.values()).expected({}, {}) for clip in some)
+            live.append((chunked(alone, CHUNK), frozenset(), len(some)))
     for parts, precisions, n in live:
         found.chunks, found.total = itertools.chain(found.chunks, _held(parts, precisions)), found.total + n
     return found

@@ -158,11 +158,15 @@ def test_every_run_replays_counter_examples(
           if (s.tap, s.path) == ("model/logits", "isolated")}  # fmt: skip
     assert of == {"float32": 5, "int8": 4}
 
-    # Where their bounds can't be derived they are left out, and it is said.
+    # Where bounds of activations can't be derived, features are held to them all the same.
     monkeypatch.setattr(sources, "underived", lambda *_: "onnx isn't installed")
-    bare = rig.run(local, root, tmp_path, backends=(spec,))
-    assert bare.exit_code == 0
-    assert "counter-examples aren't replayed (2): onnx isn't installed" in [s.reason for s in bare.skipped]
+    bare = rig.run(local, root, tmp_path, backends=(spec, "numpy"))
+    assert bare.exit_code == 1
+    assert rig.failing(bare, backend=spec, path="features") == rig.failing(loud, backend=spec, path="features")
+    assert rig.failing(bare, backend="numpy") == []
+    (logits,) = [s for s in bare.summaries if (s.tap, s.path) == ("model/logits", "isolated")]
+    assert logits.counts == {"pass": 3}
+    assert "networks aren't held to counter-examples (2): onnx isn't installed" in [s.reason for s in bare.skipped]
 
 
 @pytest.mark.slow

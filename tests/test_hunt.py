@@ -14,12 +14,12 @@ from parity import adversary, shards
 from parity.adversary import Draws, Result, Task, contest
 from parity.confirm import confirm
 from parity.contest import Contest
-from parity.errors import NothingCompared
+from parity.errors import ConfigError, NothingCompared
 from parity.hunt import Hunt, found_of
 from parity.parameters import Parameters, Sound
 from parity.patterns import FRAMES, Pattern
 from parity.records import Verdict
-from parity.seen import Seen
+from parity.seen import Seen, Unheld
 from parity.targets.local import LocalTarget
 from tests.plugins_for_tests import rig
 
@@ -217,15 +217,70 @@ def test_the_first_process_that_finds_something_is_told_whoever_is_faster() -> N
 
 def test_only_what_failed_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept = shards.Remembered(LOUD)
+    kept = shards.Remembered(shards.folder_of(LOUD))
+    assert shards.remembered(LOUD) == []
     kept.save(b"key", b"failed")
     kept.save(b"key.pareto", b"near")
-    assert set(shards.Remembered(dataclasses.replace(LOUD, seed=9, examples=1)).fetch(b"key")) == {b"failed"}
-    assert set(kept.fetch(b"key.pareto")) == set()
-    assert set(shards.Remembered(NUMPY).fetch(b"key")) == set()
-    kept.delete(b"key", b"failed")
-    assert set(kept.fetch(b"key")) == set()
+    assert shards.remembered(dataclasses.replace(LOUD, seed=9, examples=1)) == [b"failed"]
+    assert shards.remembered(NUMPY) == []
+    assert list(kept.fetch(b"key.pareto")) == []
+    # What another process saves meanwhile isn't seen: which of them is faster must change nothing.
+    beside = shards.Remembered(shards.folder_of(LOUD), [b"before"])
+    kept.save(b"key", b"later")
+    assert list(beside.fetch(b"key")) == [b"before"]
+    assert list(kept.fetch(b"key")) == [b"failed", b"later"]
+    for value in (b"failed", b"later"):
+        kept.delete(b"key", value)
+    assert list(kept.fetch(b"key")) == []
+    assert shards.remembered(LOUD) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "parity"]
+
+
+def test_a_cache_that_cannot_be_written_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    kept = shards.Remembered(shards.folder_of(LOUD))
+    kept.save(b"key", b"failed")
+    assert list(kept.fetch(b"key")) == [b"failed"]
+    kept.delete(b"key", b"failed")
+    assert shards.remembered(LOUD) == []
+
+
+def test_what_a_pair_is_held_to_may_die_and_that_is_no_pass(local: LocalTarget) -> None:
+    task = Task(system="commands-cnn", runtime="onnxrt", against="/hidden.runtimes:Segfaults", examples=20)
+    judge, made = contest(task, local), Draws(contest(task, local).plan, rig.ROOT / "golden").made
+    quiet, loud = Pattern(level=1.0), Pattern(level=1e4)
+    for _ in range(2):
+        assert judge.see(made(quiet)).failing is None
+        with pytest.raises(Unheld, match="died of SIGSEGV"):
+            judge.see(made(loud))
+    result = _hunted(task, local)
+    assert result.found is not None
+    assert not result.found.failed
+    assert 0 < result.unheld < result.count
+    assert "SIGSEGV" in result.lost
+
+
+def test_a_runtime_is_not_held_to_itself(local: LocalTarget, tmp_path: Path) -> None:
+    own = rig.system(tmp_path / "own", ('reference = "torch:dtype=float64"', 'reference = "onnxrt"'))
+    with pytest.raises(NothingCompared, match="onnxrt would be held to itself"):
+        contest(Task(system=str(own), backend="numpy", runtime="onnxrt"), local)
+    for against in ("numpy/onnxrt", "/onnxrt", "numpy/", "/"):
+        with pytest.raises(ConfigError, match="the pair itself"):
+            contest(Task(system="commands-cnn", backend="numpy", runtime="onnxrt", against=against), local)
+
+
+def test_refused_clips_are_counted_and_say_nothing_of_the_others(local: LocalTarget) -> None:
+    some = _hunted(dataclasses.replace(NUMPY, backend="hidden.backends:Refuses:above=0.5"), local)
+    assert 0 < some.refused < some.count
+    assert some.refusal == "it is too loud for me"
+    assert not some.lost
+    every = _hunted(dataclasses.replace(NUMPY, backend="hidden.backends:Refuses:above=-1"), local)
+    assert every.refused == every.count
+    assert every.found is None
+    assert every.drawn < 60  # after twenty nothing is to be expected of the others
+    # Whether nothing was compared, all processes say together.
+    assert shards._merged(NUMPY, [every, some]).refused == every.refused + some.refused
 
 
 def test_a_network_that_takes_any_number_of_frames_is_fed_with_some(local: LocalTarget) -> None:

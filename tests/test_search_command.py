@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from parity import counterexamples
+from parity.explain.explanation import Explanation
 from parity.parameters import Parameters, Sound
+from parity.patterns import Pattern
 from tests.plugins_for_tests import rig
 
 PAIR = ("search", "--system", "commands-cnn", "--backend")
@@ -121,6 +123,8 @@ def test_ctrl_c_keeps_what_came_nearest(tmp_path: Path) -> None:
         ((*PAIR, "numpy", "--golden", "nowhere"), "there is no folder nowhere"),
         (("search", "--replay", "x.toml", "--seed", "1"), "take --seed away"),
         ((*PAIR, "numpy", "--examples", "0"), "0 is not in the range"),
+        ((*PAIR, "numpy", "--limit", "inf"), "not a number of seconds"),
+        ((*PAIR, "numpy", "--limit", "nan"), "not a number of seconds"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(typed: tuple[str, ...], words: str) -> None:
@@ -132,6 +136,92 @@ def test_options_that_make_no_sense_are_refused(typed: tuple[str, ...], words: s
 def test_what_is_not_there_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
     rig.refused(rig.parity("search", "--system", "nowhere", "--backend", "numpy"), 3, "nowhere")
     rig.refused(rig.parity("search", "--replay", tmp_path / "none.toml"), 3, "--replay: there is no file")
+
+
+def test_a_counter_example_is_judged_as_it_says_or_as_is_typed(tmp_path: Path) -> None:
+    def replayed(drawn: Parameters | Pattern, *typed: str, **said: str) -> subprocess.CompletedProcess[str]:
+        c = counterexamples.CounterExample(system="commands-cnn", drawn=drawn, **said)  # type: ignore[arg-type]
+        file = counterexamples.write(tmp_path, c)
+        return rig.parity("search", "--replay", file, *typed)
+
+    quiet = Parameters(sounds=(Sound(level_dbfs=-20.0),))
+    held = replayed(quiet, backend="numpy", against="faulty.backends:LoudGain/")
+    assert (held.returncode, "held to faulty.backends:LoudGain" in held.stdout) == (0, True), held.stderr
+    alone = replayed(quiet, "--oracle", backend="numpy", against="faulty.backends:LoudGain/")
+    assert (alone.returncode, "held to" in alone.stdout) == (0, False)
+    other = replayed(quiet, "--against", "faulty.backends:LoudGain", backend="numpy")
+    assert (other.returncode, "held to faulty.backends:LoudGain" in other.stdout) == (0, True), other.stderr
+    assert "examples" not in other.stdout.splitlines()[0]  # nothing was drawn
+    rig.refused(replayed(quiet), 3, "--backend and --runtime")
+    rig.refused(replayed(quiet, "--precision", "int8", backend="numpy"), 3, "--precision")
+    rig.refused(replayed(Pattern(level=1.0), "--backend", "numpy", runtime="onnxrt"), 3, "no --backend")
+    rig.refused(replayed(Parameters(rate=8000), backend="numpy"), 5, "is at 8000 Hz")
+    gone = Parameters(sounds=(Sound(kind="recording", file="gone.wav"),))
+    rig.refused(replayed(gone, backend="numpy"), 5, "can't be rendered", "gone.wav")
+
+
+@pytest.mark.slow
+def test_what_is_found_is_told_wherever_it_can_or_cannot_be_kept(tmp_path: Path) -> None:
+    golden, cache = _golden(tmp_path / "golden"), tmp_path / "no-folder"
+    cache.touch()
+    typed = (*PAIR, "faulty.backends:LoudGain", "--golden", golden, "--examples", "40", "--processes", "1")
+    done = rig.parity(*typed, XDG_CACHE_HOME=str(cache))
+    assert done.returncode == 1, done.stderr
+    assert "clip     tone 1000 Hz" in done.stdout
+    assert "again" not in done.stdout
+    (golden / "counterexamples").touch()
+    begun = time.monotonic()
+    rig.refused(rig.parity(*typed, "--save", XDG_CACHE_HOME=str(tmp_path)), 3, "nothing can be saved in", "--golden")
+    assert time.monotonic() - begun < 3.0  # before anything is drawn
+
+
+@pytest.mark.slow
+def test_ctrl_c_after_something_was_found_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden, cache = _golden(tmp_path / "golden"), {"XDG_CACHE_HOME": str(tmp_path)}
+    typed = (*PAIR, "faulty.backends:LoudGain", "--golden", golden, "--examples", "40", "--processes", "1")
+    e = Explanation("commands-cnn", "b", ("c",), (), note="interrupted: what was found so far", interrupted=True)
+    monkeypatch.setattr("parity.confirm._why", lambda *_: e)
+    done = rig.parity(*typed, **cache)
+    assert (done.returncode, "(interrupted)" in done.stdout) == (130, True), done.stderr
+    assert "first at features/audio" in done.stdout
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parity.cli.search._confirmed", interrupted)
+    done = rig.parity(*typed, **cache)
+    assert (done.returncode, "wasn't seen again (interrupted)" in done.stdout) == (130, True), done.stderr
+    assert "clip     tone 1000 Hz" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_was_not_judged_is_no_pass(tmp_path: Path) -> None:
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    typed = ("search", "--system", "commands-cnn", "--runtime", "onnxrt", "--examples", "40")
+    done = rig.process(*typed, "--against", "hidden.runtimes:Segfaults", **cache)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.startswith("INCOMPLETE: nothing out of bounds: ")
+    assert "clips weren't judged: 'hidden.runtimes:Segfaults', which the network is held to, failed" in done.stdout
+    for examples in ("10", "60"):  # fewer than are waited for, and more
+        every = ("hidden.backends:Refuses:above=-1", "--examples", examples, "--golden", _golden(tmp_path / examples))
+        rig.refused(rig.process(*PAIR, *every, **cache), 2, "every clip was refused: it is too loud for me")
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    typed = [*PAIR, "numpy", "--examples", "3000", "--golden", str(_golden(tmp_path / "golden"))]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=rig.environment(XDG_CACHE_HOME=str(tmp_path)), start_new_session=True,
+    )  # fmt: skip
+    _wait_for_work(begun.pid)
+    busy = [p for p in psutil.Process(begun.pid).children() if p.cpu_times().user > 2.0]
+    busy[0].kill()
+    said, errors = begun.communicate(timeout=120)
+    assert begun.returncode == 2, said + errors
+    assert said.startswith("INCOMPLETE: nothing out of bounds")
+    assert "a process of the search was killed by signal 9" in said
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow

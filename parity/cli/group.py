@@ -58,11 +58,25 @@ def systems_option(f: Any) -> Any:
     )(f)  # fmt: skip
 
 
+class _Seconds(click.FloatRange):
+    """Seconds that end: `inf` and `nan` are numbers to Python."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not seconds <= MOST_SECONDS:
+            self.fail(f"{value} is not a number of seconds up to {MOST_SECONDS:g}", param, ctx)
+        return seconds
+
+
+MOST_SECONDS = 1e6
+SECONDS = _Seconds(0, min_open=True)
+
+
 def local_options(f: Any) -> Any:
     """--jobs and --limit of a local target."""
     f = click.option("--jobs", type=click.IntRange(1), help="Workers that compute at a time. Default: the cores.")(f)
     return click.option(
-        "--limit", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, metavar="SECONDS",
+        "--limit", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS",
         help="How long a plugin may take to answer before it is stopped.",
     )(f)  # fmt: skip
 

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.cli.group import PATH, cli, complete, given, local_target, one_thread, plugin_names, shown, system_names
+from parity.cli.group import (
+    PATH,
+    SECONDS,
+    cli,
+    complete,
+    given,
+    local_target,
+    one_thread,
+    plugin_names,
+    shown,
+    system_names,
+)
 
 if TYPE_CHECKING:
     from parity.adversary import Result, Task
@@ -37,7 +48,7 @@ if TYPE_CHECKING:
 @click.option("--golden", type=PATH, metavar="DIR", help="Goldens whose clips are drawn too. Default: golden/.")
 @click.option("--processes", type=click.IntRange(1, 64), default=2, show_default=True, metavar="N",
               help="Each has its share of the examples, and a seed.")  # fmt: skip
-@click.option("--limit", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, metavar="SECONDS",
+@click.option("--limit", type=SECONDS, default=30.0, show_default=True, metavar="SECONDS",
               help="How long a plugin may take to answer before it is stopped.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="What is printed.")
 def search(**options: Any) -> None:
@@ -48,62 +59,67 @@ def search(**options: Any) -> None:
     tap, and explained. Exit code 1 where something was found, 0 where nothing was; Ctrl-C keeps what was found so far.
     """
     one_thread()
-    task = _task(options)
     if options["replay"] is not None:
-        _replay(task, options)
-    from parity import progress, shards, system
+        _replay(options)
+    task = _task(options, {})
+    from parity import adversary, counterexamples, progress, shards, system
 
+    (of,) = system.find([task.system])
+    if options["save"]:
+        counterexamples.make_room(adversary.golden_of(task, of), of.name)
     begun = time.monotonic()
+    # A seed that was named says it all: then nothing is tried but what it draws.
+    known = [] if given("seed") else shards.remembered(task)
     with progress.nearest(task.goal) as tell:
-        result = shards.run(task, options["processes"], options["limit"], 1, tell)
+        result = shards.run(task, options["processes"], options["limit"], 1, tell, known)
     found, again, where = result.found, None, ""
     if found is not None and (found.failed or found.tie):
-        with local_target(None, options["limit"]) as target:
-            again, where = _confirmed(task, result, _contest(task, target), options)
-    _end(options, system.find([task.system])[0].name, result, again, time.monotonic() - begun, where)
+        try:
+            with local_target(None, options["limit"]) as target:
+                again, where = _confirmed(task, result, _contest(task, target), options)
+        except KeyboardInterrupt:
+            result.interrupted = True
+    _end(options, of.name, result, again, time.monotonic() - begun, where)
 
 
-def _task(options: dict[str, Any]) -> Task:
-    """What is searched; options that would be overlooked are refused."""
-    replay: Path | None = options["replay"]
-    if options["oracle"] and options["against"]:
-        raise click.UsageError("--against holds it to another pair: take --oracle away")
-    for name in ("seed", "examples", "goal", "save", "processes"):
-        if replay is not None and given(name):
-            raise click.UsageError(f"--replay draws nothing: take --{'for' if name == 'goal' else name} away")
+def _task(options: dict[str, Any], held: dict[str, Any]) -> Task:
+    """What is searched, or judged again: `held` is what a counter-example says of it, what is typed goes first.
+
+    Options that would be overlooked are refused.
+    """
     from parity.adversary import Task
 
-    if replay is not None and not replay.is_file():
-        raise click.UsageError(f"--replay: there is no file {replay}")
+    wanted = dict(held)
+    wanted |= {name: options[name] for name in ("system", "backend", "runtime", "precision", "against")
+               if given(name) or name not in held}  # fmt: skip
+    if options["oracle"] and options["against"]:
+        raise click.UsageError("--against holds it to another pair: take --oracle away")
+    if options["oracle"]:
+        wanted["against"] = ""
     if options["golden"] is not None and not options["golden"].is_dir():
         raise click.UsageError(f"--golden: there is no folder {options['golden']}")
-    golden = "" if options["golden"] is None else str(options["golden"])
-    wanted = {name: options[name] for name in ("backend", "runtime", "precision", "against")}
-    if replay is not None:
-        from parity import counterexamples
-
-        held = counterexamples.read(replay)
-        said = {name: value for name, value in wanted.items() if given(name)}
-        mine: dict[str, Any] = {"backend": held.backend, "runtime": held.runtime, "against": held.against,
-                                "precision": held.precision or "float32"}  # fmt: skip
-        return Task(system=options["system"] or held.system, goal=held.goal, seed=held.seed, golden=golden,
-                    **{**mine, **said})  # fmt: skip
-    if not options["system"]:
+    if not wanted["system"]:
         raise click.UsageError("--system says what is searched: see `parity list systems`")
-    if not (options["backend"] or options["runtime"]):
+    if not (wanted["backend"] or wanted["runtime"]):
         raise click.UsageError("--backend and --runtime say what is searched: one of them at least")
-    if given("precision") and not options["runtime"]:
+    if given("precision") and not wanted["runtime"]:
         raise click.UsageError("--precision is of the model file that a --runtime runs: name one, or take it away")
-    against = options["against"]
-    for name, part in zip(("backend", "runtime"), against.split("/"), strict=False) if "/" in against else ():
-        if part and not options[name]:
-            raise click.UsageError(f"--against names a {name}: name the one that is held to it with --{name}")
-    if against and "/" not in against:
-        if options["backend"] and options["runtime"]:
+    wanted["against"] = _against(wanted["against"], wanted["backend"], wanted["runtime"])
+    golden = "" if options["golden"] is None else str(options["golden"])
+    rest = held or {"goal": options["goal"], "examples": options["examples"], "seed": options["seed"]}
+    return Task(**{**rest, **wanted}, golden=golden)
+
+
+def _against(typed: str, backend: str, runtime: str) -> str:
+    """The other pair as `backend/runtime`."""
+    if "/" not in typed:
+        if typed and backend and runtime:
             raise click.UsageError("--against takes a backend and a runtime: --against librosa/tflite")
-        wanted["against"] = f"{against}/" if options["backend"] else f"/{against}"
-    return Task(system=options["system"], goal=options["goal"], examples=options["examples"], seed=options["seed"],
-                golden=golden, **wanted)  # fmt: skip
+        return typed and (f"{typed}/" if backend else f"/{typed}")
+    for name, part, own in zip(("backend", "runtime"), typed.split("/"), (backend, runtime), strict=False):
+        if part and not own:
+            raise click.UsageError(f"--against names a {name}: name the one that is held to it with --{name}")
+    return typed
 
 
 def _contest(task: Task, target: LocalTarget) -> Contest:
@@ -113,32 +129,53 @@ def _contest(task: Task, target: LocalTarget) -> Contest:
 
 
 def _confirmed(task: Task, result: Result, judge: Contest, options: dict[str, Any]) -> tuple[Confirmed, str]:
-    """What was found in fresh workers, and the file that it was written to."""
+    """What was found in fresh workers, and the file that it was written to; '' where it couldn't be."""
     from parity import counterexamples
     from parity.adversary import counterexample, golden_of
     from parity.confirm import confirm
+    from parity.errors import ConfigError
     from parity.targets import machine
 
     assert result.found is not None
     again = confirm(task, result.found, judge)
-    # What isn't kept with the goldens, or not confirmed, can be seen again all the same.
-    kept = options["save"] and again.found.failed
-    folder = golden_of(task, judge.plan) if kept else machine.cache_folder()
     found = again.found if again.found.failed else result.found
-    path = counterexamples.write(folder, counterexample(task, judge.plan, found))
-    return again, shown(path)
+    told = counterexample(task, judge.plan, found)
+    if options["save"] and again.found.failed:
+        return again, shown(counterexamples.write(golden_of(task, judge.plan.system), told))
+    # What isn't kept with the goldens, or not confirmed, can be seen again all the same, where there is a cache.
+    try:
+        return again, shown(counterexamples.write(machine.cache_folder(), told))
+    except ConfigError:
+        return again, ""
 
 
-def _replay(task: Task, options: dict[str, Any]) -> NoReturn:
+def _replay(options: dict[str, Any]) -> NoReturn:
+    path: Path = options["replay"]
+    for name in ("seed", "examples", "goal", "save", "processes"):
+        if given(name):
+            raise click.UsageError(f"--replay draws nothing: take --{'for' if name == 'goal' else name} away")
+    if not path.is_file():
+        raise click.UsageError(f"--replay: there is no file {path}")
     from parity import counterexamples
     from parity.adversary import Found, Result
     from parity.confirm import confirm
+    from parity.errors import AudioError, GoldenError
+    from parity.parameters import Parameters
 
-    begun, held = time.monotonic(), counterexamples.read(options["replay"])
+    begun, held = time.monotonic(), counterexamples.read(path)
+    said = {"system": held.system, "backend": held.backend, "runtime": held.runtime, "against": held.against,
+            "precision": held.precision or "float32", "goal": held.goal, "seed": held.seed}  # fmt: skip
+    task = _task(options, said)
+    if not isinstance(held.drawn, Parameters) and (task.backend or not task.runtime):
+        raise click.UsageError(f"{path} is what a network alone is fed with: --runtime, and no --backend")
     with local_target(None, options["limit"]) as target:
         judge = _contest(task, target)
-        again = confirm(task, Found(held.drawn, held.described, False, 0.0), judge)
-    result = Result(task, again.found)
+        counterexamples.require_fit(path, held, judge.plan.system.frontend)
+        try:
+            again = confirm(task, Found(held.drawn, held.described, False, 0.0), judge)
+        except AudioError as e:
+            raise GoldenError(f"{path} can't be rendered: {e.message}", e.hint) from None
+    result = Result(task, again.found, replayed=True)
     _end(options, judge.plan.system.name, result, again, time.monotonic() - begun, "")
 
 
@@ -147,7 +184,7 @@ def _end(options: dict[str, Any], name: str, result: Result, again: Confirmed | 
     """Print what was found, and end with its exit code."""
     from rich.console import Console
 
-    from parity.errors import INTERRUPTED, MISMATCH, OK
+    from parity.errors import INTERRUPTED, MISMATCH, NOTHING, OK
     from parity.report import found
 
     typed = options["system"] or ""
@@ -157,8 +194,7 @@ def _end(options: dict[str, Any], name: str, result: Result, again: Confirmed | 
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
         found.show(console, name, result, again, seconds, replay)
-    failed = (again.found if again is not None else result.found) if result.found is not None else None
-    code = INTERRUPTED if result.interrupted else MISMATCH if (failed is not None and failed.failed) else OK
-    if result.found is not None and result.found.failed and code == OK:
-        code = MISMATCH  # once is enough
-    sys.exit(code)
+    interrupted = result.interrupted or (again is not None and again.interrupted)
+    # Once is enough: what fails only when it was found fails as well.
+    failed = any(f is not None and f.failed for f in (result.found, None if again is None else again.found))
+    sys.exit(INTERRUPTED if interrupted else MISMATCH if failed else NOTHING if result.lost else OK)

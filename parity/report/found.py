@@ -34,31 +34,29 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
     """Print what a search came to; `again` is a counter-example, `replay` the command that shows it once more."""
     task, found = result.task, result.found
     says = _PAIR["crash" if again is not None and _broke(again.found.verdict) else task.goal]
-    took = f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
-    if not result.drawn:  # seen again
-        took = f"{seconds:.0f} s"
-    different = f" ({result.count:,} different)" if result.drawn else ""
+    took = f"{seconds:.0f} s" if result.replayed else f"{result.drawn:,} of {task.examples:,} examples, {seconds:.0f} s"
+    cut = result.interrupted or (again is not None and again.interrupted)
     if again is not None and again.found.failed:
-        more = " (interrupted)" if result.interrupted else ""
-        _line(
-            console,
-            f"FAIL: {whose(task, name)} {says}{more}; {'found after ' if result.drawn else ''}{took}",
-            "bold red",
-        )
+        more, after = " (interrupted)" if cut else "", "" if result.replayed else "found after "
+        _line(console, f"FAIL: {whose(task, name)} {says}{more}; {after}{took}", "bold red")
         counterexample(console, again)
     elif found is not None and found.failed:
-        _line(
-            console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]} once, and not in fresh workers; {took}", "bold red"
-        )
+        once = ", and wasn't seen again (interrupted)" if again is None else " once, and not in fresh workers"
         note = "it may need what came before it, or differ from run to run: it isn't saved beside the goldens"
-        _rows(console, [("clip", found.words), ("then", _said(found.verdict)), ("note", note)])
+        _line(console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{once}; {took}", "bold red")
+        rows = [("clip", found.words), ("then", _said(found.verdict))]
+        _rows(console, rows if again is None else [*rows, ("note", note)])
     else:
-        word = "STOPPED" if result.interrupted else "PASS"
+        word, colour = ("STOPPED", "yellow") if cut else ("INCOMPLETE", "yellow") if result.lost else ("PASS", "green")
         nothing = {"error": "nothing out of bounds", "flip": "no label flips beyond its bound", "crash": "no crash"}
-        style = "bold yellow" if result.interrupted else "bold green"
-        _line(console, f"{word}: {nothing[task.goal]}: {whose(task, name)}; {took}{different}", style)
+        different = "" if result.replayed else f" ({result.count:,} different)"
+        _line(console, f"{word}: {nothing[task.goal]}: {whose(task, name)}; {took}{different}", f"bold {colour}")
         if found is not None:
             _rows(console, _nearest(task, found))
+    if result.unheld:
+        _rows(console, [("", f"{result.unheld:,} clips weren't judged: {result.lost}")])
+    elif result.lost:
+        _rows(console, [("", f"not every clip was judged: {result.lost}")])
     notes = [("", f"{result.refused:,} clips refused: {result.refusal}")] if result.refused else []
     _rows(console, [*notes, *([("again", replay)] if replay else [])])
 
@@ -91,8 +89,8 @@ def why(again: Confirmed) -> list[str]:
     if e is None:
         return []
     told = [f for f in e.findings if f.alternatives and (f.complete or f.share is None or f.share >= CLOSE)]
-    lines = wording.lines(dataclasses.replace(e, findings=tuple(told), note=""))[1:]
-    return [line.strip() for line in lines] if told else []
+    lines = wording.lines(dataclasses.replace(e, findings=tuple(told), note=e.note if e.interrupted else ""))[1:]
+    return [line.strip() for line in lines] if told or e.interrupted else []
 
 
 def numbers(v: Verdict) -> str:
@@ -121,7 +119,8 @@ def _nearest(task: Task, found: Found) -> list[tuple[str, str]]:
     if task.goal == "crash":
         return [*rows, ("", f"numbers up to {number(2.0**found.score)}")]
     if v.near_tie:
-        return [*rows, ("", f"flips, by less than what arithmetic allows: {v.message.removeprefix('near tie: ')}")]
+        said = v.message.removeprefix("near tie: ")
+        return [*rows, ("", f"flips, by less than what arithmetic allows: {said}; it fails nothing, and isn't saved")]
     if task.goal == "flip" and v.tap == MARGIN:
         return [*rows, ("", f"the right label leads by {number(v.golden)}, which may move by {number(v.bound)}")]
     return [*rows, ("", ", ".join([f"{v.tap} ({v.path})", *place(v)]) + f": {_said(v)}")]
@@ -145,6 +144,7 @@ def as_json(name: str, result: Result, again: Confirmed | None, seconds: float, 
         "system": name, "backend": task.backend, "runtime": task.runtime, "precision": task.precision,
         "against": task.against, "for": task.goal, "seed": task.seed, "asked": task.examples, "examples": result.drawn,
         "judged": result.count, "bounds_worked_out": result.worked_out, "refused": result.refused,
+        "unheld": result.unheld, "lost": result.lost,
         "seconds": round(seconds, 3), "interrupted": result.interrupted,
         "failed": result.found is not None and result.found.failed,
         "confirmed": again is not None and again.found.failed,

@@ -84,7 +84,8 @@ def test_what_failed_once_is_no_pass() -> None:
          "features/spectrum (features): error 0.5 FS², bound 1e-6 (5e5 times); 1.5 where 1 is right"),
         ("flip", _found(MARGIN), "the right label leads by 0.25, which may move by 0.5"),
         ("flip", _found(TIE, score=25.0),
-         "flips, by less than what arithmetic allows: 'go' where the golden says 'no' by 1e-5"),
+         "flips, by less than what arithmetic allows: 'go' where the golden says 'no' by 1e-5; it fails nothing, "
+             "and isn't saved"),
         ("crash", _found(BAD, score=10.0), "numbers up to 1020"),
     ],
 )  # fmt: skip
@@ -103,7 +104,8 @@ def test_an_interruption_and_refused_clips_are_told() -> None:
 
 
 def test_a_replay_says_nothing_of_examples() -> None:
-    assert _said(Result(TASK, _found(MARGIN)))[0].endswith("float32; 12 s")
+    assert _said(Result(TASK, _found(MARGIN), replayed=True))[0].endswith("float32; 12 s")
+    assert "0 of 1,000 examples" in _said(Result(TASK, interrupted=True))[0]  # before anything was drawn
 
 
 @pytest.mark.parametrize(

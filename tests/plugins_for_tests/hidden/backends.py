@@ -11,6 +11,7 @@ import numpy as np
 from parity.backends import reference
 from parity.backends.numpy_ import NumpyBackend
 from parity.backends.reference import ReferenceBackend
+from parity.errors import AudioError
 from parity.frontend import Frontend
 from parity.protocols import Array, Clip, Tap, Taps
 
@@ -148,3 +149,15 @@ class KeepsTheLastSample(NumpyBackend):
             self._last = clip.samples[-1]
             out += super().features([replace(clip, samples=samples)], frontend, taps)
         return out
+
+
+class Refuses(NumpyBackend):
+    """Takes no clip whose peak is above a level."""
+
+    def __init__(self, above: str) -> None:
+        self._above = float(above)
+
+    def features(self, clips: Sequence[Clip], frontend: Frontend, taps: frozenset[Tap]) -> Sequence[Taps]:
+        if any(np.abs(c.samples).max() > self._above for c in clips):
+            raise AudioError("it is too loud for me", "turn it down")
+        return super().features(clips, frontend, taps)
