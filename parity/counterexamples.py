@@ -29,15 +29,17 @@ import hashlib
 import json
 import re
 import tempfile
+import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from parity import parameters, patterns
+from parity import audio, parameters, patterns
 from parity.errors import AudioError, ConfigError, GoldenError
 from parity.frontend import Frontend
 from parity.golden import write_atomic
@@ -48,7 +50,6 @@ from parity.protocols import Array, Clip
 FORMAT = 1
 FOLDER = "counterexamples"
 Goal = Literal["error", "flip", "crash"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,10 @@ class CounterExample:
     def __post_init__(self) -> None:
         if self.goal not in get_args(Goal):
             raise ValueError(f"goal must be one of {', '.join(get_args(Goal))}, not {self.goal!r}")
-        if not re.fullmatch(r"[\w.-]+", self.system):
+        if not re.fullmatch(r"[\w-][\w.-]*", self.system):  # it is a folder's: no .. and nothing hidden
             raise ValueError(f"system must be a name, not {self.system!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {self.seed}")
 
     @property
     def described(self) -> str:
@@ -102,7 +105,8 @@ def recordings(golden: Path) -> Path | None:
 
 def text(c: CounterExample) -> str:
     """A counter-example as TOML."""
-    lines = [f"# {c.described}", f"format = {FORMAT}"]
+    # A recording may have any name, and a comment of TOML no control characters.
+    lines = ["# " + re.sub(r"[\x00-\x1f\x7f]", " ", c.described), f"format = {FORMAT}"]
     defaults = {f.name: f.default for f in fields(c)}
     for name in ("system", "backend", "runtime", "precision", "goal", "against", "seed", "tap", "found"):
         value = getattr(c, name)
@@ -147,16 +151,28 @@ def read(path: Path) -> CounterExample:
     except OSError as e:
         raise GoldenError(f"the counter-example {path} can't be read: {e.strerror}", again) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise GoldenError(f"{path} is not TOML: {e}", again) from None
+        raise GoldenError(f"{path} is not TOML: {_line_of(e)}", again) from None
+    except ValueError:  # Python's, which tomllib lets through
+        raise GoldenError(f"{path} is not TOML: a number in it has thousands of digits", again) from None
+    except RecursionError:
+        raise GoldenError(f"{path} is not TOML that can be read: too much is nested in it", again) from None
     try:
         return _of(data)
     except ValueError as e:
-        raise GoldenError(f"{path} is not a counter-example: {e}", again) from None
+        raise GoldenError(f"{path} is not a counter-example: {_line_of(e)}", again) from None
+    except RecursionError:  # where a value that is nested by a dotted key would be shown
+        raise GoldenError(f"{path} is not a counter-example: too much is nested in it", again) from None
+
+
+def _line_of(e: ValueError) -> str:
+    """What it says in one line that can be read, however long the value is that it shows."""
+    return textwrap.shorten(str(e), 300, placeholder=" ...")
 
 
 def _of(data: Mapping[str, Any]) -> CounterExample:
-    if (version := data.get("format")) != FORMAT:
-        raise ValueError(f"it has format {version}, this parity reads {FORMAT}")
+    # 1.0 and true are equal to 1 in Python, and no whole numbers in TOML.
+    if type(version := data.get("format")) is not int or version != FORMAT:
+        raise ValueError(f"it has format {version!r}, this parity reads {FORMAT}")
     said = {k: v for k, v in data.items() if k not in ("format", "clip", "input")}
     known = {f.name: "whole number" if f.name == "seed" else "word" for f in fields(CounterExample)}
     del known["drawn"]
@@ -176,18 +192,29 @@ def _of(data: Mapping[str, Any]) -> CounterExample:
 
 def read_all(golden: Path, system: str) -> list[CounterExample]:
     """Those of a system, by name. GoldenError for a file that isn't one, or is another system's."""
+    return [c for _, c in _all(golden, system)]
+
+
+def _all(golden: Path, system: str) -> list[tuple[Path, CounterExample]]:
+    return [(path, _own(path, system)) for path in files(golden, system)]
+
+
+def files(golden: Path, system: str) -> list[Path]:
+    """The files of a system's counter-examples, sorted. GoldenError where their folder can't be read."""
     folder = golden / FOLDER / system
     try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix == ".toml" and not p.name.startswith("."))
+        return sorted(p for p in folder.iterdir() if p.suffix == ".toml" and not p.name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as e:
         raise GoldenError(f"{folder} can't be read: {e.strerror}", "make the folder readable") from None
-    found = [(path, read(path)) for path in paths]
-    for path, c in found:
-        if c.system != system:
-            raise GoldenError(f"{path} is of {c.system}", f"it belongs into {golden / FOLDER / c.system}")
-    return [c for _, c in found]
+
+
+def _own(path: Path, system: str) -> CounterExample:
+    c = read(path)
+    if c.system != system:
+        raise GoldenError(f"{path} is of {c.system}", f"it belongs into {path.parent.parent / c.system}")
+    return c
 
 
 def clips(golden: Path, system: str, frontend: Frontend) -> dict[frozenset[str], list[Clip]]:
@@ -196,23 +223,28 @@ def clips(golden: Path, system: str, frontend: Frontend) -> dict[frozenset[str],
     Files of fewer bits are calibrated for speech: only a search of their own precision holds them to what it found.
     GoldenError where one can't be rendered, or doesn't fit the recipe any more.
     """
-    rendered: list[tuple[CounterExample, str, Clip]] = []
-    for c in read_all(golden, system):
-        if not isinstance(c.drawn, Parameters):
-            continue
-        if (other := _unfit(c.drawn, frontend)) is not None:
-            hint = f"the recipe of {system} has changed: search again, and take {c.name}.toml away"
-            raise GoldenError(f"the counter-example {c.name} {other}", hint)
-        try:
-            clip = parameters.clip_of(c.drawn, recordings(golden))
-        except AudioError as e:
-            raise GoldenError(f"the counter-example {c.name} can't be rendered: {e.message}", e.hint) from None
-        rendered.append((c, clip.name, clip))
-    return _by_precisions(rendered)
+    found = [(path, c, c.drawn) for path, c in _all(golden, system)]
+    return _by_precisions(
+        [(c, _rendered(path, p, frontend, golden)) for path, c, p in found if isinstance(p, Parameters)]
+    )
 
 
-def _unfit(p: Parameters, frontend: Frontend) -> str | None:
-    """Why a clip doesn't fit a recipe; None where it does."""
+def _rendered(path: Path, p: Parameters, frontend: Frontend, golden: Path) -> Clip:
+    """The clip of a file, under a name that no golden has."""
+    if (other := unfit(p, frontend)) is not None:
+        hint = f"the recipe of {path.parent.name} has changed: search again, and take {path.name} away"
+        raise GoldenError(f"the counter-example {path} {other}", hint)
+    try:
+        clip = parameters.clip_of(p, recordings(golden))
+    except AudioError as e:
+        raise GoldenError(f"the counter-example {path} can't be rendered: {e.message}", e.hint) from None
+    # A golden's name is its recording's: so would that of a recording be to which nothing was done.
+    alike = clip.name.lower().endswith(tuple(audio.SUFFIXES))
+    return replace(clip, name=f"{clip.name} (counter-example)") if alike else clip
+
+
+def unfit(p: Parameters, frontend: Frontend) -> str | None:
+    """Why a clip doesn't fit a recipe, as `is at 8000 Hz, not 16000 Hz`; None where it does."""
     takes = frontend.input
     if p.rate != takes.rate:
         return f"is at {p.rate} Hz, not {takes.rate} Hz"
@@ -230,12 +262,10 @@ def inputs(
 
     Each with a clip of no samples that names it.
     """
-    rendered: list[tuple[CounterExample, str, tuple[Clip, Array]]] = []
-    for c in read_all(golden, system):
-        if isinstance(c.drawn, Pattern):
-            clip, features = fed(c.drawn, rate, shape, dtype)
-            rendered.append((c, clip.name, (clip, features)))
-    return _by_precisions(rendered)
+    made = [(c, fed(c.drawn, rate, shape, dtype)) for c in read_all(golden, system) if isinstance(c.drawn, Pattern)]
+    features = {clip.sha256: x for _, (clip, x) in made}
+    by_precisions = _by_precisions([(c, clip) for c, (clip, _) in made])
+    return {of: [(clip, features[clip.sha256]) for clip in some] for of, some in by_precisions.items()}
 
 
 def fed(drawn: Pattern, rate: int, shape: tuple[int, ...], dtype: str) -> tuple[Clip, Array]:
@@ -245,22 +275,27 @@ def fed(drawn: Pattern, rate: int, shape: tuple[int, ...], dtype: str) -> tuple[
     return Clip(patterns.describe(drawn), np.zeros(0, np.float32), rate, digest), features
 
 
-def _by_precisions(rendered: Iterable[tuple[CounterExample, str, T]]) -> dict[frozenset[str], list[T]]:
-    """Each once by its name, under the precisions of all counter-examples that it is of."""
-    once: dict[str, T] = {}
+def _by_precisions(rendered: Sequence[tuple[CounterExample, Clip]]) -> dict[frozenset[str], list[Clip]]:
+    """Each once by what it holds, under the precisions of all counter-examples that it is of.
+
+    Words round: where two clips have the same, each has its file's digest after them.
+    """
+    once: dict[str, tuple[CounterExample, Clip]] = {}
     held: dict[str, set[str]] = {}
-    for c, name, what in rendered:
-        once[name] = what
-        held.setdefault(name, {"float32"}).add(c.precision or "float32")
-    found: dict[frozenset[str], list[T]] = {}
-    for name, what in once.items():
-        found.setdefault(frozenset(held[name]), []).append(what)
+    for c, clip in rendered:
+        once.setdefault(clip.sha256, (c, clip))
+        held.setdefault(clip.sha256, {"float32"}).add(c.precision or "float32")
+    named = Counter(clip.name for _, clip in once.values())
+    found: dict[frozenset[str], list[Clip]] = {}
+    for digest, (c, clip) in once.items():
+        name = clip.name if named[clip.name] == 1 else f"{clip.name} ({c.name.rpartition('-')[2]})"
+        found.setdefault(frozenset(held[digest]), []).append(replace(clip, name=name))
     return found
 
 
 def require_fit(path: Path, c: CounterExample, frontend: Frontend) -> None:
     """GoldenError where the clip of a file doesn't fit a recipe."""
-    if isinstance(c.drawn, Parameters) and (other := _unfit(c.drawn, frontend)) is not None:
+    if isinstance(c.drawn, Parameters) and (other := unfit(c.drawn, frontend)) is not None:
         raise GoldenError(f"{path} {other}", "search again, and take it away; or name its own system: --system NAME")
 
 
@@ -274,3 +309,16 @@ def make_room(golden: Path, system: str) -> None:
     except OSError as e:
         hint = "make its folder writable, or name another: --golden DIR"
         raise ConfigError(f"nothing can be saved in {folder}: {e.strerror}", hint) from None
+
+
+def problems(golden: Path, system: str, frontend: Frontend) -> Iterator[str]:
+    """What is wrong with a system's counter-examples: a line each that can't be read, doesn't fit or can't be rendered.
+
+    GoldenError where their folder can't be read.
+    """
+    for path in files(golden, system):
+        try:
+            if isinstance(p := _own(path, system).drawn, Parameters):
+                _rendered(path, p, frontend, golden)
+        except GoldenError as e:
+            yield f"{e.message} (hint: {e.hint})"

@@ -52,6 +52,7 @@ class Sound:
             _require(bool(self.file), "a recording needs a file")
             parts = Path(self.file).parts
             _require(not Path(self.file).is_absolute() and ".." not in parts, f"{self.file!r} is not below the clips")
+            _require("\0" not in self.file, f"{self.file!r} can't be the name of a file")
         else:
             _require(self.at >= 0, f"at must be 0 or more, not {self.at}")
         Signal(level_dbfs=self.level_dbfs)  # its limits are a signal's
@@ -87,11 +88,13 @@ class Parameters:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        _require(len(self.sounds) <= MOST_SOUNDS, f"at most {MOST_SOUNDS} sounds, not {len(self.sounds)}")
-        _require(1.0 / MAX_SPEED <= self.speed <= MAX_SPEED, f"speed must be 1/4 to 4, not {self.speed:g}")
-        _require(0 <= self.after <= self.samples, f"after must be 0 to {self.samples}, not {self.after}")
         Signal(length=self.samples, rate=self.rate, fade=self.fade, dc=self.dc, noise_dbfs=self.noise_dbfs,
                clip_at=self.clip_at, seed=self.seed)  # its limits are theirs  # fmt: skip
+        _require(len(self.sounds) <= MOST_SOUNDS, f"at most {MOST_SOUNDS} sounds, not {len(self.sounds)}")
+        _require(1.0 / MAX_SPEED <= self.speed <= MAX_SPEED, f"speed must be 1/4 to 4, not {self.speed:g}")
+        made, most = self._sounding, signals.MAX_SAMPLES
+        _require(made <= most, f"length times speed must be at most {most} samples, not {made}")
+        _require(0 <= self.after <= self.samples, f"after must be 0 to {self.samples}, not {self.after}")
         for sound in self.sounds:
             limit = self._sounding
             _require(sound.at < limit, f"at must be below {limit} (what is left to sound), not {sound.at}")
@@ -196,8 +199,8 @@ def _named(s: Sound) -> list[str]:
         return [s.file, *([f"gain {s.level_dbfs:g} dB"] if s.level_dbfs else []), *([shift] if s.at else [])]
     spot = s.kind in ("impulse", "step")
     kind: Any = s.kind
-    signal = Signal(kind=kind, rate=2**30, length=s.at + 1, frequency=s.frequency, end_frequency=s.end_frequency,
-                    at=s.at if spot else 0)  # fmt: skip
+    signal = Signal(kind=kind, rate=signals.MAX_SAMPLES, length=s.at + 1, at=s.at if spot else 0,
+                    frequency=s.frequency, end_frequency=s.end_frequency)  # fmt: skip
     what = signals.describe(signal).split(", ")[0]
     level = [f"{s.level_dbfs:g} dBFS"] if s.level_dbfs else []
     return [what, *level, *([f"from {s.at}"] if s.at and not spot else [])]
@@ -234,13 +237,8 @@ def _typed(kind: Any, plain: Any, place: str, **rest: Any) -> Any:
     values = {}
     for name, value in plain.items():
         wanted: Any = int if "int" in types[name] else float if "float" in types[name] else str
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if wanted is float and number:
-            _require(math.isfinite(value), f"{name} must be a finite number, not {value}")
-            value = float(value)
-        words = {int: "a whole number", float: "a number", str: "a word"}[wanted]
-        _require(isinstance(value, wanted) and not isinstance(value, bool), f"{name} must be {words}, not {value!r}")
-        values[name] = value
+        _require(wanted is not str or isinstance(value, str), f"{name} must be a word, not {value!r}")
+        values[name] = value if wanted is str else signals.number(name, value, whole=wanted is int)
     return kind(**values, **rest)
 
 

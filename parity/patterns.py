@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
+from parity import signals
 from parity.protocols import Array, Artifact
 
 FRAMES: Final = 32
@@ -41,12 +42,12 @@ class Pattern:
 
     def __post_init__(self) -> None:
         _require(self.kind in get_args(PatternKind), f"kind must be one of {get_args(PatternKind)}, not {self.kind!r}")
-        for name in ("level", "offset"):
-            value = getattr(self, name)
-            _require(isinstance(value, int | float) and math.isfinite(value), f"{name} must be a number, not {value!r}")
+        for name in ("level", "offset", "at", "seed"):
+            value = signals.number(name, getattr(self, name), whole=name in ("at", "seed"))
+            object.__setattr__(self, name, value)
         for name in ("at", "seed"):
             value = getattr(self, name)
-            _require(isinstance(value, int) and value >= 0, f"{name} must be a whole number, not {value!r}")
+            _require(0 <= value <= signals.MAX_SEED, f"{name} must be 0 to {signals.MAX_SEED}, not {value}")
 
 
 def render(p: Pattern, shape: tuple[int, ...], dtype: str = "float32") -> Array:
@@ -70,7 +71,8 @@ def render(p: Pattern, shape: tuple[int, ...], dtype: str = "float32") -> Array:
         case "rows":
             row = shape[-1] if shape else 1
             x = np.resize(random.uniform(-1.0, 1.0, row), size)
-    x = (p.level * x + p.offset).reshape(shape)
+    with np.errstate(over="ignore"):  # what is beyond a number is cut to the largest
+        x = (p.level * x + p.offset).reshape(shape)
     if np.issubdtype(np.dtype(dtype), np.integer):
         info = np.iinfo(dtype)
         return np.clip(np.rint(x), info.min, info.max).astype(dtype)

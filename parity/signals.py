@@ -22,6 +22,10 @@ Kind = Literal["silence", "tone", "chirp", "impulse", "impulses", "white", "pink
 # Beyond these a level is a slip of the pen: float32 holds nothing below, and all is at full scale above.
 MIN_DBFS: Final = -400.0
 MAX_DBFS: Final = 120.0
+MAX_SAMPLES: Final = 2**24
+"""Of a clip, and of a second of one: 17 minutes at 16 kHz. Rendering takes a few arrays of them, of 128 MiB each."""
+MAX_SEED: Final = 2**63 - 1
+"""TOML's largest whole number."""
 
 _WHOLE: Final = ("length", "rate", "at", "fade", "seed")
 _REAL: Final = ("level_dbfs", "frequency", "end_frequency", "dc", "noise_dbfs", "clip_at")
@@ -41,9 +45,9 @@ class Signal:
     random place and sign, `impulses` evenly spaced ones, `step` is 0 before `at` and its level from there,
     `dc` is nothing but the offset `dc`."""
     length: int = 16_000
-    """Samples, 1 or more."""
+    """Samples, 1 to `MAX_SAMPLES`."""
     rate: int = 16_000
-    """Samples a second (Hz)."""
+    """Samples a second (Hz), 1 to `MAX_SAMPLES`."""
     level_dbfs: float = 0.0
     """Peak of the component, dBFS (0 = full scale; above it is overdriven). `silence` and `dc` ignore it."""
     frequency: float = 1_000.0
@@ -61,7 +65,7 @@ class Signal:
     fade: int = 0
     """Samples of raised-cosine fade of the component at either end; at most half the length."""
     seed: int = 0
-    """Of everything random, 0 or more."""
+    """Of everything random, 0 to `MAX_SEED`."""
 
     def __post_init__(self) -> None:
         _require(self.kind in get_args(Kind), f"kind must be one of {get_args(Kind)}, not {self.kind!r}")
@@ -69,10 +73,10 @@ class Signal:
         for name in (*_WHOLE, *_REAL):
             value = getattr(self, name)
             if value is not None or name not in ("noise_dbfs", "clip_at"):
-                object.__setattr__(self, name, _number(name, value, whole=name in _WHOLE))
-        _require(self.length >= 1, f"length must be 1 sample or more, not {self.length}")
-        _require(self.rate >= 1, f"rate must be 1 Hz or more, not {self.rate}")
-        _require(self.seed >= 0, f"seed must be 0 or more, not {self.seed}")
+                object.__setattr__(self, name, number(name, value, whole=name in _WHOLE))
+        _require(1 <= self.rate <= MAX_SAMPLES, f"rate must be 1 to {MAX_SAMPLES} Hz, not {self.rate}")
+        _require(1 <= self.length <= MAX_SAMPLES, f"length must be 1 to {MAX_SAMPLES} samples, not {self.length}")
+        _require(0 <= self.seed <= MAX_SEED, f"seed must be 0 to {MAX_SEED}, not {self.seed}")
         for name in ("level_dbfs", "noise_dbfs"):
             level = getattr(self, name)
             in_range = level is None or MIN_DBFS <= level <= MAX_DBFS
@@ -219,16 +223,24 @@ def amplitude(dbfs: float) -> float:
     return float(10.0 ** (dbfs / 20.0))
 
 
-def _number(name: str, value: object, whole: bool) -> int | float:
-    if type(value) is (int if whole else float) and math.isfinite(value):
+def number(name: str, value: object, whole: bool) -> int | float:
+    """A field's value, NumPy's too, as Python's `int` or `float`. ValueError for another, and where it isn't finite."""
+    if type(value) is (int if whole else float) and (whole or math.isfinite(value)):
         return value  # nearly always: a search makes seven signals a clip
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not (whole or _finite(value)):
         raise ValueError(f"{name} must be a {'whole' if whole else 'finite'} number, not {value!r}")
     if not whole:
         return float(value)
     if not isinstance(value, numbers.Integral):
         raise ValueError(f"{name} must be a whole number, not {value!r}")
     return int(value)
+
+
+def _finite(value: numbers.Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _require(condition: bool, text: str) -> None:

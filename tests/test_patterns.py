@@ -41,7 +41,8 @@ def test_what_is_too_small_to_be_normal_stays_what_it_is() -> None:
 
 def test_integers_are_rounded_and_cut() -> None:
     np.testing.assert_array_equal(render(Pattern(kind="ramp", level=300.6), (3,), "int8"), [-128, 0, 127])
-    assert render(Pattern(level=1e300), (1,))[0] == np.finfo(np.float32).max
+    for largest in (Pattern(level=1e300), Pattern(level=10**300), Pattern(level=1.7e308, offset=1.7e308)):
+        assert render(largest, (1,))[0] == np.finfo(np.float32).max
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,10 @@ def test_a_description_names_what_matters(pattern: Pattern, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "plain", [{"kind": "hum"}, {"level": float("inf")}, {"at": -1}, {"seed": 1.5}, {"size": 3}, {"offset": "much"}]
-)
+    "plain",
+    [{"kind": "hum"}, {"level": float("inf")}, {"at": -1}, {"seed": 1.5}, {"size": 3}, {"offset": "much"},
+     {"level": True}, {"seed": True}, {"seed": 2**63}, {"level": 10**400}, {"offset": -(10**400)}],
+)  # fmt: skip
 def test_what_is_impossible_is_refused(plain: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown"):
         from_plain(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,21 +108,23 @@ def record(systems: tuple[str, ...], audio: Path | None, out: Path | None, ancho
 @systems_option
 @click.option("--golden", "where", type=PATH, metavar="DIR", help="Default: the project's golden/.")
 def verify(systems: tuple[str, ...], where: Path | None) -> None:
-    """Check every digest, and that the oracle still computes what was recorded."""
+    """Check every digest, that the oracle still computes what was recorded, and that counter-examples can be played."""
+    from parity import counterexamples, vectors
     from parity import golden as goldens
-    from parity import vectors
     from parity.errors import GoldenError
 
     problems = 0
     for found in _recorded(systems):
-        opened = goldens.load(_golden_of(where, found), found)
-        for problem in opened.verify():
+        root = _golden_of(where, found)
+        opened, saved = goldens.load(root, found), len(counterexamples.files(root, found.name))
+        for problem in itertools.chain(opened.verify(), counterexamples.problems(root, found.name, found.frontend)):
             problems += 1
             click.echo(f"{found.name}: {problem}", err=True)
         met, absent = len(list(vectors.reproduce(found, at_hand=True))), vectors.absent(found)
         and_vectors = f", {met} published vectors reproduced" if met else ""
         and_vectors += f", {len(absent)} not at hand: {', '.join(absent)}" if absent else ""
-        click.echo(f"{found.name}: {len(opened.clips)} clips checked{and_vectors}")
+        and_saved = f", {saved} counter-example{'s' if saved != 1 else ''}" if saved else ""
+        click.echo(f"{found.name}: {len(opened.clips)} clips checked{and_saved}{and_vectors}")
     if problems:
         found_are = "1 problem" if problems == 1 else f"{problems} problems"
         raise GoldenError(f"{found_are} in the goldens", "restore them (git checkout), or record again")
