@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 @click.option("--against", default="", metavar="B/R", help="Hold it to another pair, in the place of the oracle.")
 @click.option("--oracle", is_flag=True, help="Hold it to the oracle and the reference runtime: what it does anyway.")
 @click.option("--examples", type=click.IntRange(1), default=1000, show_default=True, metavar="N", help="Clips drawn.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn. Named, nothing that failed before is tried first.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K",
+              help="Of what is drawn. Named, nothing that failed before is tried first.")  # fmt: skip
 @click.option("--for", "goal", type=click.Choice(["error", "flip", "crash"]), default="error", show_default=True,
               help="The largest error over bound, another label, or a crash.")  # fmt: skip
 @click.option("--save", is_flag=True, help="Put what is found into golden/counterexamples/: every run replays it.")
