@@ -17,8 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from parity import audio
-from parity.errors import MissingExtra
+from parity.errors import ConfigError, MissingExtra, NothingCompared
 from parity.frontend import Frontend
 from parity.parameters import Parameters, Sound, clip_of, named
 from parity.patterns import Pattern
@@ -159,9 +161,29 @@ def _files(recordings: Path) -> tuple[str, ...]:
     return tuple(audio.name_of(path, recordings) for path in audio.find(recordings))
 
 
-def clips(frontend: Frontend, recordings: Path | None = None) -> st.SearchStrategy[Clip]:
-    """Clips that fit a recipe, rendered from `parameters`, named by them."""
-    return parameters(frontend, recordings).map(lambda p: clip_of(p, recordings))
+def folder(recordings: str | Path | None) -> Path | None:
+    """A folder of recordings, looked at before anything is drawn: Hypothesis tells later errors with every argument."""
+    if recordings is None:
+        return None
+    path = Path(recordings)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "isn't there"
+        raise ConfigError(f"recordings: {path} {what}: name a folder that holds .wav or .flac files")
+    try:
+        audio.find(path)
+    except NothingCompared:
+        raise ConfigError(f"recordings: {path} holds no .wav or .flac file: put some there") from None
+    return path
+
+
+def clips(frontend: Frontend, recordings: str | Path | None = None) -> st.SearchStrategy[Clip]:
+    """Clips that fit a recipe, rendered from `parameters`, named by them. ConfigError where no recording is there."""
+    if not isinstance(frontend, Frontend):
+        raise ConfigError(
+            f"clips() takes a Frontend, not a {type(frontend).__name__}: parity.testing.clips takes paths too"
+        )
+    found = folder(recordings)
+    return parameters(frontend, found).map(lambda p: clip_of(p, found))
 
 
 _SIZES: Final = (1.0, 10.0, 100.0, 1e3, 1e4, 0.1, 1e-3, 1e-6, 1e-20, 1e-38, 1e-40, 1e-45)
@@ -183,7 +205,17 @@ def patterns(draw: st.DrawFn) -> Pattern:
 
 
 def inputs(shape: tuple[int, ...], dtype: str = "float32") -> st.SearchStrategy[Any]:
-    """Arrays of a network's input, rendered from `patterns`."""
+    """Arrays of a network's input, rendered from `patterns`. ConfigError for a shape or dtype that there isn't."""
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ConfigError(f"inputs() takes a shape as a tuple of whole numbers above 0, not {shape!r}")
+    try:
+        known = np.dtype(dtype).kind in "fiu"
+    except TypeError:
+        known = False
+    if not known:
+        raise ConfigError(
+            f"inputs() makes floats and integers, not {dtype!r}: name float32, int8 or another of NumPy's"
+        )
     return patterns().map(lambda p: array_of(p, shape, dtype))
 
 
@@ -191,6 +223,7 @@ __all__: Sequence[str] = [
     "MOST_NAMED",
     "clip_of",
     "clips",
+    "folder",
     "frontends",
     "inputs",
     "lengths",

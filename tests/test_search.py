@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from parity import audio, patterns, search
 from parity import frontend as fe
+from parity.errors import ConfigError
 from parity.parameters import Parameters, Sound, describe, from_plain, named, render, to_plain
 from parity.protocols import Clip
 from parity.testing import RECIPES
@@ -84,6 +86,25 @@ def test_drawn_inputs_are_finite_and_of_their_shape(x: np.ndarray) -> None:
     assert x.shape == (1, 7, 5)
     assert x.dtype == np.float32
     assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize("shape", [5, [1, 5], (1, 0), (1, -1), (1, None), ("N", 5)])
+def test_inputs_of_no_shape_are_refused(shape: Any) -> None:
+    with pytest.raises(ConfigError, match="takes a shape as a tuple of whole numbers above 0, not"):
+        search.inputs(shape)
+
+
+@pytest.mark.parametrize("dtype", ["float99", "bool", "str"])
+def test_inputs_of_no_dtype_are_refused(dtype: str) -> None:
+    with pytest.raises(ConfigError, match="makes floats and integers, not"):
+        search.inputs((1, 5), dtype)
+
+
+def test_clips_of_a_path_are_refused_with_who_takes_it() -> None:
+    with pytest.raises(
+        ConfigError, match=r"clips\(\) takes a Frontend, not a str: parity.testing.clips takes paths too"
+    ):
+        search.clips("my-kws/system.toml")  # type: ignore[arg-type]
 
 
 def test_inputs_too_small_to_be_normal_are_drawn_and_found_as_two_numbers() -> None:

@@ -21,9 +21,9 @@ Plain pytest classes; `pip install 'parity[test]'`. A plugin is done when its cl
 
 from __future__ import annotations
 
-from parity.search import clips, frontends, inputs
+from parity.search import frontends, inputs
 from parity.testing.backends import BackendConformance
-from parity.testing.featurizer import assert_parity
+from parity.testing.featurizer import assert_parity, clips
 from parity.testing.recipes import RECIPES, SOUNDS
 from parity.testing.runtimes import RuntimeConformance
 

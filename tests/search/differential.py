@@ -27,6 +27,14 @@ class Differential:
         """End the workers."""
         self._target.close()
 
+    def require(self, others: int = 2) -> None:
+        """AssertionError unless NumPy and so many more backends were compared: one alone agrees with itself."""
+        more = sum(count > 0 for spec, count in self.compared.items() if spec != "numpy")
+        enough = self.compared["numpy"] > 0 and more >= others
+        assert enough, (
+            f"compared with too few backends: numpy and {others} more are asked for, not {dict(self.compared)}"
+        )
+
     def check(self, frontend: fe.Frontend, clip: Clip) -> None:
         """AssertionError names the backend and the first tap that is out of bounds."""
         for spec, plugin in self._here.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,12 +32,19 @@ FIRST = int(os.environ.get("PARITY_SEARCH_SEED", "0"))
 @given(frontends())
 def test_a_drawn_recipe_is_one_that_a_system_may_have(frontend: fe.Frontend) -> None:
     assert recipe.inconsistent(frontend) is None
-    assert recipe.read_frontend(Path("drawn.toml"), _without_none(fe.to_plain(frontend))) == frontend
+    assert recipe.read_frontend(Path("drawn.toml"), _without_none(fe.to_plain(frontend))) == _as_toml_can(frontend)
     assert fe.from_plain(fe.to_plain(frontend)) == frontend
 
 
 def _without_none(plain: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
     return {stage: {k: v for k, v in values.items() if v is not None} for stage, values in plain.items()}
+
+
+def _as_toml_can(frontend: fe.Frontend) -> fe.Frontend:
+    """TOML has no None: a floor that is switched off can only be left out, which is the default of 80 dB."""
+    if isinstance(frontend.compress, fe.Decibel) and frontend.compress.top_db is None:
+        return dataclasses.replace(frontend, compress=dataclasses.replace(frontend.compress, top_db=80.0))
+    return frontend
 
 
 def _found(strategy: st.SearchStrategy[Any], condition: Callable[[Any], bool]) -> Any:
@@ -119,6 +127,23 @@ def test_a_backend_that_crashes_is_a_finding_and_the_next_recipe_goes_on() -> No
     assert differential.compared == {"numpy": 2}
 
 
+@pytest.mark.parametrize(
+    "compared",
+    [{}, {"numpy": 9}, {"numpy": 9, "torch": 9}, {"torch": 9, "librosa": 9}, {"numpy": 9, "torch": 9, "a": 0}],
+)
+def test_a_search_that_compared_too_few_backends_fails(compared: dict[str, int]) -> None:
+    differential = Differential(("numpy",))
+    differential.compared.update(compared)
+    with pytest.raises(AssertionError, match="numpy and 2 more are asked for"):
+        differential.require()
+
+
+def test_a_search_that_compared_numpy_and_two_more_passes() -> None:
+    differential = Differential(("numpy",))
+    differential.compared.update({"numpy": 9, "torch": 1, "librosa": 1})
+    differential.require()
+
+
 @pytest.fixture(scope="module")
 def differential() -> Iterator[Differential]:
     found = registry.plugins("backend")
@@ -140,3 +165,4 @@ def test_every_backend_holds_its_bounds_on_every_recipe_that_it_supports(
         differential.check(*drawn)
 
     check()
+    differential.require()
