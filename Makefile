@@ -28,9 +28,9 @@ proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
 
 # Half an hour: drawn recipes on every backend, and planted faults that fixed clips miss. PARITY_SEARCH_SEED=N draws others.
-# Before it, in seconds, 1,000 examples of each test of what draws them.
+# Before it, in minutes, 1,000 examples of each test that draws.
 search: $(DEV)/.ready
-	HYPOTHESIS_PROFILE=nightly $(DEV)/bin/python -m pytest -n 2 -m hypothesis tests/search tests/meta tests/test_search.py
+	HYPOTHESIS_PROFILE=nightly $(DEV)/bin/python -m pytest -n 2 -m "hypothesis and not nightly" --ignore tests/benchmarks tests
 	HYPOTHESIS_PROFILE=nightly $(DEV)/bin/python -m pytest -n 2 --dist worksteal -m nightly tests
 
 # Minutes: every operator, number and word of what judges is changed, one at a time; each time a test must fail.

@@ -42,7 +42,7 @@ def reply(request: Mapping[str, Any], answer: Any) -> dict[str, Any]:
     """The answer of a worker to `request`; WireError where it hasn't the form that such an answer has."""
     try:
         _FORMS[request["do"]](request, answer)
-    except (KeyError, TypeError, AttributeError, ValueError) as e:
+    except (LookupError, TypeError, AttributeError, ValueError) as e:
         raise WireError(f"no answer to {request['do']!r}: {str(e)[:200]}") from None
     return dict(answer)
 

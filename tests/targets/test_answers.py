@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parity.targets import answers
@@ -82,6 +82,7 @@ ANY = st.recursive(
 
 
 @given(st.sampled_from([r for r, _ in GOOD]), ANY)
+@example({"do": "memory"}, X)
 def test_whatever_comes_is_an_answer_or_refused(request_: dict[str, Any], answer: Any) -> None:
     with contextlib.suppress(WireError):
         answers.reply(copy.deepcopy(request_), answer)
