@@ -104,7 +104,7 @@ def run(task: Task, processes: int, limit: float, threads: int, tell: Tell, know
         while open_:
             ready = wait([pipe for _, pipe in open_.values()])
             for i, (process, pipe) in list(open_.items()):
-                if pipe not in ready:
+                if pipe not in ready or i not in open_:  # what another found may have ended the wait for it
                     continue
                 try:
                     kind, told = pipe.recv()

@@ -175,12 +175,21 @@ POOLED = fe.Frontend(
 
 def test_a_bank_is_a_root_of_squares_and_its_own_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     value, half = array(3.0, 5.0).reshape(1, 2), array(0.3, 0.4, 0.7).reshape(1, 3) * 1e-6
-    monkeypatch.setattr(features, "BANK", 2.0)
+    monkeypatch.setattr(features, "BANK", {"pool": 2.0, "mel": 3.0})
     # Two bins by a half each, then the bin that is left.
     roots = array(math.hypot(0.15, 0.2), 0.7) * 1e-6
     own = U * array(2.0 + features.SUM * math.sqrt(2.0), 2.0 + features.SUM)
     same(features._bank(value, POOLED, half, half), [2.0 * roots + own * value[0] + 3.0 * TINY])
     same(features._bank(0.0 * value, POOLED, 0.0 * half, half), np.full((1, 2), 3.0 * TINY))
+
+
+def test_bins_of_a_pool_err_more_alike_than_those_of_a_mel_bank() -> None:
+    value, half = np.zeros((1, 2)), array(0.3, 0.4, 0.7).reshape(1, 3)
+    mel = replace(POOLED, filterbank=fe.Mel(bands=2, fmin=0.0, fmax=8000.0, scale="htk", norm="none"))
+    squares, _ = features.bank_error(mel)
+    roots = np.sqrt(np.square(half) @ squares)
+    same(features._bank(value, mel, half, 0.0 * half), roots + 3.0 * TINY)
+    same(features._bank(value, POOLED, half, 0.0 * half), [1.25 * array(math.hypot(0.15, 0.2), 0.7) + 3.0 * TINY])
 
 
 def test_a_banks_own_rounding_grows_with_the_root_of_its_bins() -> None:
@@ -488,7 +497,7 @@ def matrix(s: fe.Cepstrum, bands: int) -> Array:
     return reference.dct_matrix(s, bands)
 
 
-def recipe(compress: fe.Log | fe.Decibel) -> fe.Frontend:
+def recipe(compress: fe.Log | fe.Decibel | None) -> fe.Frontend:
     return replace(POOLED, compress=compress)
 
 
@@ -605,6 +614,29 @@ def test_bands_that_can_only_be_raised_are_raised_together() -> None:
     free = 2.0 * np.sqrt(np.square(array(4.25, 0.5, 0.5, 0.125)) @ np.square(m).T)
     zero = 4.0 * D * np.abs(m).max() * 6.5
     same(found.hi, free + raised + own_rounding(value, m) + zero)
+
+
+@pytest.mark.parametrize(
+    ("compress", "doubled"),
+    [
+        (fe.Log(base="e"), math.log(2.0)), (fe.Log(base="10"), math.log(2.0) / math.log(10.0)),
+        (fe.Decibel(top_db=None), 10.0 * math.log10(2.0)), (None, INF),
+    ],
+)  # fmt: skip
+def test_noise_that_doubles_a_band_raises_it_though_its_floor_is_far(
+    compress: fe.Log | fe.Decibel | None, doubled: float
+) -> None:
+    rise = 1.0 if compress is None else doubled
+    # More than twice, down as far; just less than twice; more, and less far down; twice, and no more.
+    up = rise * array(1.01, 0.99, 1.5, 1.0)
+    down = rise * array(1.01, 5.0, 1.4, 5.0)
+    value, m = np.zeros((1, 4)), matrix(DCT, 4)
+    x = Interval(value, value - down, value + up)
+    free = 2.0 * np.sqrt(np.square(np.maximum(up, down)) @ np.square(m).T)
+    raised = 0.0 if compress is None else np.abs(1.01 * rise * m[:, 0])
+    # They are equal as well, and the least of their errors is shared.
+    together = np.abs(m.sum(axis=1)) * np.maximum(up, down).min()
+    same(levels.cepstrum(np.zeros((1, 3)), DCT, recipe(compress), x).hi[0], free + raised + together)
 
 
 def test_the_sine_of_a_lifter_is_of_a_rounded_argument() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,27 @@ def test_the_first_process_that_finds_something_is_told_whoever_is_faster() -> N
     merged = shards._merged(task, results)
     assert (merged.found, merged.count, merged.drawn) == (found[1], 6, 1)  # its own draws
     assert shards._merged(task, [results[0], None]).found == found[0]
+
+
+def test_two_that_find_something_at_once_are_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended:
+        exitcode = 0
+
+        def terminate(self) -> None: ...
+        def join(self) -> None: ...
+
+    def start(part: Task, i: int, *_: object) -> Any:
+        here, there = multiprocessing.Pipe(duplex=False)
+        found = adversary.Found(Parameters(), "silence", True, 1.0)
+        there.send(("done", Result(part, found, count=1 + i, drawn=1 + i)))
+        there.close()
+        return Ended(), here
+
+    monkeypatch.setattr(shards, "_start", start)
+    for _ in range(3):
+        merged = shards.run(Task(system="s", examples=20), 3, 1.0, 1, lambda _: None)
+        assert merged.found is not None
+        assert (merged.drawn, merged.lost) == (1, "")
 
 
 def test_only_what_failed_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

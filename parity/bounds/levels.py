@@ -35,7 +35,7 @@ def _log_of(x: Array, base: float) -> Array:
 
 def log(value: Array, s: fe.Log, x: Interval) -> Interval:
     """ln or log10 of max(x, floor) + offset. The lower end is -inf where zero is within the bound."""
-    base = np.e if s.base == "e" else 10.0
+    base = _base(s)
     lo = _log_of((np.maximum(x.lo, max(s.floor, 0.0)) + s.offset) * (1.0 - 2.0 * U), base)
     hi = _log_of((np.maximum(x.hi, s.floor) + s.offset) * (1.0 + 2.0 * U), base)
     own = LOG * U * np.where(np.isfinite(value), np.abs(value), 0.0)
@@ -85,6 +85,8 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
     # And for what errs to one side only: where a level is nothing but rounding it is above its floor in every band.
     up, down = x.hi - x.value, x.value - x.lo
     raised = np.where(~shared & (up > ONE_SIDED * down), up - down, 0.0)
+    # Noise that is larger than what it is added to raises it, though the bound reaches down to the floor as well.
+    raised = np.where(~shared & (up > _doubled(frontend.compress)) & (down >= up), up, raised)
     together += np.abs(raised @ matrix.T)
     own = DCT * U * np.sqrt(x.value.shape[-1]) * np.sqrt(np.square(x.value) @ np.square(matrix).T)
     # A cosine that is zero comes out as 6e-17 here and as another such number there.
@@ -94,6 +96,17 @@ def cepstrum(value: Array, s: fe.Cepstrum, frontend: fe.Frontend, x: Interval) -
         plain = np.abs(x.value @ reference.dct_matrix(replace(s, lifter=0.0), x.value.shape[-1]).T)
         own = own + U * (s.lifter / 2.0) * (LIFTER * np.pi / s.lifter * np.arange(1, s.count + 1) + 2.0) * plain
     return around(value, free + together + own)
+
+
+def _doubled(s: fe.Log | fe.Decibel | None) -> float:
+    """What a level rises by when its energy doubles; without a logarithm no rise says that it's noise."""
+    if s is None:
+        return np.inf
+    return 10.0 * np.log10(2.0) if isinstance(s, fe.Decibel) else float(_log_of(np.array(2.0), _base(s)))
+
+
+def _base(s: fe.Log) -> float:
+    return np.e if s.base == "e" else 10.0
 
 
 def normalize(value: Array, s: fe.Normalize, x: Interval) -> Interval:

@@ -100,7 +100,7 @@ def _later(d: Definition, tap: Tap, s: fe.Stage, last: Interval, arrays: Arrays)
     value = _before(d, tap, arrays)
     match s:
         case fe.Mel() | fe.Pool():
-            found = _bank(value, d.constant(tap, last.value.shape[-1]), last)
+            found = _bank(value, d.constant(tap, last.value.shape[-1]), last, own.BANK[s.kind])
         case fe.Log():
             found = levels.log(value, s, last)
         case fe.Decibel():
@@ -121,9 +121,9 @@ def _later(d: Definition, tap: Tap, s: fe.Stage, last: Interval, arrays: Arrays)
     return _after(hooks, found)
 
 
-def _bank(value: Array, bank: Array, x: Interval) -> Interval:
-    """As `features._bank`, of any bank."""
-    half = own.BANK * np.sqrt(np.square(x.hi - x.value) @ np.square(bank).T)
+def _bank(value: Array, bank: Array, x: Interval, alike: float) -> Interval:
+    """As `features._bank`, of any bank; `alike` is its kind's `features.BANK`."""
+    half = alike * np.sqrt(np.square(x.hi - x.value) @ np.square(bank).T)
     rounding = U * (2.0 + own.SUM * np.sqrt(np.count_nonzero(bank, axis=1)))
     return around(value, half + rounding * np.abs(value) + TINY * bank.shape[1])
 

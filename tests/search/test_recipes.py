@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis.errors import NoSuchExample
 from parity import frontend as fe
 from parity import recipe, registry
 from parity.backends.numpy_ import NumpyBackend
+from parity.parameters import Parameters, Sound, clip_of
 from parity.protocols import Clip
 from parity.search import clips, frontends
 from tests.plugins_for_tests import rig
@@ -86,8 +88,6 @@ class LeftAsCenter(NumpyBackend):
     """Says that it supports every window, and centers a short one wherever it should sit."""
 
     def features(self, clips: object, frontend: fe.Frontend, taps: object) -> object:
-        from dataclasses import replace
-
         if frontend.window is not None:
             frontend = replace(frontend, window=replace(frontend.window, position="center"))
         return super().features(clips, frontend, taps)  # type: ignore[arg-type]
@@ -111,6 +111,38 @@ def test_a_backend_that_supports_what_it_does_not_do_is_found_with_the_setting(m
     usual = (fe.Input(rate=16000), fe.Frame(length=512, hop=160), fe.Spectrum(n_fft=512))
     other = [a for a, b in zip((frontend.input, frontend.frame, frontend.spectrum), usual, strict=True) if a != b]
     assert len(other) <= 1, other
+
+
+STFT = fe.Frontend(
+    input=fe.Input(rate=16000), frame=fe.Frame(length=512, hop=160, center=False), window=fe.Window(name="hann"),
+    spectrum=fe.Spectrum(n_fft=512, exponent=2),
+)  # fmt: skip
+FOUND = {
+    "a pool of low tones": (
+        replace(STFT, input=fe.Input(rate=44100), window=fe.Window(name="hamming"), filterbank=fe.Pool(size=189)),
+        Parameters(rate=44100, length=22050, sounds=(Sound(frequency=100.0), Sound(frequency=10.0))),
+    ),
+    "noise that raises every band": (
+        replace(STFT, input=fe.Input(rate=16000, scale="int16"), compress=fe.Log(base="e", offset=1e-6),
+                filterbank=fe.Mel(bands=65, fmin=0.0, fmax=8000.0, scale="htk", norm="none"),
+                cepstrum=fe.Cepstrum(count=1)),
+        Parameters(sounds=(Sound(kind="step"), Sound(kind="chirp", frequency=100.0, end_frequency=10.0,
+                                                     level_dbfs=-100.0))),
+    ),
+}  # fmt: skip
+"""Recipes and clips on which a bound was broken once."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", FOUND)
+def test_a_bound_that_was_broken_once_holds(what: str) -> None:
+    recipe_, drawn = FOUND[what]
+    differential = Differential(("numpy", "torch"))
+    try:
+        differential.check(recipe_, clip_of(drawn))
+    finally:
+        differential.close()
+    assert differential.compared == {"numpy": 1, "torch": 1}
 
 
 @pytest.mark.slow
