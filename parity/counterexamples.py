@@ -299,12 +299,11 @@ def require_fit(path: Path, c: CounterExample, frontend: Frontend) -> None:
         raise GoldenError(f"{path} {other}", "search again, and take it away; or name its own system: --system NAME")
 
 
-def make_room(golden: Path, system: str) -> None:
-    """The folder of a system's counter-examples, made now. ConfigError where nothing can be written there."""
+def require_room(golden: Path, system: str) -> None:
+    """ConfigError where no counter-example of a system could be written; nothing is."""
     folder = golden / FOLDER / system
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(p for p in (folder, *folder.parents) if p.exists())):
             pass
     except OSError as e:
         hint = "make its folder writable, or name another: --golden DIR"

@@ -18,6 +18,7 @@ from parity import counterexamples
 from parity.explain.explanation import Explanation
 from parity.parameters import Parameters, Sound
 from parity.patterns import Pattern
+from parity.seen import Refused
 from tests.plugins_for_tests import rig
 
 PAIR = ("search", "--system", "commands-cnn", "--backend")
@@ -173,6 +174,9 @@ def test_what_is_found_is_told_wherever_it_can_or_cannot_be_kept(tmp_path: Path)
     begun = time.monotonic()
     rig.refused(rig.parity(*typed, "--save", XDG_CACHE_HOME=str(tmp_path)), 3, "nothing can be saved in", "--golden")
     assert time.monotonic() - begun < 3.0  # before anything is drawn
+    (golden / "counterexamples").unlink()
+    none = rig.parity(*PAIR, "numpy", *typed[5:], "--save", XDG_CACHE_HOME=str(tmp_path))
+    assert (none.returncode, (golden / "counterexamples").exists()) == (0, False), none.stderr
 
 
 @pytest.mark.slow
@@ -188,10 +192,14 @@ def test_ctrl_c_after_something_was_found_keeps_it(tmp_path: Path, monkeypatch: 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("parity.cli.search._confirmed", interrupted)
-    done = rig.parity(*typed, **cache)
-    assert (done.returncode, "wasn't seen again (interrupted)" in done.stdout) == (130, True), done.stderr
-    assert "clip     tone 1000 Hz" in done.stdout
+    def refused(*_: object) -> None:
+        raise Refused("not again")
+
+    for why, code, words in ((interrupted, 130, "interrupted"), (refused, 1, "not again")):
+        monkeypatch.setattr("parity.cli.search._confirmed", why)
+        done = rig.parity(*typed, **cache)
+        assert (done.returncode, f"wasn't seen again ({words})" in done.stdout) == (code, True), done.stderr
+        assert "clip     tone 1000 Hz" in done.stdout
 
 
 @pytest.mark.slow

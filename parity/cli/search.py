@@ -65,10 +65,11 @@ def search(**options: Any) -> None:
         _replay(options)
     task = _task(options, {})
     from parity import adversary, counterexamples, progress, shards, system
+    from parity.seen import Refused, Unheld
 
     (of,) = system.find([task.system])
     if options["save"]:
-        counterexamples.make_room(adversary.golden_of(task, of), of.name)
+        counterexamples.require_room(adversary.golden_of(task, of), of.name)
     begun = time.monotonic()
     # A seed that was named says it all: then nothing is tried but what it draws.
     known = [] if given("seed") else shards.remembered(task)
@@ -81,6 +82,8 @@ def search(**options: Any) -> None:
                 again, where = _confirmed(task, result, _contest(task, target), options)
         except KeyboardInterrupt:
             result.interrupted = True
+        except (Refused, Unheld) as e:
+            result.lost = e.message  # in fresh workers; it was found all the same
     _end(options, of.name, result, again, time.monotonic() - begun, where)
 
 

@@ -41,7 +41,9 @@ def show(console: Console, name: str, result: Result, again: Confirmed | None, s
         _line(console, f"FAIL: {whose(task, name)} {says}{more}; {after}{took}", "bold red")
         counterexample(console, again)
     elif found is not None and found.failed:
-        once = ", and wasn't seen again (interrupted)" if again is None else " once, and not in fresh workers"
+        once = " once, and not in fresh workers"
+        if again is None:
+            once = f", and wasn't seen again ({'interrupted' if cut else result.lost})"
         note = "it may need what came before it, or differ from run to run: it isn't saved beside the goldens"
         _line(console, f"FAIL: {whose(task, name)} {_PAIR[task.goal]}{once}; {took}", "bold red")
         rows = [("clip", found.words), ("then", _said(found.verdict))]
