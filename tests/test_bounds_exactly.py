@@ -217,6 +217,15 @@ def test_a_bin_on_the_corner_of_a_band_that_holds_no_other_weighs_nothing_or_rou
         before, nothing = array(1.0, 3.0, 5.0, 7.0).reshape(1, 4), np.zeros((1, 4))
         same(features._bank(np.zeros((1, 1)), frontend, nothing, before), [[4.0 * TINY + before[0, at] * off]])
         same(features.corner_error(narrow(fmin, fmax, norm="slaney")), expected * 2.0 / (right - left))
+        own = 2.0 * features.bank_error(frontend)[1]  # of what it sums, beside that
+        same(features._bank(np.full((1, 1), 2.0), frontend, nothing, before), [own + 4.0 * TINY + before[0, at] * off])
+        # And so in the walk, of the spectrum that it weighs.
+        samples = array(0.5, -0.25, 0.125, 1.0, 0.5, -0.5, 0.25, 0.0)
+        arrays = reference.run(frontend, samples)
+        found = bounds(frontend, arrays)["features/filterbank"]
+        moved = arrays["features/spectrum"] @ expected
+        assert np.all(found.hi - found.value >= moved)
+        assert np.all(moved > 0.0)
 
 
 def test_a_corner_in_mel_is_off_in_mel() -> None:
@@ -607,11 +616,12 @@ def test_a_cosine_that_is_zero_but_for_rounding() -> None:
 
 def test_bands_that_can_only_be_raised_are_raised_together() -> None:
     value = array(-3.0, 1.0, 2.0, 0.5).reshape(1, 4)
-    lo, hi = value - array(0.25, 0.5, 0.5, 0.0), value + array(4.25, 0.5, 0.25, 0.125)
+    # The third may rise four times as far as it may fall, and no more.
+    lo, hi = value - array(0.25, 0.5, 0.0625, 0.0), value + array(4.25, 0.5, 0.25, 0.125)
     found = levels.cepstrum(np.zeros((1, 3)), DCT, recipe(fe.Log(base="e")), Interval(value, lo, hi))
     m = matrix(DCT, 4)
     raised = np.abs(4.0 * m[:, 0] + 0.125 * m[:, 3])
-    free = 2.0 * np.sqrt(np.square(array(4.25, 0.5, 0.5, 0.125)) @ np.square(m).T)
+    free = 2.0 * np.sqrt(np.square(array(4.25, 0.5, 0.25, 0.125)) @ np.square(m).T)
     zero = 4.0 * D * np.abs(m).max() * 6.5
     same(found.hi, free + raised + own_rounding(value, m) + zero)
 
@@ -647,6 +657,10 @@ def test_the_sine_of_a_lifter_is_of_a_rounded_argument() -> None:
     argument = math.pi / 4.0 * array(1.0, 2.0, 3.0)
     zero = 4.0 * D * np.abs(m).max() * 6.5
     same(lifted.hi, own_rounding(value, m) + zero + 2.0 * U * (3.0 * argument + 2.0) * raw)
+    weak = levels.cepstrum(np.zeros((1, 3)), replace(DCT, lifter=0.75), frontend, x)
+    m, argument = matrix(replace(DCT, lifter=0.75), 4), math.pi / 0.75 * array(1.0, 2.0, 3.0)
+    zero = 4.0 * D * np.abs(m).max() * 6.5
+    same(weak.hi, own_rounding(value, m) + zero + 0.375 * U * (3.0 * argument + 2.0) * raw)
 
 
 def test_a_dct_of_nothing() -> None:
@@ -692,7 +706,10 @@ def test_a_normalization_rounds_by_what_it_subtracts() -> None:
 def test_an_end_of_the_logarithm_of_zero_leaves_the_other_where_it_is() -> None:
     # Zero, perhaps zero, and neither; then exactly zero.
     x = Interval(array(-INF, 1.0, 2.0, -INF), array(-INF, -INF, 1.5, -INF), array(0.5, 3.0, 2.5, -INF))
-    for spread in (2.0, -2.0):
+    for spread in (2.0, -2.0):  # and then as small as others count as nothing
+        half = fe.Normalize(mean=(1.0,), spread=(0.25 * spread,))
+        ends = levels.normalize((x.value - 1.0) / (0.25 * spread), half, x)
+        assert np.all(ends.lo <= ends.hi)
         s = fe.Normalize(mean=(1.0,), spread=(spread,))
         ends = array(-INF, -INF, 0.25, -INF), array(-0.25, 1.0, 0.75, -INF)
         own = 2.0 * U * array(0.25 + 1.5 / 2.0, 1.0 + 4.0 / 2.0, 0.5 + 3.0 / 2.0, 0.0)
@@ -720,6 +737,14 @@ def test_a_step_where_an_end_may_round_to_it(rounding: str, scale: float) -> Non
             found = levels.quantized(array(0.0), s, Interval(at, at, at))
             assert found.hi[0] - found.lo[0] == (step if own else 0.0), (reach, side)
             assert found.value[0] == 0.0
+
+
+def test_an_end_that_is_infinite_says_nothing_of_how_the_other_rounds() -> None:
+    s = fe.Quantize(dtype="int8", scale=0.75, zero_point=3, rounding="half-even")
+    edge, own = 0.375, 2.0 * U * 0.375
+    for reach, high in ((0.95, 4.0), (1.05, 3.0)):
+        found = levels.quantized(array(3.0), s, Interval(array(0.0), array(-INF), array(edge - reach * own)))
+        assert (found.lo[0], found.hi[0]) == (-128.0, high)
 
 
 def test_the_ends_of_a_bound_are_quantized() -> None:

@@ -239,3 +239,9 @@ def test_another_name_for_the_same_logit_is_a_flip() -> None:
     assert compare_label(other, YES, LOGITS, HALF) == (
         Comparison("fail", "label flipped: 'no' where the golden says 'yes' by 0", flipped=True), False,
     )  # fmt: skip
+
+
+def test_an_error_beyond_all_numbers_is_no_warning() -> None:
+    value, room = np.zeros(1), np.full(1, 1e-300)
+    found = compare(np.array([1e300]), value, -room, room, "float64")
+    assert (found.outcome, found.ratio) == ("fail", np.inf)
