@@ -27,8 +27,8 @@ bench: $(DEV)/.ready
 proof: $(DEV)/.ready
 	$(DEV)/bin/python -m tests.proof
 
-# Half an hour: drawn recipes on every backend, and planted faults that fixed clips miss. PARITY_SEARCH_SEED=N draws others.
-# Before it, in minutes, 1,000 examples of each test that draws.
+# Ten minutes: drawn recipes on every backend, and planted faults that fixed clips miss. PARITY_SEARCH_SEED=N draws others.
+# Before it 1,000 examples of each test that draws.
 search: $(DEV)/.ready
 	HYPOTHESIS_PROFILE=nightly $(DEV)/bin/python -m pytest -n 2 -m "hypothesis and not nightly" --ignore tests/benchmarks tests
 	HYPOTHESIS_PROFILE=nightly $(DEV)/bin/python -m pytest -n 2 --dist worksteal -m nightly tests

@@ -41,7 +41,7 @@ class Confirmed:
 def confirm(task: Task, found: Found, contest: Contest, why: bool = True) -> Confirmed:
     """Judge what was found at every tap, alone and after another clip; `why`: and look for what explains it.
 
-    The workers of `contest` must be new. A ParityError is raised where a plugin refuses the clip.
+    The workers of `contest` must be new. Raises what `Contest.see` does.
     """
     draws = Draws(contest.plan, golden_of(task, contest.plan.system))
     drawn = draws.made(found.what)

@@ -61,7 +61,7 @@ class Hunt:
         try:
             self._drive()
             if self._failing is None and self._more_fails():
-                self._drive()  # the same clips again, all of them known: now that one fails, it is shrunk
+                self._drive()  # from the same seed, and no clip is judged twice: now that one fails, it is shrunk
         except KeyboardInterrupt:
             self.result.interrupted = True
         except (Refused, Unheld):

@@ -228,7 +228,7 @@ def _with_counterexamples(found: Source, p: Plan, root: Path, target: Target, ch
 
     In `chunks` clips only: what a network alone is fed with is no stream.
     """
-    count, frontend = len(counterexamples.read_all(root, p.system.name)), p.system.frontend
+    count, frontend = len(counterexamples.files(root, p.system.name)), p.system.frontend
     if not count:
         return found
     clips = counterexamples.clips(root, p.system.name, frontend)

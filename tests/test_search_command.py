@@ -55,6 +55,17 @@ def _wait_for_work(leader: int) -> None:
     raise AssertionError("nothing is drawn")
 
 
+def _busy(folder: Path, examples: int) -> subprocess.Popen[str]:
+    """A search of numpy's features that has drawn clips for a while, and is the leader of its group."""
+    typed = [*PAIR, "numpy", "--examples", str(examples), "--golden", str(_golden(folder / "golden"))]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=rig.environment(XDG_CACHE_HOME=str(folder)), start_new_session=True,
+    )  # fmt: skip
+    _wait_for_work(begun.pid)
+    return begun
+
+
 @pytest.mark.slow
 def test_what_is_found_is_told_saved_and_replayed(tmp_path: Path) -> None:
     golden, cache = _golden(tmp_path / "golden"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -96,12 +107,7 @@ def test_nothing_found_is_told_with_what_came_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_came_nearest(tmp_path: Path) -> None:
-    typed = [*PAIR, "numpy", "--examples", "100000", "--golden", str(_golden(tmp_path / "golden"))]
-    begun = subprocess.Popen(
-        [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=rig.environment(XDG_CACHE_HOME=str(tmp_path)), start_new_session=True,
-    )  # fmt: skip
-    _wait_for_work(begun.pid)
+    begun = _busy(tmp_path, 100_000)
     os.killpg(begun.pid, signal.SIGINT)  # as a terminal does: to all of them
     said, errors = begun.communicate(timeout=30)
     assert begun.returncode == 130, said + errors
@@ -217,12 +223,7 @@ def test_what_was_not_judged_is_no_pass(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
-    typed = [*PAIR, "numpy", "--examples", "3000", "--golden", str(_golden(tmp_path / "golden"))]
-    begun = subprocess.Popen(
-        [sys.executable, "-m", "parity", *typed], cwd=rig.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=rig.environment(XDG_CACHE_HOME=str(tmp_path)), start_new_session=True,
-    )  # fmt: skip
-    _wait_for_work(begun.pid)
+    begun = _busy(tmp_path, 3000)
     busy = [p for p in psutil.Process(begun.pid).children() if p.cpu_times().user > 2.0]
     busy[0].kill()
     said, errors = begun.communicate(timeout=120)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from parity.adversary import Result, Task
     from parity.confirm import Confirmed
     from parity.contest import Contest
-    from parity.targets.local import LocalTarget
 
 
 @cli.command()
@@ -79,7 +78,7 @@ def search(**options: Any) -> None:
     if found is not None and (found.failed or found.tie):
         try:
             with local_target(None, options["limit"]) as target:
-                again, where = _confirmed(task, result, _contest(task, target), options)
+                again, where = _confirmed(task, result, adversary.contest(task, target), options)
         except KeyboardInterrupt:
             result.interrupted = True
         except (Refused, Unheld) as e:
@@ -127,12 +126,6 @@ def _against(typed: str, backend: str, runtime: str) -> str:
     return typed
 
 
-def _contest(task: Task, target: LocalTarget) -> Contest:
-    from parity.adversary import contest
-
-    return contest(task, target)
-
-
 def _confirmed(task: Task, result: Result, judge: Contest, options: dict[str, Any]) -> tuple[Confirmed, str]:
     """What was found in fresh workers, and the file that it was written to; '' where it couldn't be."""
     from parity import counterexamples
@@ -162,7 +155,7 @@ def _replay(options: dict[str, Any]) -> NoReturn:
     if not path.is_file():
         raise click.UsageError(f"--replay: there is no file {path}")
     from parity import counterexamples
-    from parity.adversary import Found, Result
+    from parity.adversary import Found, Result, contest
     from parity.confirm import confirm
     from parity.errors import AudioError, GoldenError
     from parity.parameters import Parameters
@@ -174,7 +167,7 @@ def _replay(options: dict[str, Any]) -> NoReturn:
     if not isinstance(held.drawn, Parameters) and (task.backend or not task.runtime):
         raise click.UsageError(f"{path} is what a network alone is fed with: --runtime, and no --backend")
     with local_target(None, options["limit"]) as target:
-        judge = _contest(task, target)
+        judge = contest(task, target)
         counterexamples.require_fit(path, held, judge.plan.system.frontend)
         try:
             again = confirm(task, Found(held.drawn, held.described, False, 0.0), judge)
