@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import subprocess
@@ -81,10 +82,14 @@ def ssh(config: Path, host: str, command: str, limit: float = 60, **more: object
 def session_daemons(server: OwnSshd) -> list[psutil.Process]:
     """The sshd processes that serve sessions now (the one that listens isn't among them)."""
     assert server._process is not None
-    below = psutil.Process(server._process.pid).children(recursive=True)
-    daemons = [p for p in below if p.name() == "sshd"]
-    listeners = {p.pid for p in daemons if any("-f" in part for part in p.cmdline()[1:])}
-    return [p for p in daemons if p.pid not in listeners and "[listener]" not in " ".join(p.cmdline())]
+    found = []
+    for process in psutil.Process(server._process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since, or is a zombie
+            command = process.cmdline()
+            listens = any("-f" in part for part in command[1:]) or "[listener]" in " ".join(command)
+            if process.name() == "sshd" and not listens:
+                found.append(process)
+    return found
 
 
 def running(server: OwnSshd) -> list[list[str]]:

@@ -44,25 +44,20 @@ def test_a_line_carries_and_counts(plain_sshd: PlainSshd, tmp_path: Path) -> Non
 
 def test_a_line_that_is_cut_in_mid_transfer_leaves_part_of_it(plain_sshd: PlainSshd, tmp_path: Path) -> None:
     with Line(plain_sshd, tmp_path) as line:
+        part = plain_sshd.home / "part"
+        client = started(line.ssh_config, line.host, "cat > ~/part")
+        # Else the line may be cut before anybody there has opened the file.
+        deadline = time.monotonic() + 20
+        while not part.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
         line.cut_after(500_000)
-        code, _ = ended_writing(line, b"x" * 2_000_000, "cat > ~/part")
-        assert code == 255
+        client.communicate("x" * 2_000_000, timeout=20)
+        assert client.returncode == 255
         deadline = time.monotonic() + 5
         while session_daemons(plain_sshd) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert 0 < (plain_sshd.home / "part").stat().st_size < 500_000
+        assert 0 < part.stat().st_size < 500_000
         assert ssh(line.ssh_config, line.host, "true").returncode == 0  # it was cut once
-
-
-def ended_writing(line: Line, data: bytes, command: str) -> tuple[int, bytes]:
-    done = subprocess.run(
-        ["ssh", "-F", str(line.ssh_config), line.host, command],
-        input=data,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
-    return done.returncode, done.stderr
 
 
 def test_a_silent_line_ends_by_the_clients_own_watch(plain_sshd: PlainSshd, tmp_path: Path) -> None:
